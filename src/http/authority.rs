@@ -1,0 +1,81 @@
+//! `uri-host [ ":" port ]`: what `Host` and an absolute-form target name (RFC 9110 7.2, RFC 3986 3.2.2).
+
+use super::{ascii, Error};
+use std::net::Ipv6Addr;
+
+/// Refuses what is no host with an optional port. Userinfo is refused too: it deceives people and misleads programs
+/// (RFC 9110 4.2.4); and so is a comma, which is two `Host` fields that somebody joined.
+pub fn check(authority: &[u8]) -> Result<(), Error> {
+    const RULE: Error = Error::bad("Host is one host with an optional port (RFC 9110 7.2)");
+    let text = std::str::from_utf8(authority).map_err(|_| RULE)?;
+    let (host, port) = split(text).ok_or(RULE)?;
+    let valid_port = port.map_or(true, |port| port.is_empty() || is_port(port));
+    (is_host(host) && valid_port).then_some(()).ok_or(RULE)
+}
+
+/// Takes an authority apart: the host, an IPv6 address still in its brackets, and what follows the colon.
+fn split(authority: &str) -> Option<(&str, Option<&str>)> {
+    let host_end = match authority.strip_prefix('[') {
+        Some(rest) => rest.find(']')? + 2,
+        None => authority.find(':').unwrap_or(authority.len()),
+    };
+    match authority.split_at(host_end) {
+        (host, "") => Some((host, None)),
+        (host, rest) => Some((host, Some(rest.strip_prefix(':')?))),
+    }
+}
+
+/// `host = IP-literal / IPv4address / reg-name`, not empty, for `http` URIs have a host (RFC 9110 4.2.1).
+/// IPvFuture has no address to be reached at.
+fn is_host(host: &str) -> bool {
+    if let Some(literal) = host.strip_prefix('[') {
+        return literal.strip_suffix(']').is_some_and(|ip| ip.parse::<Ipv6Addr>().is_ok());
+    }
+    !host.is_empty() && is_reg_name(host.as_bytes())
+}
+
+/// `reg-name = *( unreserved / pct-encoded / sub-delims )`
+fn is_reg_name(mut name: &[u8]) -> bool {
+    loop {
+        name = match name {
+            [] => return true,
+            [b'%', high, low, rest @ ..] if ascii::hex(*high).and(ascii::hex(*low)).is_some() => rest,
+            [byte, rest @ ..] if ascii::is_reg_name(*byte) => rest,
+            _ => return false,
+        }
+    }
+}
+
+fn is_port(port: &str) -> bool {
+    ascii::decimal(port.as_bytes()).is_some_and(|port| port <= u64::from(u16::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hosts() {
+        for good in [
+            "a",
+            "a.b:80",
+            "1.2.3.4",
+            "a_b",
+            "x%20y",
+            "h:",
+            "[::1]",
+            "[::1]:8080",
+            "[::ffff:1.2.3.4]:0",
+            "localhost:65535",
+        ] {
+            assert_eq!(check(good.as_bytes()), Ok(()), "{good}");
+        }
+        let bad = [
+            "", ":80", "a b", "a,b", "u@h", "u:p@h", "h/", "h?", "h#", "h:x", "h:-1", "h:65536", "h:80:80", "a\\b",
+            "\u{e9}", "[", "[]", "[::1", "[::g]", "[::1]x", "[::1]80", "[v1.a]", "::1", "%", "%2", "%zz", "h:80 ",
+        ];
+        for bad in bad {
+            assert!(check(bad.as_bytes()).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,367 @@
+//! The chunked coding (RFC 9112 7.1): a decoder that takes any split of its input, and the encoding of one chunk.
+//!
+//! A byte that breaks the grammar is refused the moment it comes. Extensions and trailer fields are checked and
+//! dropped; nobody here reads them, and RFC 9110 6.5.1 forbids to merge trailer fields into the header unasked, so
+//! `Content-Length` in a trailer changes nothing.
+
+use super::{ascii, Error};
+
+/// Bytes of extensions and trailer fields in one body, all chunks together. As much as a head may have; past it the
+/// sender is not describing its data but costing us work.
+const MAX_OVERHEAD: usize = 16 * 1024;
+
+/// Digits of a chunk size, zeros in front included: as many as a `u64` can need.
+const MAX_SIZE_DIGITS: u8 = 16;
+
+/// ```text
+/// chunked-body = *chunk last-chunk trailer-section CRLF
+/// chunk        = chunk-size [ chunk-ext ] CRLF chunk-data CRLF
+/// last-chunk   = 1*"0" [ chunk-ext ] CRLF
+/// ```
+#[derive(Clone, Debug)]
+pub struct Decoder {
+    state: State,
+    /// The size of the chunk whose size line is being read.
+    size: u64,
+    overhead: usize,
+}
+
+/// Where in the grammar the next byte stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// In a chunk size, of which so many digits have come.
+    Size {
+        digits: u8,
+    },
+    /// In the extensions behind a chunk size.
+    Extension(Extension),
+    /// Behind the CR of a size line.
+    SizeLf,
+    /// In chunk data, of which so many bytes are to come.
+    Data(u64),
+    /// Behind chunk data.
+    DataCr,
+    /// Behind the CR that follows chunk data.
+    DataLf,
+    /// At the start of a trailer line, or of the empty line that ends the body.
+    TrailerStart,
+    TrailerName,
+    TrailerValue,
+    TrailerLf,
+    /// Behind the CR of the last line.
+    LastLf,
+    Done,
+}
+
+/// ```text
+/// chunk-ext     = *( BWS ";" BWS chunk-ext-name [ BWS "=" BWS chunk-ext-val ] )
+/// chunk-ext-val = token / quoted-string
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Extension {
+    /// White space has come, so another extension must.
+    BeforeSemicolon,
+    /// Behind `;`.
+    NameStart,
+    Name,
+    /// White space has come behind a name: `=` or `;` must.
+    AfterName,
+    /// Behind `=`.
+    ValueStart,
+    Token,
+    Quoted,
+    /// Behind a backslash in a quoted string.
+    QuotedPair,
+    /// Behind the closing quote.
+    Unquoted,
+}
+
+/// What one call of [`Decoder::decode`] did.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Decoded {
+    pub consumed: usize,
+    pub produced: usize,
+}
+
+impl Decoder {
+    pub fn new() -> Decoder {
+        Decoder { state: State::Size { digits: 0 }, size: 0, overhead: 0 }
+    }
+
+    pub fn is_done(&self) -> bool {
+        self.state == State::Done
+    }
+
+    /// Decodes from `input` into `out` until either is used up or the body ends. Input behind the body is left alone.
+    pub fn decode(&mut self, input: &[u8], out: &mut [u8]) -> Result<Decoded, Error> {
+        let (mut consumed, mut produced) = (0, 0);
+        while consumed < input.len() && !self.is_done() {
+            if let State::Data(left) = self.state {
+                let room = (input.len() - consumed).min(out.len() - produced);
+                let length = usize::try_from(left).map_or(room, |left| left.min(room));
+                if length == 0 {
+                    break;
+                }
+                out[produced..produced + length].copy_from_slice(&input[consumed..consumed + length]);
+                consumed += length;
+                produced += length;
+                let left = left - length as u64;
+                self.state = if left == 0 { State::DataCr } else { State::Data(left) };
+            } else {
+                self.state = self.step(input[consumed])?;
+                consumed += 1;
+            }
+        }
+        Ok(Decoded { consumed, produced })
+    }
+
+    fn step(&mut self, byte: u8) -> Result<State, Error> {
+        const LINE: &str = "a chunk, its size and a trailer field end with CRLF (RFC 9112 7.1)";
+        let expect = |wanted: u8, next: State| if byte == wanted { Ok(next) } else { Err(Error::bad(LINE)) };
+        match self.state {
+            State::Size { digits } => self.size(byte, digits),
+            State::Extension(extension) => {
+                self.count_overhead()?;
+                extension.step(byte)
+            }
+            State::SizeLf => expect(b'\n', if self.size == 0 { State::TrailerStart } else { State::Data(self.size) }),
+            State::DataCr => expect(b'\r', State::DataLf),
+            State::DataLf => {
+                self.size = 0;
+                expect(b'\n', State::Size { digits: 0 })
+            }
+            State::LastLf => expect(b'\n', State::Done),
+            State::TrailerLf => expect(b'\n', State::TrailerStart),
+            State::TrailerStart | State::TrailerName | State::TrailerValue => {
+                self.count_overhead()?;
+                self.trailer(byte)
+            }
+            State::Data(_) | State::Done => unreachable!("decode handles data, and stops when done"),
+        }
+    }
+
+    /// `chunk-size = 1*HEXDIG`
+    fn size(&mut self, byte: u8, digits: u8) -> Result<State, Error> {
+        if let Some(digit) = ascii::hex(byte) {
+            if digits == MAX_SIZE_DIGITS {
+                return Err(Error::bad("a chunk size has at most 16 digits (RFC 9112 7.1)"));
+            }
+            self.size = self.size << 4 | u64::from(digit);
+            return Ok(State::Size { digits: digits + 1 });
+        }
+        match byte {
+            b'\r' if digits > 0 => Ok(State::SizeLf),
+            b';' if digits > 0 => Ok(State::Extension(Extension::NameStart)),
+            b' ' | b'\t' if digits > 0 => Ok(State::Extension(Extension::BeforeSemicolon)),
+            _ => Err(Error::bad("a chunk starts with its size in hexadecimal digits (RFC 9112 7.1)")),
+        }
+    }
+
+    /// `trailer-section = *( field-line CRLF )` (RFC 9112 7.1.2), by the rules of a field line.
+    fn trailer(&self, byte: u8) -> Result<State, Error> {
+        match (self.state, byte) {
+            (State::TrailerStart, b'\r') => Ok(State::LastLf),
+            (State::TrailerName, b':') => Ok(State::TrailerValue),
+            (State::TrailerValue, b'\r') => Ok(State::TrailerLf),
+            (State::TrailerStart | State::TrailerName, byte) if ascii::is_tchar(byte) => Ok(State::TrailerName),
+            (State::TrailerValue, byte) if ascii::is_field(byte) => Ok(State::TrailerValue),
+            _ => Err(Error::bad("a trailer field is `name: value` (RFC 9112 7.1.2)")),
+        }
+    }
+
+    fn count_overhead(&mut self) -> Result<(), Error> {
+        self.overhead += 1;
+        if self.overhead > MAX_OVERHEAD {
+            return Err(Error::bad("the body has more than 16 KiB of chunk extensions and trailer fields"));
+        }
+        Ok(())
+    }
+}
+
+impl Extension {
+    fn step(self, byte: u8) -> Result<State, Error> {
+        use Extension::*;
+        let bws = byte == b' ' || byte == b'\t';
+        let next = match (self, byte) {
+            (Name | Token | Unquoted, b'\r') => return Ok(State::SizeLf),
+            (BeforeSemicolon | Name | AfterName | Token | Unquoted, b';') => NameStart,
+            (Name | AfterName, b'=') => ValueStart,
+            (NameStart | Name, _) if ascii::is_tchar(byte) => Name,
+            (ValueStart | Token, _) if ascii::is_tchar(byte) => Token,
+            (ValueStart, b'"') => Quoted,
+            (Quoted, b'"') => Unquoted,
+            (Quoted, b'\\') => QuotedPair,
+            (Quoted | QuotedPair, _) if ascii::is_field(byte) => Quoted,
+            (BeforeSemicolon | NameStart | AfterName | ValueStart, _) if bws => self,
+            (Name, _) if bws => AfterName,
+            (Token | Unquoted, _) if bws => BeforeSemicolon,
+            _ => return Err(Error::bad("a chunk extension is `;name` or `;name=value` (RFC 9112 7.1.1)")),
+        };
+        Ok(State::Extension(next))
+    }
+}
+
+/// Appends `data` as one chunk. Nothing for no data: an empty chunk would end the body.
+pub fn push_chunk(out: &mut Vec<u8>, data: &[u8]) {
+    if !data.is_empty() {
+        out.extend_from_slice(format!("{:x}\r\n", data.len()).as_bytes());
+        out.extend_from_slice(data);
+        out.extend_from_slice(b"\r\n");
+    }
+}
+
+/// Ends a chunked body: the last chunk, and no trailer fields.
+pub const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The body and what is left behind it; `None` inside if it is still incomplete.
+    type Outcome = Result<Option<(Vec<u8>, usize)>, Error>;
+
+    fn decode(wire: &[u8], piece: usize) -> Outcome {
+        let (mut decoder, mut body, mut at) = (Decoder::new(), Vec::new(), 0);
+        while at < wire.len() && !decoder.is_done() {
+            let mut out = [0; 4];
+            let decoded = decoder.decode(&wire[at..wire.len().min(at + piece)], &mut out)?;
+            at += decoded.consumed;
+            body.extend_from_slice(&out[..decoded.produced]);
+        }
+        Ok(decoder.is_done().then(|| (body, wire.len() - at)))
+    }
+
+    /// Whole and byte by byte must come to the same.
+    #[track_caller]
+    fn check(wire: &str) -> Outcome {
+        let whole = decode(wire.as_bytes(), usize::MAX / 2);
+        assert_eq!(decode(wire.as_bytes(), 1), whole, "{wire:?} byte by byte");
+        whole
+    }
+
+    #[track_caller]
+    fn body(wire: &str, expected: &str, left: usize) {
+        assert_eq!(check(wire), Ok(Some((expected.as_bytes().to_vec(), left))), "{wire:?}");
+    }
+
+    #[test]
+    fn chunks_become_the_body() {
+        body("0\r\n\r\n", "", 0);
+        body("5\r\nhello\r\n0\r\n\r\n", "hello", 0);
+        body("5\r\nhello\r\n6\r\n world\r\n000\r\n\r\nGET", "hello world", 3);
+        body("A\r\n0123456789\r\na\r\n0123456789\r\n0\r\n\r\n", "01234567890123456789", 0);
+        body("0000000000000001\r\nx\r\n0\r\n\r\n", "x", 0);
+    }
+
+    #[test]
+    fn extensions_and_trailers_are_checked_and_dropped() {
+        for extension in [";a", ";a=b", ";a;b", " ;a", "; a = b ;c", ";a=\"b\\\"; \t\\\\\"", ";a=\"\" ;b", "\t;a"] {
+            body(&format!("1{extension}\r\nx\r\n0{extension}\r\n\r\n"), "x", 0);
+        }
+        body("1\r\nx\r\n0\r\nA: b\r\nContent-Length: 7\r\nC:\r\n\r\n", "x", 0);
+    }
+
+    #[test]
+    fn a_broken_body_is_refused_at_its_first_wrong_byte() {
+        let broken = [
+            "\r",
+            "\n",
+            " ",
+            "g",
+            "-",
+            "+",
+            "0x",
+            "1_",
+            "5\n",
+            "5 \r",
+            "5\t\r",
+            "5\rh",
+            "5;\r",
+            "5;\n",
+            "5;=",
+            "5;a[",
+            "5;a=\r",
+            "5;a=b c",
+            "5;a \r",
+            "5;a=b \r",
+            "5;\0",
+            "5;a\rX",
+            "5;a=\"\r",
+            "5;a=\"b\"c",
+            "5;a=\"\\\x01",
+            "5;;",
+            "1\r\nx\n",
+            "1\r\nxy",
+            "1\r\nx\ry",
+            "0\r\n\n",
+            "0\r\n\rx",
+            "0\r\n:",
+            "0\r\n ",
+            "0\r\nA ",
+            "0\r\nA:\0",
+            "0\r\nA: b\n",
+            "0\r\nA: b\rc",
+            "0\r\nA\r",
+            "00000000000000001",
+            "FFFFFFFFFFFFFFFF0",
+        ];
+        for wire in broken {
+            assert!(check(wire).is_err(), "{wire:?}");
+            assert_eq!(check(&wire[..wire.len() - 1]), Ok(None), "{wire:?} but for its last byte");
+        }
+    }
+
+    #[test]
+    fn overhead_is_bounded_over_all_chunks() {
+        let long = "a".repeat(MAX_OVERHEAD / 2);
+        body(&format!("1;{long}\r\nx\r\n0\r\n\r\n"), "x", 0);
+        assert!(check(&format!("1;{long}\r\nx\r\n1;{long}\r\n")).is_err());
+        assert!(check(&format!("0\r\nA: {long}{long}")).is_err());
+    }
+
+    #[test]
+    fn every_short_sequence_of_nasty_pieces_decodes_alike_however_it_is_split() {
+        let pieces = [
+            "0",
+            "1",
+            "a",
+            "F",
+            "00",
+            "10",
+            "g",
+            "x",
+            "-",
+            "+",
+            "_",
+            " ",
+            "\t",
+            "\r",
+            "\n",
+            "\r\n",
+            "\r\n\r\n",
+            ";",
+            "=",
+            "\"",
+            "\\",
+            ":",
+            ",",
+            "\0",
+            "\u{7f}",
+            "\u{e9}",
+            "0\r\n\r\n",
+            "1\r\nx\r\n",
+        ];
+        for a in pieces {
+            for b in pieces {
+                for c in pieces {
+                    let wire = [a, b, c].concat();
+                    if let Ok(Some((_, left))) = check(&wire) {
+                        let used = &wire.as_bytes()[..wire.len() - left];
+                        assert!(used.ends_with(b"\r\n\r\n") || used.ends_with(b"\r\n"), "{wire:?}");
+                        assert_eq!(decode(&used[..used.len() - 1], 1), Ok(None), "{wire:?}: done on less input");
+                    }
+                }
+            }
+        }
+    }
+}

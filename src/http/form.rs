@@ -1,0 +1,89 @@
+//! `application/x-www-form-urlencoded`: queries and form bodies by name (WHATWG URL 5.1).
+//!
+//! The WHATWG parser never fails: a `%` that starts no escape stays as it is, and bytes that are not UTF-8 become U+FFFD.
+//! Browsers and every other server read these strings so; a path is another matter (see `target`).
+
+use super::ascii;
+
+/// Name and value pairs of a query or of a form's body, in their order.
+///
+/// ```
+/// # use brooklet::Form;
+/// let form = Form::parse("name=Ada+Lovelace&lang=en&lang=fr&empty");
+/// assert_eq!(form.get("name"), Some("Ada Lovelace"));
+/// assert_eq!(form.get_all("lang").collect::<Vec<_>>(), ["en", "fr"]);
+/// assert_eq!(form.get("empty"), Some(""));
+/// assert_eq!(form.get("missing"), None);
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Form {
+    pairs: Vec<(String, String)>,
+}
+
+impl Form {
+    /// Parses `name=value&name=value`, with `+` for a space and `%XX` for any byte (WHATWG URL 5.1). Never fails.
+    pub fn parse(text: &str) -> Form {
+        let pairs = text.split('&').filter(|pair| !pair.is_empty()).map(|pair| {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            (decode(name), decode(value))
+        });
+        Form { pairs: pairs.collect() }
+    }
+
+    /// Returns the first value of that name.
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.iter().find(|pair| pair.0 == name).map(|pair| pair.1)
+    }
+
+    /// Returns every value of that name, in order.
+    pub fn get_all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
+        self.iter().filter(move |pair| pair.0 == name).map(|pair| pair.1)
+    }
+
+    /// Returns all pairs, in order.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.pairs.iter().map(|(name, value)| (name.as_str(), value.as_str()))
+    }
+}
+
+fn decode(text: &str) -> String {
+    let mut decoded = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    loop {
+        rest = match rest {
+            [] => return String::from_utf8_lossy(&decoded).into_owned(),
+            [b'+', rest @ ..] => {
+                decoded.push(b' ');
+                rest
+            }
+            [b'%', high, low, after @ ..] if ascii::hex(*high).and(ascii::hex(*low)).is_some() => {
+                decoded.extend(ascii::hex(*high).zip(ascii::hex(*low)).map(|(high, low)| high << 4 | low));
+                after
+            }
+            [byte, rest @ ..] => {
+                decoded.push(*byte);
+                rest
+            }
+        };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn as_the_whatwg_parser_reads_them() {
+        let check = |text: &str, pairs: &[(&str, &str)]| {
+            assert_eq!(Form::parse(text).iter().collect::<Vec<_>>(), pairs, "{text}")
+        };
+        check("", &[]);
+        check("&&", &[]);
+        check("a", &[("a", "")]);
+        check("=", &[("", "")]);
+        check("a=b=c", &[("a", "b=c")]);
+        check("a+b=%2B%20%26", &[("a b", "+ &")]);
+        check("a=%&b=%4&c=%zz", &[("a", "%"), ("b", "%4"), ("c", "%zz")]);
+        check("a=%ff&b=%C3%A9", &[("a", "\u{fffd}"), ("b", "é")]);
+    }
+}

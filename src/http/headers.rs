@@ -1,0 +1,169 @@
+//! A field section (RFC 9110 5): the fields as they stand on the wire, in their order.
+
+use super::ascii;
+use std::{fmt, io, ops::Range};
+
+/// The header fields of a request, or those that a handler adds to a response.
+///
+/// Names compare without regard to case, and keep the case in which they came. A field that comes several times stays
+/// several fields.
+//
+// One buffer holds `Name: value\r\n` a field, and each field is two ranges in it: a request's fields cost no
+// allocation each, and a response's are sent with one copy.
+#[derive(Clone, Default)]
+pub struct Headers {
+    wire: Vec<u8>,
+    fields: Vec<Field>,
+}
+
+#[derive(Clone)]
+struct Field {
+    name: Range<u32>,
+    value: Range<u32>,
+}
+
+impl Headers {
+    /// No fields.
+    pub const EMPTY: Headers = Headers { wire: Vec::new(), fields: Vec::new() };
+
+    /// Returns the first value of `name`; `None` where there is none, or where it is not UTF-8 (see
+    /// [`get_all`](Headers::get_all) for the bytes).
+    pub fn get(&self, name: &str) -> Option<&str> {
+        let field = self.fields.iter().find(|field| self.is_named(field, name))?;
+        std::str::from_utf8(self.text(&field.value)).ok()
+    }
+
+    /// Returns every value of `name`, in order, without the white space around it. Bytes, because RFC 9110 5.5 allows
+    /// any from 0x80 up in a value.
+    pub fn get_all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a [u8]> {
+        self.fields.iter().filter(move |field| self.is_named(field, name)).map(|field| self.text(&field.value))
+    }
+
+    /// Whether there is a field of that name.
+    pub fn contains(&self, name: &str) -> bool {
+        self.fields.iter().any(|field| self.is_named(field, name))
+    }
+
+    /// Returns all fields, names and values, in their order.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &[u8])> {
+        self.fields.iter().map(|field| {
+            let name = std::str::from_utf8(self.text(&field.name)).expect("names are tokens, tokens are ASCII");
+            (name, self.text(&field.value))
+        })
+    }
+
+    /// Returns how many fields there are.
+    pub fn len(&self) -> usize {
+        self.fields.len()
+    }
+
+    /// Whether there is no field.
+    pub fn is_empty(&self) -> bool {
+        self.fields.is_empty()
+    }
+
+    /// Adds a field; one of the same name that is there already stays.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidInput`](io::ErrorKind::InvalidInput), and nothing is added, if `name` is not a token (RFC 9110 5.6.2) or
+    /// `value` has a control character in it: a CR, LF or NUL would forge fields.
+    pub fn append(&mut self, name: &str, value: &str) -> io::Result<()> {
+        let refuse = |rule: &str| Err(io::Error::new(io::ErrorKind::InvalidInput, format!("header {name:?}: {rule}")));
+        if !ascii::is_token(name.as_bytes()) {
+            return refuse("a field name is letters, digits and !#$%&'*+-.^_`|~ (RFC 9110 5.6.2)");
+        }
+        if !value.bytes().all(ascii::is_field) {
+            return refuse("a field value must not hold CR, LF, NUL or another control character (RFC 9110 5.5)");
+        }
+        if self.wire.len() + name.len() + value.len() + 4 > u32::MAX as usize {
+            return refuse("more than 4 GiB of fields");
+        }
+        self.push(name.as_bytes(), value.as_bytes());
+        Ok(())
+    }
+
+    /// Whether `token` is a member of the comma-separated list that the fields named `name` are together
+    /// (RFC 9110 5.6.1), without regard to case.
+    pub(in super::super) fn has_token(&self, name: &str, token: &str) -> bool {
+        self.get_all(name).flat_map(list_members).any(|member| member.eq_ignore_ascii_case(token.as_bytes()))
+    }
+
+    /// Adds a field that is known to be well-formed.
+    pub(super) fn push(&mut self, name: &[u8], value: &[u8]) {
+        let at = self.wire.len() as u32; // the callers bound the section: max_header_bytes, or the check in append
+        let (name_end, value_at) = (at + name.len() as u32, at + name.len() as u32 + 2);
+        self.wire.extend_from_slice(name);
+        self.wire.extend_from_slice(b": ");
+        self.wire.extend_from_slice(value);
+        self.wire.extend_from_slice(b"\r\n");
+        self.fields.push(Field { name: at..name_end, value: value_at..value_at + value.len() as u32 });
+    }
+
+    pub(super) fn with_capacity(bytes: usize, fields: usize) -> Headers {
+        Headers { wire: Vec::with_capacity(bytes), fields: Vec::with_capacity(fields) }
+    }
+
+    /// The fields as they are sent: `Name: value\r\n` each, without the empty line behind them.
+    pub(in super::super) fn wire(&self) -> &[u8] {
+        &self.wire
+    }
+
+    fn is_named(&self, field: &Field, name: &str) -> bool {
+        self.text(&field.name).eq_ignore_ascii_case(name.as_bytes())
+    }
+
+    fn text(&self, range: &Range<u32>) -> &[u8] {
+        &self.wire[range.start as usize..range.end as usize]
+    }
+}
+
+/// The members of one list-valued field, empty ones included: those who must not have them can tell.
+pub fn list_members(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+    value.split(|&b| b == b',').map(ascii::trim_ows)
+}
+
+impl fmt::Debug for Headers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_map().entries(self.iter().map(|(name, value)| (name, String::from_utf8_lossy(value)))).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fields_keep_order_and_case_and_are_found_in_any() {
+        let mut headers = Headers::default();
+        headers.append("Set-Cookie", "a=1").unwrap();
+        headers.append("x-trace", "é").unwrap();
+        headers.append("set-cookie", "b=2").unwrap();
+        assert_eq!(headers.get("SET-COOKIE"), Some("a=1"));
+        assert_eq!(headers.get_all("set-cookie").collect::<Vec<_>>(), [b"a=1", b"b=2"]);
+        assert_eq!(headers.wire(), "Set-Cookie: a=1\r\nx-trace: é\r\nset-cookie: b=2\r\n".as_bytes());
+    }
+
+    #[test]
+    fn what_would_forge_a_field_is_refused_and_named() {
+        let mut headers = Headers::default();
+        for (name, value) in
+            [("A", "x\r\nB: y"), ("A", "x\n"), ("A", "\r"), ("A", "\0"), ("A:", "x"), ("", "x"), ("A b", "x")]
+        {
+            let error = headers.append(name, value).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
+            assert!(error.to_string().contains(&format!("{name:?}")), "{error}");
+        }
+        assert!(headers.is_empty());
+    }
+
+    #[test]
+    fn tokens_of_a_list_are_found_whole() {
+        let mut headers = Headers::default();
+        headers.append("Connection", "keep-alive,Upgrade").unwrap();
+        headers.append("Connection", " close ").unwrap();
+        assert!(headers.has_token("connection", "upgrade"));
+        assert!(headers.has_token("connection", "close"));
+        assert!(!headers.has_token("connection", "keep"));
+    }
+}

@@ -1,0 +1,25 @@
+//! HTTP/1.1 as bytes in and bytes out (RFC 9110, RFC 9112). Knows no socket, no thread, and no clock but for `Date`.
+
+pub mod ascii;
+pub mod authority;
+pub mod chunked;
+mod date;
+mod error;
+mod form;
+pub mod framing;
+mod headers;
+mod method;
+pub mod outgoing;
+pub mod parse;
+mod request;
+pub mod response;
+mod status;
+pub mod target;
+
+pub use error::Error;
+pub use form::Form;
+pub use headers::Headers;
+pub use method::Method;
+pub use request::{Request, Version};
+pub use response::Response;
+pub use status::StatusCode;

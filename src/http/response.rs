@@ -1,0 +1,253 @@
+//! What a handler answers with. How it gets onto the wire is `outgoing`'s affair.
+
+use super::{Error, Headers, StatusCode};
+use std::borrow::Cow;
+use std::fmt;
+use std::io::{self, Read, Write};
+
+/// A response: a status, header fields and a body.
+///
+/// ```
+/// use brooklet::{Response, StatusCode};
+///
+/// let made = Response::json(r#"{"id":7}"#).with_status(StatusCode::CREATED).header("Location", "/things/7");
+/// # assert_eq!(made.status_code(), StatusCode::CREATED);
+/// ```
+///
+/// Handlers return whatever turns into one: a `Response`, a `&'static str` or `String` (text), a [`StatusCode`], or a
+/// `Result` of two such, so that `?` works in a handler. An [`io::Error`] becomes the status of the [`Error`] inside it,
+/// or else 500; what it says goes to [`on_request`](crate::Server::on_request), never to the client.
+pub struct Response {
+    status: StatusCode,
+    headers: Headers,
+    content_type: Option<Cow<'static, str>>,
+    closes: bool,
+    pub(in super::super) payload: Payload,
+    /// Why this became a 500, for `on_request`.
+    pub(in super::super) cause: Option<io::Error>,
+}
+
+/// The body, or who else sends it.
+pub enum Payload {
+    Bytes(Cow<'static, [u8]>),
+    /// Written while it is produced; of so many bytes, if that is known.
+    Stream(Option<u64>, Produce),
+    /// Whoever took the connection over answers.
+    TakenOver,
+}
+
+pub type Produce = Box<dyn FnOnce(&mut dyn Write) -> io::Result<()> + Send>;
+
+impl Response {
+    fn new(status: StatusCode, payload: Payload) -> Response {
+        Response { status, headers: Headers::EMPTY, content_type: None, closes: false, payload, cause: None }
+    }
+
+    /// A 200 whose content type came from the handler, and is checked like every other field.
+    fn of_type(content_type: Cow<'static, str>, payload: Payload) -> Response {
+        match Headers::default().append("Content-Type", &content_type) {
+            Ok(()) => Response { content_type: Some(content_type), ..Response::new(StatusCode::OK, payload) },
+            Err(error) => Response::from(error),
+        }
+    }
+
+    fn of_text(content_type: &'static str, text: Cow<'static, str>) -> Response {
+        let bytes = match text {
+            Cow::Borrowed(text) => Cow::Borrowed(text.as_bytes()),
+            Cow::Owned(text) => Cow::Owned(text.into_bytes()),
+        };
+        Response { content_type: Some(content_type.into()), ..Response::new(StatusCode::OK, Payload::Bytes(bytes)) }
+    }
+
+    /// Answers 200 with plain text, UTF-8.
+    pub fn text(text: impl Into<Cow<'static, str>>) -> Response {
+        Response::of_text("text/plain; charset=utf-8", text.into())
+    }
+
+    /// Answers 200 with an HTML page, UTF-8. Nothing is escaped: text of users has to be, before.
+    pub fn html(page: impl Into<Cow<'static, str>>) -> Response {
+        Response::of_text("text/html; charset=utf-8", page.into())
+    }
+
+    /// Answers 200 with JSON. The text is ready: this crate makes no JSON.
+    pub fn json(text: impl Into<Cow<'static, str>>) -> Response {
+        Response::of_text("application/json", text.into())
+    }
+
+    /// Answers 200 with any bytes, for example `Response::bytes("image/png", png)`.
+    pub fn bytes(content_type: impl Into<Cow<'static, str>>, bytes: impl Into<Cow<'static, [u8]>>) -> Response {
+        Response::of_type(content_type.into(), Payload::Bytes(bytes.into()))
+    }
+
+    /// Answers 200 with `length` bytes read from `body`, a [`File`](std::fs::File) for example, without holding them all.
+    ///
+    /// If the reader fails or ends early the connection is cut, so that the client does not take a part for the whole; or
+    /// the client gets a 500, if nothing was sent yet.
+    pub fn reader(
+        content_type: impl Into<Cow<'static, str>>,
+        length: u64,
+        body: impl Read + Send + 'static,
+    ) -> Response {
+        let produce: Produce = Box::new(move |out| io::copy(&mut body.take(length), out).map(drop));
+        Response::of_type(content_type.into(), Payload::Stream(Some(length), produce))
+    }
+
+    /// Answers 200 with what `produce` writes, while it writes it: chunked to HTTP/1.1, until the connection closes to
+    /// HTTP/1.0.
+    ///
+    /// Writes are collected to 16 KiB; [`flush`](Write::flush) sends what is there at once. A write returns an error once
+    /// the client is gone. If `produce` returns an error the connection is cut, so that the client can tell; or the client gets a
+    /// 500, if nothing was sent yet.
+    ///
+    /// ```
+    /// # use brooklet::Response;
+    /// # use std::io::Write;
+    /// Response::stream("text/csv", |out| {
+    ///     (0..1_000_000).try_for_each(|n| writeln!(out, "{n},{}", n * n))
+    /// });
+    /// ```
+    pub fn stream(
+        content_type: impl Into<Cow<'static, str>>,
+        produce: impl FnOnce(&mut dyn Write) -> io::Result<()> + Send + 'static,
+    ) -> Response {
+        Response::of_type(content_type.into(), Payload::Stream(None, Box::new(produce)))
+    }
+
+    /// Answers with a status: an error with its name as a line of text, anything else with no body.
+    pub fn status(status: StatusCode) -> Response {
+        match status.as_u16() {
+            400.. => Response::text(format!("{status}\n")).with_status(status),
+            _ => Response::new(status, Payload::Bytes(Cow::Borrowed(b""))),
+        }
+    }
+
+    /// Answers `303 See Other`: the client gets `location` next, whatever the method was (RFC 9110 15.4.4). For another
+    /// redirection, [`with_status`](Response::with_status).
+    pub fn redirect(location: &str) -> Response {
+        Response::status(StatusCode::SEE_OTHER).header("Location", location)
+    }
+
+    /// The same response with another status. With 204 and 304 the body is not sent: they have none.
+    #[must_use]
+    pub fn with_status(mut self, status: StatusCode) -> Response {
+        self.status = status;
+        self
+    }
+
+    /// Adds a header field; one of the same name stays beside it, but for `Content-Type`, where yours replaces ours.
+    ///
+    /// A field that [`set_header`](Response::set_header) would refuse turns the response into a 500, and the reason
+    /// goes to [`on_request`](crate::Server::on_request): a wrong response is never sent, nor is one silently changed.
+    #[must_use]
+    pub fn header(mut self, name: &str, value: impl AsRef<str>) -> Response {
+        match self.set_header(name, value.as_ref()) {
+            Ok(()) => self,
+            Err(error) => Response::from(error),
+        }
+    }
+
+    /// Adds a header field, as [`header`](Response::header) does.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidInput`](io::ErrorKind::InvalidInput), and nothing is added: for a name that is no token, for a value with
+    /// CR, LF, NUL or another control character, and for `Content-Length`, `Transfer-Encoding` and `Connection`, which
+    /// the server sends as they are true.
+    pub fn set_header(&mut self, name: &str, value: &str) -> io::Result<()> {
+        append(&mut self.headers, name, value)
+    }
+
+    /// Closes the connection after this response, and tells the client so.
+    #[must_use]
+    pub fn close(mut self) -> Response {
+        self.closes = true;
+        self
+    }
+
+    /// Returns the status.
+    pub fn status_code(&self) -> StatusCode {
+        self.status
+    }
+
+    /// Returns the fields added so far.
+    pub fn headers(&self) -> &Headers {
+        &self.headers
+    }
+
+    pub(in super::super) fn taken_over() -> Response {
+        Response::new(StatusCode::OK, Payload::TakenOver)
+    }
+
+    pub(in super::super) fn closes(&self) -> bool {
+        self.closes
+    }
+
+    pub(super) fn content_type(&self) -> Option<&str> {
+        self.content_type.as_deref()
+    }
+}
+
+/// Adds a field to a response's, unless it is one that only the server can know to be true.
+pub fn append(headers: &mut Headers, name: &str, value: &str) -> io::Result<()> {
+    const OURS: [&str; 3] = ["content-length", "transfer-encoding", "connection"];
+    if OURS.iter().any(|ours| name.eq_ignore_ascii_case(ours)) {
+        let rule = format!("header {name:?}: the server sends it; see Response::reader, stream and close");
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, rule));
+    }
+    headers.append(name, value)
+}
+
+impl From<&'static str> for Response {
+    fn from(text: &'static str) -> Response {
+        Response::text(text)
+    }
+}
+
+impl From<String> for Response {
+    fn from(text: String) -> Response {
+        Response::text(text)
+    }
+}
+
+impl From<StatusCode> for Response {
+    fn from(status: StatusCode) -> Response {
+        Response::status(status)
+    }
+}
+
+impl From<Error> for Response {
+    fn from(error: Error) -> Response {
+        Response::text(format!("{}\n", error.message())).with_status(error.status())
+    }
+}
+
+impl From<io::Error> for Response {
+    fn from(error: io::Error) -> Response {
+        match Error::of(&error) {
+            Some(error) => Response::from(error),
+            None => Response { cause: Some(error), ..Response::status(StatusCode::INTERNAL_SERVER_ERROR) },
+        }
+    }
+}
+
+impl<T: Into<Response>, E: Into<Response>> From<Result<T, E>> for Response {
+    fn from(result: Result<T, E>) -> Response {
+        result.map_or_else(E::into, T::into)
+    }
+}
+
+impl fmt::Debug for Response {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let body = match &self.payload {
+            Payload::Bytes(bytes) => format!("{} bytes", bytes.len()),
+            Payload::Stream(Some(length), _) => format!("a stream of {length} bytes"),
+            Payload::Stream(None, _) => "a stream".to_owned(),
+            Payload::TakenOver => "somebody else answers".to_owned(),
+        };
+        f.debug_struct("Response")
+            .field("status", &self.status)
+            .field("headers", &self.headers)
+            .field("body", &body)
+            .finish()
+    }
+}

@@ -1,0 +1,139 @@
+//! The request target (RFC 9112 3.2): its four forms, and its path and query.
+//!
+//! The path stays as it came. Nothing is decoded, folded or normalised before routing: two parties that normalise
+//! differently disagree about what was asked for, and that is how guards are walked around.
+
+use super::{ascii, authority, Error, Method};
+use std::ops::Range;
+
+/// A valid request target.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    text: String,
+    authority: Range<usize>,
+    path: Range<usize>,
+}
+
+impl Target {
+    /// ```text
+    /// request-target = origin-form / absolute-form / authority-form / asterisk-form
+    /// ```
+    /// `text` holds target bytes only ([`ascii::is_target`]). Authority-form goes with CONNECT alone, which never
+    /// gets here; asterisk-form with OPTIONS alone (RFC 9112 3.2.4).
+    pub(super) fn parse(text: &[u8], method: Method) -> Result<Target, Error> {
+        let text = String::from_utf8(text.to_vec()).expect("target bytes are ASCII");
+        if text.starts_with('/') {
+            let end = path_end(&text, 0);
+            return Ok(Target { text, authority: 0..0, path: 0..end });
+        }
+        if text == "*" {
+            return match method {
+                Method::Options => Ok(Target { text, authority: 0..0, path: 0..1 }),
+                _ => Err(Error::bad("the target `*` goes with OPTIONS only (RFC 9112 3.2.4)")),
+            };
+        }
+        Target::absolute(text, method)
+    }
+
+    /// `absolute-form = absolute-URI` (RFC 9112 3.2.2), of which we serve `http` and, behind a proxy, `https`.
+    fn absolute(text: String, method: Method) -> Result<Target, Error> {
+        const RULE: Error = Error::bad("a request target is a path, an http URI, or `*` with OPTIONS (RFC 9112 3.2)");
+        let start = ["http://", "https://"]
+            .iter()
+            .find(|scheme| text.get(..scheme.len()).is_some_and(|start| start.eq_ignore_ascii_case(scheme)))
+            .ok_or(RULE)?
+            .len();
+        let end = text[start..].find(['/', '?']).map_or(text.len(), |at| start + at);
+        authority::check(&text.as_bytes()[start..end])?;
+        let path = end..path_end(&text, end);
+        // Without a path the target means "/", or with OPTIONS the server as a whole (RFC 9112 3.2.1, 3.2.4).
+        if path.is_empty() {
+            let stands_for = if method == Method::Options && end == text.len() { "*" } else { "/" };
+            let text = [&text[..end], stands_for, &text[end..]].concat();
+            return Ok(Target { text, authority: start..end, path: end..end + 1 });
+        }
+        Ok(Target { text, authority: start..end, path })
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    pub fn path(&self) -> &str {
+        &self.text[self.path.clone()]
+    }
+
+    /// What follows the first `?`, as it came.
+    pub fn query(&self) -> Option<&str> {
+        self.text[self.path.end..].strip_prefix('?')
+    }
+
+    /// The authority of an absolute-form target.
+    pub fn authority(&self) -> Option<&str> {
+        Some(&self.text[self.authority.clone()]).filter(|authority| !authority.is_empty())
+    }
+}
+
+fn path_end(text: &str, start: usize) -> usize {
+    text[start..].find('?').map_or(text.len(), |at| start + at)
+}
+
+/// Decodes a path segment (RFC 3986 2.1).
+///
+/// An escape that is none, a NUL, and what is not UTF-8 afterwards are refused: what a handler gets as text is text.
+pub fn percent_decode(segment: &str) -> Result<String, Error> {
+    let mut decoded = Vec::with_capacity(segment.len());
+    let mut bytes = segment.bytes();
+    while let Some(byte) = bytes.next() {
+        decoded.push(match byte {
+            b'%' => {
+                let mut digit = || ascii::hex(bytes.next()?);
+                let escape = digit().and_then(|high| Some(high << 4 | digit()?));
+                escape.ok_or(Error::bad("`%` in a path is followed by two hexadecimal digits (RFC 3986 2.1)"))?
+            }
+            byte => byte,
+        });
+    }
+    if decoded.contains(&0) {
+        return Err(Error::bad("a path parameter must not hold NUL"));
+    }
+    String::from_utf8(decoded).map_err(|_| Error::bad("a path parameter is UTF-8 once it is decoded (RFC 3986 2.5)"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str, method: Method) -> Option<(String, Option<String>, Option<String>)> {
+        let target = Target::parse(text.as_bytes(), method).ok()?;
+        let owned = |part: Option<&str>| part.map(str::to_owned);
+        Some((target.path().to_owned(), owned(target.query()), owned(target.authority())))
+    }
+
+    #[test]
+    fn forms() {
+        let ok = |path: &str, query: Option<&str>, authority: Option<&str>| {
+            Some((path.to_owned(), query.map(str::to_owned), authority.map(str::to_owned)))
+        };
+        assert_eq!(parse("/", Method::Get), ok("/", None, None));
+        assert_eq!(parse("/a/../%2F?b=?c", Method::Get), ok("/a/../%2F", Some("b=?c"), None));
+        assert_eq!(parse("//a", Method::Get), ok("//a", None, None));
+        assert_eq!(parse("/?", Method::Get), ok("/", Some(""), None));
+        assert_eq!(parse("*", Method::Options), ok("*", None, None));
+        assert_eq!(parse("http://h:80/a?b", Method::Get), ok("/a", Some("b"), Some("h:80")));
+        assert_eq!(parse("HTTPS://h", Method::Get), ok("/", None, Some("h")));
+        assert_eq!(parse("http://h?q", Method::Get), ok("/", Some("q"), Some("h")));
+        assert_eq!(parse("http://h", Method::Options), ok("*", None, Some("h")));
+        for bad in ["*", "a", "?", "h:80", "ftp://h/", "http:/h/", "http:///", "http://u@h/", "http://"] {
+            assert_eq!(parse(bad, Method::Get), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn percent_decoding_is_strict() {
+        assert_eq!(percent_decode("a%20b%2Fc%c3%a9"), Ok("a b/cé".to_owned()));
+        for bad in ["%", "%2", "%zz", "%2x", "%00", "%ff", "%c0%af", "%+1"] {
+            assert!(percent_decode(bad).is_err(), "{bad}");
+        }
+    }
+}
