@@ -1,0 +1,196 @@
+//! A server: routes, guards and settings, then `serve`.
+
+use super::accept::Acceptor;
+use super::config::Config;
+use super::context::Context;
+use super::exchange::Exchange;
+use super::handle::Handle;
+use super::http::{Method, Response};
+use super::serve::Service;
+use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
+use std::panic::Location;
+use std::{fmt, io};
+
+/// An HTTP server that listens, and is being told what to answer.
+///
+/// ```no_run
+/// use brooklet::{Response, Server, StatusCode};
+///
+/// # fn main() -> std::io::Result<()> {
+/// Server::bind("127.0.0.1:8080")?
+///     .before(|ctx| ctx.path().starts_with("/private").then(|| StatusCode::FORBIDDEN.into()))
+///     .get("/", |_| "hello\n")
+///     .get("/hello/{name}", |ctx| format!("hello {}\n", ctx.param("name")))
+///     .post("/echo", |mut ctx| ctx.body_text())
+///     .on_request(|exchange| println!("{exchange}"))
+///     .serve()
+/// # }
+/// ```
+#[must_use = "a server answers when `serve` is called"]
+pub struct Server {
+    listener: TcpListener,
+    handle: Handle,
+    service: Service,
+    /// The first route that was refused.
+    fault: Option<io::Error>,
+}
+
+impl Server {
+    /// Listens on an address: `"127.0.0.1:8080"`, `("::1", 8080)`; port 0 takes any free one, see
+    /// [`local_addr`](Server::local_addr). Clients can connect from here on, and wait until [`serve`](Server::serve).
+    ///
+    /// # Errors
+    ///
+    /// Those of [`TcpListener::bind`], with the address in the message.
+    pub fn bind(address: impl ToSocketAddrs + fmt::Debug) -> io::Result<Server> {
+        let listener = TcpListener::bind(&address).map_err(|error| {
+            let hint = match error.kind() {
+                io::ErrorKind::AddrInUse => "; stop the program that has it, or take another port",
+                io::ErrorKind::PermissionDenied => "; ports below 1024 need privileges: take a higher one",
+                _ => "",
+            };
+            io::Error::new(error.kind(), format!("cannot listen on {address:?}: {error}{hint}"))
+        })?;
+        let handle = Handle::new(listener.local_addr()?);
+        Ok(Server { listener, handle, service: Service::default(), fault: None })
+    }
+
+    /// Adds a route: requests with this method, for paths of this pattern, go to the handler.
+    ///
+    /// A pattern is a path whose segments are text, or `{name}` for any one segment, or at its end `{*name}` for all that
+    /// follows. Text wins over `{name}`, and that over `{*name}`, whatever the order of adding. HEAD is answered from
+    /// GET's handler, and OPTIONS from what is there.
+    ///
+    /// A malformed pattern, or one that is taken, is refused here; the chain goes on, and [`serve`](Server::serve) returns
+    /// the error, which names the pattern and the line that added it.
+    #[track_caller]
+    pub fn route<H, R>(mut self, method: Method, pattern: &str, handler: H) -> Server
+    where
+        H: Fn(Context<'_>) -> R + Send + Sync + 'static,
+        R: Into<Response>,
+    {
+        let handler = Box::new(move |context: Context<'_>| handler(context).into());
+        if let Err(error) = self.service.router.add(method, pattern, Location::caller(), handler) {
+            self.fault.get_or_insert(error);
+        }
+        self
+    }
+
+    /// Adds a route for GET, and HEAD. See [`route`](Server::route).
+    #[track_caller]
+    pub fn get<H, R>(self, pattern: &str, handler: H) -> Server
+    where
+        H: Fn(Context<'_>) -> R + Send + Sync + 'static,
+        R: Into<Response>,
+    {
+        self.route(Method::Get, pattern, handler)
+    }
+
+    /// Adds a route for POST. See [`route`](Server::route).
+    #[track_caller]
+    pub fn post<H, R>(self, pattern: &str, handler: H) -> Server
+    where
+        H: Fn(Context<'_>) -> R + Send + Sync + 'static,
+        R: Into<Response>,
+    {
+        self.route(Method::Post, pattern, handler)
+    }
+
+    /// Adds a route for PUT. See [`route`](Server::route).
+    #[track_caller]
+    pub fn put<H, R>(self, pattern: &str, handler: H) -> Server
+    where
+        H: Fn(Context<'_>) -> R + Send + Sync + 'static,
+        R: Into<Response>,
+    {
+        self.route(Method::Put, pattern, handler)
+    }
+
+    /// Adds a route for PATCH. See [`route`](Server::route).
+    #[track_caller]
+    pub fn patch<H, R>(self, pattern: &str, handler: H) -> Server
+    where
+        H: Fn(Context<'_>) -> R + Send + Sync + 'static,
+        R: Into<Response>,
+    {
+        self.route(Method::Patch, pattern, handler)
+    }
+
+    /// Adds a route for DELETE. See [`route`](Server::route).
+    #[track_caller]
+    pub fn delete<H, R>(self, pattern: &str, handler: H) -> Server
+    where
+        H: Fn(Context<'_>) -> R + Send + Sync + 'static,
+        R: Into<Response>,
+    {
+        self.route(Method::Delete, pattern, handler)
+    }
+
+    /// Adds a guard. It sees every valid request before routing, in the order of adding, and either lets it pass with
+    /// `None` or answers it. What it sets with [`Context::set_response_header`] goes with the later response.
+    pub fn before<G>(mut self, guard: G) -> Server
+    where
+        G: Fn(&mut Context<'_>) -> Option<Response> + Send + Sync + 'static,
+    {
+        self.service.guards.push(Box::new(guard));
+        self
+    }
+
+    /// Calls `hook` after each response, refusals of malformed requests included, in the thread that sent it. Without a
+    /// hook, errors of handlers go to standard error. The last hook wins.
+    pub fn on_request<H>(mut self, hook: H) -> Server
+    where
+        H: Fn(&Exchange<'_>) + Send + Sync + 'static,
+    {
+        self.service.hook = Some(Box::new(hook));
+        self
+    }
+
+    /// Sets limits and timeouts.
+    pub fn config(mut self, config: Config) -> Server {
+        self.service.config = config;
+        self
+    }
+
+    /// Returns the address that this listens on.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.handle.local_addr()
+    }
+
+    /// Returns a handle that can stop the server from anywhere.
+    pub fn handle(&self) -> Handle {
+        self.handle.clone()
+    }
+
+    /// Serves, and blocks until [`Handle::shutdown`].
+    ///
+    /// The calling thread starts the first of the threads that accept and serve, and then waits: it could not return in
+    /// time if it were deep in a handler itself.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidInput` for the first route that was refused; and what the system says if not even one thread can be
+    /// started. No error of a client or of `accept` ends the server.
+    pub fn serve(self) -> io::Result<()> {
+        if let Some(fault) = self.fault {
+            return Err(fault);
+        }
+        let registry = self.handle.registry();
+        let acceptor = Acceptor::new(self.listener, self.service, registry.clone());
+        acceptor.start()?;
+        registry.wait_for_stop();
+        acceptor.wake();
+        registry.wait_for_end();
+        acceptor.wait_for_waiting();
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Server")
+            .field("local_addr", &self.local_addr())
+            .field("config", &self.service.config)
+            .finish_non_exhaustive()
+    }
+}

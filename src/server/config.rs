@@ -1,0 +1,75 @@
+//! The limits and timeouts, all of them, each with the reason for its default and what a client sees beyond it.
+
+use std::time::Duration;
+
+/// Limits and timeouts. The names are those of Go's `net/http` where it has the same thing.
+///
+/// ```
+/// use brooklet::Config;
+/// use std::time::Duration;
+///
+/// let patient = Config { idle_timeout: Duration::from_secs(300), ..Config::default() };
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// How long a client may take for a whole request head, from its first byte on; and how long a new connection may
+    /// say nothing at all. A deadline, not a time between two bytes: one byte now and then does not move it. Default:
+    /// 10 s, far more than a slow network needs for 1 KB. Beyond it: `408` and the end, without a word where not one
+    /// byte came.
+    pub read_header_timeout: Duration,
+
+    /// How long a body may take, from the handler's first read on: this long, and a second more for every 1,000 bytes that
+    /// came, so that a large upload on a slow line succeeds and a trickle does not. Default: 30 s. Beyond it: the
+    /// handler's read returns an error of kind `TimedOut` that answers `408`.
+    pub read_timeout: Duration,
+
+    /// How long one write may wait for a client that does not read. Not for a whole response: a long stream may take for
+    /// ever. Default: 30 s, ten times what a lossy mobile network takes to recover. Beyond it: the connection is cut.
+    #[doc(alias = "deadline")]
+    pub write_timeout: Duration,
+
+    /// How long a connection may stay open between two requests. Default: 30 s: an idle connection holds a thread, some
+    /// 40 KB with the kernel's share. Beyond it: it is closed, which HTTP/1.1 clients expect at any time.
+    #[doc(alias = "keep-alive")]
+    pub idle_timeout: Duration,
+
+    /// How many bytes a request head may have, request line included. Default: 16 KiB, as in Node; RFC 9112 3 asks for
+    /// 8,000 at least for the request line. Beyond it: `431`, or `414` if not even the request line fits.
+    pub max_header_bytes: usize,
+
+    /// How many header fields a request may have. Default: 100, as in Apache; browsers send 10 to 20. Beyond it: `431`.
+    pub max_headers: usize,
+
+    /// How many bytes of body a request may have. Default: 1 MiB, as in nginx. Beyond it: `413`; before the handler is
+    /// called where `Content-Length` says so, else as an error of the handler's read.
+    pub max_body_bytes: u64,
+
+    /// How many connections may be served at once, those that were taken over not counted. Default: 1,024, about 40 MB
+    /// of threads at the worst. Beyond it: `503` with `Retry-After`, and the end.
+    pub max_connections: usize,
+
+    /// How many connections may be taken over at once. They cost a descriptor each, and a thread only if yours holds
+    /// them. Default: 10,000. Beyond it: `503` with `Retry-After`, and the taken connection's writes fail.
+    pub max_taken_over: usize,
+
+    /// The stack of each of the server's threads, in bytes. Default: 512 KiB, what macOS gives any thread but the first.
+    /// It costs address space, not memory, until it is used.
+    pub stack_size: usize,
+}
+
+impl Default for Config {
+    fn default() -> Config {
+        Config {
+            read_header_timeout: Duration::from_secs(10),
+            read_timeout: Duration::from_secs(30),
+            write_timeout: Duration::from_secs(30),
+            idle_timeout: Duration::from_secs(30),
+            max_header_bytes: 16 * 1024,
+            max_headers: 100,
+            max_body_bytes: 1024 * 1024,
+            max_connections: 1_024,
+            max_taken_over: 10_000,
+            stack_size: 512 * 1024,
+        }
+    }
+}

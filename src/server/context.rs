@@ -1,0 +1,187 @@
+//! What a handler gets: the request, the way to its body, and the way to take the connection over.
+
+use super::body::{Body, Incoming};
+use super::connection::Connection;
+use super::http::{response, Error, Form, Headers, Method, Request, Response, StatusCode};
+use super::router::Params;
+use super::wire::Wire;
+use std::fmt;
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, SocketAddr};
+
+/// A request that wants an answer.
+///
+/// It goes to the handler by value, and [`takeover_conn`](Context::takeover_conn) consumes it: what cannot be done twice
+/// does not compile twice.
+///
+/// ```compile_fail,E0382
+/// fn twice(ctx: brooklet::Context<'_>) -> brooklet::Response {
+///     let (conn, no_result) = ctx.takeover_conn();
+///     let (again, _) = ctx.takeover_conn();
+///     no_result
+/// }
+/// ```
+pub struct Context<'a> {
+    /// Of the serve loop, which finds it empty if the handler took the connection over. `Some` as long as this context
+    /// lives, for only `takeover_conn` takes it out, and consumes the context.
+    slot: &'a mut Option<Wire>,
+    request: Request,
+    params: Params<'a>,
+    response_headers: &'a mut Headers,
+    max_taken_over: usize,
+}
+
+const HELD: &str = "only takeover_conn empties the slot, and it consumes the context";
+
+impl<'a> Context<'a> {
+    pub(super) fn new(
+        slot: &'a mut Option<Wire>,
+        request: Request,
+        response_headers: &'a mut Headers,
+        max_taken_over: usize,
+    ) -> Context<'a> {
+        Context { slot, request, params: Params::default(), response_headers, max_taken_over }
+    }
+
+    pub(super) fn set_params(&mut self, params: Params<'a>) {
+        self.params = params;
+    }
+
+    fn wire(&self) -> &Wire {
+        self.slot.as_ref().expect(HELD)
+    }
+
+    /// Returns the request's head.
+    pub fn request(&self) -> &Request {
+        &self.request
+    }
+
+    /// Returns the method.
+    pub fn method(&self) -> Method {
+        self.request.method()
+    }
+
+    /// Returns the path as it came, not decoded.
+    pub fn path(&self) -> &str {
+        self.request.path()
+    }
+
+    /// Returns the request's header fields.
+    pub fn headers(&self) -> &Headers {
+        self.request.headers()
+    }
+
+    /// Returns a path parameter, percent-decoded: the text that stood for `{name}` or `{*name}` in the route's pattern.
+    ///
+    /// # Panics
+    ///
+    /// If the route's pattern has no parameter of that name, and in a guard, which runs before there is a route. That is
+    /// a mistake in the program, which no client can cause; it is answered with 500.
+    #[track_caller]
+    pub fn param(&self, name: &str) -> &str {
+        self.params.get(name).unwrap_or_else(|| match self.params.pattern() {
+            Some(pattern) => panic!("the pattern `{pattern}` has no parameter `{name}`"),
+            None => panic!("there are no path parameters before routing: asked for `{name}`"),
+        })
+    }
+
+    /// Returns the first field of that name in the query, decoded (WHATWG URL 5.1).
+    pub fn query(&self, name: &str) -> Option<String> {
+        self.query_form().get(name).map(str::to_owned)
+    }
+
+    /// Returns all fields of the query.
+    pub fn query_form(&self) -> Form {
+        Form::parse(self.request.query().unwrap_or(""))
+    }
+
+    /// Returns the body, to read from. A client that waits for `100 Continue` is told to go on when the first read waits.
+    pub fn body(&mut self) -> Body<'_> {
+        Body::new(self.slot.as_mut().expect(HELD))
+    }
+
+    /// Reads the whole body; blocks until it is there.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Body`]. They carry the status to answer with, so hand them on with `?`.
+    pub fn body_bytes(&mut self) -> io::Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        self.body().read_to_end(&mut bytes)?;
+        Ok(bytes)
+    }
+
+    /// Reads the whole body as text.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`body_bytes`](Context::body_bytes), and 400 for text that is not UTF-8.
+    pub fn body_text(&mut self) -> io::Result<String> {
+        String::from_utf8(self.body_bytes()?).map_err(|_| Error::bad("the body is not UTF-8").into())
+    }
+
+    /// Reads the whole body as the fields of a form.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`body_text`](Context::body_text), and 415 if the body does not say that it is
+    /// `application/x-www-form-urlencoded`.
+    pub fn form(&mut self) -> io::Result<Form> {
+        let content_type = self.headers().get("content-type").unwrap_or("");
+        let media_type = content_type.split(';').next().unwrap_or("").trim();
+        if !media_type.eq_ignore_ascii_case("application/x-www-form-urlencoded") {
+            let message = "this takes application/x-www-form-urlencoded";
+            return Err(Error::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, message).into());
+        }
+        Ok(Form::parse(&self.body_text()?))
+    }
+
+    /// Returns the client's address: that of the proxy, where there is one in front.
+    pub fn peer_addr(&self) -> SocketAddr {
+        self.wire().peer
+    }
+
+    /// Adds a header field to whatever the response will be, that of a later handler or of a stream included: for guards
+    /// that set cookies or CORS fields.
+    ///
+    /// # Errors
+    ///
+    /// As [`Response::set_header`].
+    pub fn set_response_header(&mut self, name: &str, value: &str) -> io::Result<()> {
+        response::append(self.response_headers, name, value)
+    }
+
+    /// Takes the connection over: from here on it is yours, and the server neither answers nor closes it.
+    ///
+    /// The second part says "somebody else answers"; return it from the handler. The connection can go to any thread.
+    /// Responses to earlier requests of a pipeline are written before this returns, which blocks no longer than
+    /// [`write_timeout`](crate::Config::write_timeout).
+    ///
+    /// Beyond [`max_taken_over`](crate::Config::max_taken_over) the client is sent a 503 with `Retry-After`, and what you
+    /// get is a connection on which reading finds the end and writing fails.
+    #[doc(alias = "hijack")]
+    #[doc(alias = "upgrade")]
+    pub fn takeover_conn(self) -> (Connection, Response) {
+        let mut wire = self.slot.take().expect(HELD);
+        wire.body = Incoming::none();
+        // A client that is gone already is found out by the first read or write of whoever takes over.
+        let _ = wire.flush();
+        if !wire.socket.take_over(self.max_taken_over) {
+            let _ = wire.socket.write_all(&super::accept::unavailable());
+            let _ = wire.socket.shutdown(Shutdown::Both);
+        }
+        let _ = wire.socket.set_read_timeout(None).and_then(|()| wire.socket.set_write_timeout(None));
+        let headers = std::mem::take(self.response_headers);
+        let connection = Connection::new(wire.socket, wire.peer, wire.input.into_vec(), self.request, headers);
+        (connection, Response::taken_over())
+    }
+}
+
+impl fmt::Debug for Context<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Context")
+            .field("peer", &self.peer_addr())
+            .field("request", &self.request)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,50 @@
+//! What `on_request` is told.
+
+use super::http::{Method, StatusCode};
+use std::net::SocketAddr;
+use std::time::Duration;
+use std::{fmt, io};
+
+/// A request and its response, after the fact. Its `Display` is a line for an access log:
+///
+/// ```text
+/// 127.0.0.1:52044 GET /clock.html 200 1824 B 0.210 ms
+/// 127.0.0.1:52046 GET /sse taken over 0.031 ms
+/// 127.0.0.1:52048 POST /upload 500 26 B 3.402 ms: No space left on device (os error 28)
+/// 127.0.0.1:52050 - - 400 52 B 0.025 ms
+/// ```
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Exchange<'a> {
+    /// The client's address.
+    pub peer: SocketAddr,
+    /// The method; `None` if there was no valid request.
+    pub method: Option<Method>,
+    /// The path as it came, visible ASCII; `None` if there was no valid request.
+    pub path: Option<&'a str>,
+    /// The response's status; `None` if the handler took the connection over.
+    pub status: Option<StatusCode>,
+    /// Bytes of the response's body.
+    pub bytes: u64,
+    /// From the end of the request's head to the response's being handed to the kernel, or joined to others that go out
+    /// together.
+    pub duration: Duration,
+    /// Why the response is a 500 or was cut short.
+    pub error: Option<&'a io::Error>,
+}
+
+impl fmt::Display for Exchange<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let method = self.method.map_or("-", Method::as_str);
+        write!(f, "{} {method} {} ", self.peer, self.path.unwrap_or("-"))?;
+        match self.status {
+            Some(status) => write!(f, "{} {} B ", status.as_u16(), self.bytes)?,
+            None => f.write_str("taken over ")?,
+        }
+        write!(f, "{:.3} ms", self.duration.as_secs_f64() * 1e3)?;
+        match self.error {
+            Some(error) => write!(f, ": {error}"),
+            None => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,26 @@
+//! Sockets and threads: who is served, by whom, and for how long.
+
+use super::http;
+
+mod accept;
+mod body;
+mod buffer;
+mod builder;
+mod config;
+mod connection;
+mod context;
+mod exchange;
+mod handle;
+pub mod linger;
+mod registry;
+mod router;
+mod serve;
+mod wire;
+
+pub use body::Body;
+pub use builder::Server;
+pub use config::Config;
+pub use connection::Connection;
+pub use context::Context;
+pub use exchange::Exchange;
+pub use handle::Handle;

@@ -1,0 +1,129 @@
+//! The connection as the serve loop has it: a socket with what was read ahead and what waits to be written.
+
+use super::body::Incoming;
+use super::buffer::Buffer;
+use super::config::Config;
+use super::http::parse::{self, Head, Limits};
+use super::http::{Error, StatusCode};
+use super::registry::{Phase, Socket};
+use std::io::{self, Write};
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+/// Responses that wait for a common write are written when they come to this.
+const MAX_PENDING: usize = 64 * 1024;
+
+pub struct Wire {
+    pub socket: Socket,
+    pub peer: SocketAddr,
+    /// Bytes read past what was used.
+    pub input: Buffer,
+    /// Responses not yet written. Written before anything blocks on the client, so nobody waits for the other.
+    pub out: Vec<u8>,
+    /// The body of the request that is being answered.
+    pub body: Incoming,
+    read_timeout: Option<Duration>,
+}
+
+impl Wire {
+    pub fn new(socket: Socket, peer: SocketAddr, config: &Config) -> io::Result<Wire> {
+        socket.set_nodelay(true)?;
+        socket.set_write_timeout(Some(config.write_timeout))?;
+        Ok(Wire { socket, peer, input: Buffer::new(), out: Vec::new(), body: Incoming::none(), read_timeout: None })
+    }
+
+    /// Reads the next request head. `None` if there will be none: the client left, or said nothing for `idle`, or the
+    /// server stops.
+    ///
+    /// Parses first and reads only then: as long as whole requests are in the buffer, the responses to them collect in
+    /// `out` and go out in one write.
+    ///
+    /// # Errors
+    ///
+    /// What to answer before the connection is closed.
+    pub fn read_head(&mut self, config: &Config, idle: Duration) -> Result<Option<Head>, Error> {
+        let limits = Limits { max_headers: config.max_headers };
+        let (mut seen, mut deadline) = (0, None);
+        loop {
+            let head = parse::request_head(self.input.data(), seen, &limits)?;
+            seen = self.input.data().len();
+            if head.as_ref().map_or(seen, |head| head.length) > config.max_header_bytes {
+                return Err(too_large(&self.input.data()[..config.max_header_bytes]));
+            }
+            if let Some(head) = head {
+                self.input.consume(head.length);
+                return Ok(Some(head));
+            }
+            let read = if seen == 0 {
+                if self.flush().is_err() || !self.socket.enter(Phase::Idle) {
+                    return Ok(None);
+                }
+                let read = self.fill(idle);
+                self.socket.enter(Phase::Busy);
+                read
+            } else {
+                let deadline = *deadline.get_or_insert_with(|| Instant::now() + config.read_header_timeout);
+                self.fill(deadline.saturating_duration_since(Instant::now()))
+            };
+            match read {
+                Ok(0) if seen > 0 => return Err(Error::bad("the request ended in its head")),
+                Ok(0) => return Ok(None),
+                Ok(_) => (),
+                Err(error) if is_timeout(&error) && seen > 0 => {
+                    return Err(Error::new(StatusCode::REQUEST_TIMEOUT, "the request head took too long"));
+                }
+                Err(_) => return Ok(None),
+            }
+        }
+    }
+
+    /// Reads once more into `input`, after writing what waits in `out`; for `within` at the longest.
+    pub fn fill(&mut self, within: Duration) -> io::Result<usize> {
+        self.flush()?;
+        if within.is_zero() {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        // A system call saved for each request that comes whole: those all wait equally long.
+        if self.read_timeout != Some(within) {
+            self.socket.set_read_timeout(Some(within))?;
+            self.read_timeout = Some(within);
+        }
+        loop {
+            match self.input.fill(&mut self.socket) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => (),
+                result => return result,
+            }
+        }
+    }
+
+    /// Writes what waits in `out`.
+    pub fn flush(&mut self) -> io::Result<()> {
+        if !self.out.is_empty() {
+            let written = self.socket.write_all(&self.out);
+            self.out.clear();
+            written?;
+        }
+        Ok(())
+    }
+
+    pub fn flush_if_large(&mut self) -> io::Result<()> {
+        match self.out.len() {
+            0..=MAX_PENDING => Ok(()),
+            _ => self.flush(),
+        }
+    }
+}
+
+/// 414 while not even the request line has ended, else 431 (RFC 9112 3, RFC 6585 5).
+fn too_large(head: &[u8]) -> Error {
+    let line = head.iter().position(|b| !matches!(b, b'\r' | b'\n')).unwrap_or(0);
+    match head[line..].contains(&b'\n') {
+        true => Error::new(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "the request head is too large"),
+        false => Error::new(StatusCode::URI_TOO_LONG, "the request target is too long"),
+    }
+}
+
+/// A socket's timeout is `WouldBlock` on Unix and `TimedOut` on Windows.
+pub fn is_timeout(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut)
+}

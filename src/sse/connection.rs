@@ -1,0 +1,330 @@
+//! One event stream, written by whoever holds it.
+//!
+//! A frame is whole or the connection is dead: after a write that failed or timed out, nobody knows how much of the
+//! frame has left, and the next byte would land in the middle of it. So the socket is shut down with the first error.
+
+use super::http::outgoing::{push_date, push_status_line};
+use super::http::{Method, Response, StatusCode};
+use super::message::{self, Message};
+use super::server::{self, linger, Context};
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::{Duration, Instant};
+
+/// Proxies give up on a connection that is silent for 30 to 60 seconds, browsers not at all.
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
+
+/// What a write waits for a client that does not read; the server's own default.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Joined messages go out when they come to this: one write of 64 KiB costs less than two of 100 bytes.
+const BATCH: usize = 64 * 1024;
+
+/// How often [`Connection::forward`] looks for the client while nothing comes to forward. It sleeps on a channel and so
+/// cannot sleep on the socket.
+const LOOK: Duration = Duration::from_millis(500);
+
+/// An event stream to one client. Dropping it closes the connection; [`close`](Connection::close) says goodbye before.
+///
+/// The client is told to reconnect by neither; a browser's `EventSource` does so after any end until the page calls its
+/// `close()`, or the server answers 204.
+#[derive(Debug)]
+pub struct Connection {
+    conn: server::Connection,
+    out: Vec<u8>,
+    keep_alive: Duration,
+    last_write: Instant,
+    /// Nothing more may be written: it failed once, or it is closed.
+    ended: bool,
+}
+
+/// Starts an event stream on a connection that was taken over: sends the response's head, at once, so that `onopen`
+/// fires before the first event. The fields that were set with
+/// [`Context::set_response_header`](crate::Context::set_response_header) are sent too, and win over ours.
+///
+/// Writes wait 30 s for a client that does not read ([`set_write_timeout`](Connection::set_write_timeout)).
+///
+/// # Errors
+///
+/// Those of writing; and `ConnectionAborted` for a HEAD request, to which the head is the whole answer.
+pub fn start_connection(mut conn: server::Connection) -> io::Result<Connection> {
+    let mut out = Vec::with_capacity(512);
+    push_head(&conn, &mut out);
+    conn.stream().set_write_timeout(Some(WRITE_TIMEOUT))?;
+    conn.write_all(&out)?;
+    if conn.request().method() == Method::Head {
+        linger::close(conn.stream());
+        return Err(io::Error::new(ErrorKind::ConnectionAborted, "the request was HEAD: its answer has no events"));
+    }
+    out.clear();
+    Ok(Connection { conn, out, keep_alive: KEEP_ALIVE, last_write: Instant::now(), ended: false })
+}
+
+/// Takes a request's connection over and runs `events` on it, in the thread that this is called in: a thread for this
+/// stream alone, for the server has one for each connection.
+///
+/// ```no_run
+/// # use brooklet::{sse, Server};
+/// # use std::time::Duration;
+/// # fn main() -> std::io::Result<()> {
+/// Server::bind("127.0.0.1:8080")?
+///     .get("/sse", |ctx| {
+///         sse::stream(ctx, |mut events| {
+///             for n in 0..3 {
+///                 events.wait(Duration::from_secs(1))?;
+///                 events.send_message(sse::Message::new().id(n).data("ping"))?;
+///             }
+///             events.close()
+///         })
+///     })
+///     .serve()
+/// # }
+/// ```
+///
+/// An error that says the client is gone is as good an end as any. Others, a field that was refused for example, go to
+/// [`on_request`](crate::Server::on_request), or to standard error where there is none.
+pub fn stream(ctx: Context<'_>, events: impl FnOnce(Connection) -> io::Result<()>) -> Response {
+    let (conn, mut no_result) = ctx.takeover_conn();
+    no_result.cause = start_connection(conn).and_then(events).err().filter(|error| !is_gone(error));
+    no_result
+}
+
+/// Whether an error means no more than that the client went away, as clients do.
+fn is_gone(error: &io::Error) -> bool {
+    use ErrorKind::*;
+    matches!(error.kind(), ConnectionAborted | ConnectionReset | BrokenPipe | NotConnected | TimedOut)
+}
+
+/// The fields that make an event stream of a response, and keep proxies from holding it back. There is no length and no
+/// coding: the stream ends when the connection does, which every client and proxy understands, HTTP/1.0 included.
+fn push_head(conn: &server::Connection, out: &mut Vec<u8>) {
+    const OURS: [(&str, &str); 3] = [
+        ("Content-Type", "text/event-stream"),
+        ("Cache-Control", "no-cache, no-transform"),
+        ("X-Accel-Buffering", "no"),
+    ];
+    push_status_line(out, StatusCode::OK);
+    push_date(out);
+    for (name, value) in OURS.iter().filter(|(name, _)| !conn.response_headers().contains(name)) {
+        out.extend_from_slice(format!("{name}: {value}\r\n").as_bytes());
+    }
+    out.extend_from_slice(conn.response_headers().wire());
+    out.extend_from_slice(b"Connection: close\r\n\r\n");
+}
+
+impl Connection {
+    /// Sends an event, with one write. Blocks while the client does not read, up to the write timeout.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidInput` for a message that the format cannot hold: nothing was written, and the stream goes on. Any other
+    /// error means that the client is gone, or is as good as gone, and the stream has ended. The first write to a client
+    /// that just left often succeeds; [`wait`](Connection::wait) finds out at once.
+    pub fn send_message(&mut self, message: impl Into<Message>) -> io::Result<()> {
+        message.into().encode(&mut self.out)?;
+        self.write()
+    }
+
+    /// Sends many events, joined into writes of 64 KiB; the last of them when the iterator ends.
+    ///
+    /// # Errors
+    ///
+    /// As [`send_message`](Connection::send_message). What came before a message that is refused is sent.
+    pub fn send_messages<M: Into<Message>>(&mut self, messages: impl IntoIterator<Item = M>) -> io::Result<()> {
+        for message in messages {
+            self.push(message)?;
+            if self.out.len() >= BATCH {
+                self.write()?;
+            }
+        }
+        self.write()
+    }
+
+    /// Sends a comment, which clients skip. Line breaks make it several.
+    ///
+    /// # Errors
+    ///
+    /// As [`send_message`](Connection::send_message).
+    pub fn send_comment(&mut self, text: &str) -> io::Result<()> {
+        message::encode_comment(text, &mut self.out);
+        self.write()
+    }
+
+    /// Sleeps, but only as long as somebody listens. Sends a keep-alive comment whenever nothing was sent for 15 s
+    /// ([`set_keep_alive`](Connection::set_keep_alive)).
+    ///
+    /// # Errors
+    ///
+    /// `ConnectionAborted` as soon as the client leaves, or the server shuts down. In the second case the stream is
+    /// still good: [`close`](Connection::close) it, or drop it, which then does the same.
+    pub fn wait(&mut self, duration: Duration) -> io::Result<()> {
+        let deadline = Instant::now().checked_add(duration);
+        loop {
+            let left = deadline.map_or(Duration::MAX, |deadline| deadline.saturating_duration_since(Instant::now()));
+            self.look(left.min(self.until_keep_alive()))?;
+            self.keep_alive_if_due()?;
+            if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Sends what comes out of a channel: each time everything that waits in it, in one write; a keep-alive comment when
+    /// nothing does. Returns when all senders are gone. A client that leaves is noticed within half a second.
+    ///
+    /// # Errors
+    ///
+    /// As [`wait`](Connection::wait) and [`send_messages`](Connection::send_messages).
+    pub fn forward<M: Into<Message>>(&mut self, messages: &Receiver<M>) -> io::Result<()> {
+        loop {
+            match messages.recv_timeout(LOOK.min(self.until_keep_alive())) {
+                Ok(message) => {
+                    self.push(message)?;
+                    while self.out.len() < BATCH {
+                        let Ok(message) = messages.try_recv() else { break };
+                        self.push(message)?;
+                    }
+                    self.write()?;
+                }
+                Err(RecvTimeoutError::Timeout) => {
+                    self.look(Duration::ZERO)?;
+                    self.keep_alive_if_due()?;
+                }
+                Err(RecvTimeoutError::Disconnected) => return Ok(()),
+            }
+            if self.conn.is_stopping() {
+                return Err(left(true));
+            }
+        }
+    }
+
+    /// Returns the id of the last event that a client which reconnects has got.
+    pub fn last_event_id(&self) -> Option<&str> {
+        self.conn.request().headers().get("last-event-id")
+    }
+
+    /// Returns the connection beneath: the request, the client's address, the socket. What is written past this stream
+    /// must be whole frames.
+    pub fn connection(&self) -> &server::Connection {
+        &self.conn
+    }
+
+    /// Returns the socket.
+    pub fn stream(&self) -> &TcpStream {
+        self.conn.stream()
+    }
+
+    /// Sets after how long a silence [`wait`](Connection::wait) and [`forward`](Connection::forward) send a keep-alive
+    /// comment. Default: 15 s. [`Duration::MAX`] for never.
+    pub fn set_keep_alive(&mut self, silence: Duration) {
+        self.keep_alive = silence;
+    }
+
+    /// Sets how long a write waits for a client that does not read; `None` for as long as TCP does. Default: 30 s.
+    ///
+    /// # Errors
+    ///
+    /// As [`TcpStream::set_write_timeout`].
+    pub fn set_write_timeout(&mut self, timeout: Option<Duration>) -> io::Result<()> {
+        self.stream().set_write_timeout(timeout)
+    }
+
+    /// Says goodbye and closes: an event named `close`, with `close` as its data, on which a page calls the `close()` of
+    /// its `EventSource`. Blocks until the client has closed too, or for a second.
+    ///
+    /// # Errors
+    ///
+    /// As [`send_message`](Connection::send_message).
+    pub fn close(mut self) -> io::Result<()> {
+        self.send_message(message::close())?;
+        self.ended = true;
+        linger::close(self.stream());
+        Ok(())
+    }
+
+    /// Adds a message to those that the next write sends.
+    fn push(&mut self, message: impl Into<Message>) -> io::Result<()> {
+        let refused = message.into().encode(&mut self.out);
+        if refused.is_err() {
+            self.write()?;
+        }
+        refused
+    }
+
+    fn write(&mut self) -> io::Result<()> {
+        if self.ended {
+            return Err(io::Error::new(ErrorKind::BrokenPipe, "the event stream has ended with an earlier error"));
+        }
+        if self.out.is_empty() {
+            return Ok(());
+        }
+        let written = self.conn.write_all(&self.out);
+        self.out.clear();
+        self.last_write = Instant::now();
+        written.map_err(|error| self.end(error))
+    }
+
+    /// Nothing follows half a frame.
+    fn end(&mut self, error: io::Error) -> io::Error {
+        self.ended = true;
+        let _ = self.stream().shutdown(Shutdown::Both);
+        match error.kind() {
+            ErrorKind::WouldBlock => io::Error::new(ErrorKind::TimedOut, "the client stopped reading"),
+            _ => error,
+        }
+    }
+
+    /// Waits for the client to leave. What it sends meanwhile is dropped: nothing belongs there, and its end would hide
+    /// behind it.
+    fn look(&mut self, within: Duration) -> io::Result<()> {
+        let mut scratch = [0; 512];
+        let read = if within.is_zero() {
+            self.stream().set_nonblocking(true)?;
+            let read = self.conn.read(&mut scratch);
+            self.stream().set_nonblocking(false)?;
+            read
+        } else {
+            self.stream().set_read_timeout(Some(within))?;
+            self.conn.read(&mut scratch)
+        };
+        match read {
+            Ok(0) => Err(left(self.conn.is_stopping())),
+            Ok(_) => Ok(()),
+            Err(error)
+                if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted) =>
+            {
+                Ok(())
+            }
+            Err(error) => Err(self.end(error)),
+        }
+    }
+
+    fn until_keep_alive(&self) -> Duration {
+        self.keep_alive.saturating_sub(self.last_write.elapsed())
+    }
+
+    fn keep_alive_if_due(&mut self) -> io::Result<()> {
+        match self.until_keep_alive() {
+            Duration::ZERO => self.send_comment(""),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn left(stopping: bool) -> io::Error {
+    let why = if stopping { "the server is shutting down" } else { "the client has left" };
+    io::Error::new(ErrorKind::ConnectionAborted, why)
+}
+
+/// A stream that ends with the server says so, whichever way it is left: otherwise the page would take it for a broken
+/// connection. It does not wait for a client that is not reading.
+impl Drop for Connection {
+    fn drop(&mut self) {
+        if self.conn.is_stopping() && !self.ended && self.stream().set_nonblocking(true).is_ok() {
+            // Nobody is left to tell of an error.
+            let _ = self.send_message(message::close());
+            let _ = self.stream().shutdown(Shutdown::Write);
+        }
+    }
+}

@@ -1,0 +1,240 @@
+//! An event, encoded as it is built (WHATWG HTML 9.2.5, 9.2.6). Pure: text in, bytes out.
+//!
+//! A message is the text of its frame: each setter appends a line, so an event costs one allocation, and values go
+//! through `Display` straight into it. What the format cannot hold is remembered as a fault and refused when the message
+//! is sent; it never gets as far as bytes.
+
+use std::fmt::{self, Display, Write};
+use std::io;
+use std::time::Duration;
+
+/// One event of a stream: any of id, event name, data and reconnection time.
+///
+/// ```
+/// use brooklet::sse::Message;
+///
+/// let message = Message::new().event("tick").id(7).data("two\nlines");
+/// assert_eq!(message.to_string(), "event: tick\nid: 7\ndata: two\ndata: lines\n\n");
+/// assert_eq!(Message::from("text").to_string(), "data: text\n\n");
+/// ```
+///
+/// A browser dispatches an event only if it has data, if only `data("")`; without, the other fields still count.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Message {
+    lines: String,
+    fault: Option<&'static str>,
+}
+
+impl Message {
+    /// Returns an event with nothing in it.
+    pub fn new() -> Message {
+        Message::default()
+    }
+
+    /// Sets the event's id, which a client that reconnects sends as `Last-Event-ID`. `""` makes the client forget its
+    /// last id. With a line break or a NUL in it the message is refused when it is sent: a client would ignore the id.
+    #[must_use]
+    pub fn id(self, id: impl Display) -> Message {
+        self.line(
+            "id",
+            id,
+            &['\n', '\r', '\0'],
+            "id: an event's id must not hold a line break or NUL (WHATWG HTML 9.2.6)",
+        )
+    }
+
+    /// Sets the event's name, by which a browser finds the listeners; without one that is `message`. With a line break in
+    /// it the message is refused when it is sent.
+    #[must_use]
+    #[doc(alias = "name")]
+    pub fn event(self, name: impl Display) -> Message {
+        self.line("event", name, &['\n', '\r'], "event: an event's name must not hold a line break (WHATWG HTML 9.2.6)")
+    }
+
+    /// Adds data: any text, which the client gets as it is, but for line breaks: `\r\n` and `\r` arrive as `\n`. Called
+    /// again, it adds a line.
+    #[must_use]
+    pub fn data(mut self, data: impl Display) -> Message {
+        let mut lines = Lines { out: &mut self.lines, name: "data", at_start: true, after_cr: false };
+        lines.out.push_str("data:");
+        if write!(lines, "{data}").is_err() {
+            self.fault.get_or_insert("data: its Display returned an error");
+        }
+        self.lines.push('\n');
+        self
+    }
+
+    /// Sets how long the client waits before it reconnects; sent in whole milliseconds.
+    #[must_use]
+    pub fn retry(self, delay: Duration) -> Message {
+        self.line("retry", delay.as_millis(), &[], "")
+    }
+
+    fn line(mut self, name: &'static str, value: impl Display, forbidden: &[char], rule: &'static str) -> Message {
+        let start = self.lines.len();
+        let written = writeln!(self.lines, "{name}: {value}");
+        let line = &self.lines[start..];
+        if written.is_err() || line[..line.len() - 1].contains(forbidden) {
+            self.lines.truncate(start);
+            self.fault.get_or_insert(rule);
+        }
+        self
+    }
+
+    /// Appends the frame to `out`.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidInput`, with the field and its rule, and nothing is appended.
+    pub(super) fn encode(&self, out: &mut Vec<u8>) -> io::Result<()> {
+        if let Some(rule) = self.fault {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, rule));
+        }
+        out.extend_from_slice(self.lines.as_bytes());
+        out.push(b'\n');
+        Ok(())
+    }
+}
+
+/// Writes text as lines, each with the field's name in front. A parser takes one space after the colon away, so one is
+/// always there, and the value's own survive.
+struct Lines<'a> {
+    out: &'a mut String,
+    name: &'static str,
+    /// Behind `name:`, with no text yet.
+    at_start: bool,
+    /// The last character was a CR: an LF would be its second half.
+    after_cr: bool,
+}
+
+impl Write for Lines<'_> {
+    fn write_str(&mut self, mut text: &str) -> fmt::Result {
+        if std::mem::take(&mut self.after_cr) {
+            text = text.strip_prefix('\n').unwrap_or(text);
+        }
+        while !text.is_empty() {
+            let end = text.bytes().position(|b| b == b'\n' || b == b'\r').unwrap_or(text.len());
+            if end > 0 {
+                if std::mem::take(&mut self.at_start) {
+                    self.out.push(' ');
+                }
+                self.out.push_str(&text[..end]);
+            }
+            let Some(line_break) = text.as_bytes().get(end) else { return Ok(()) };
+            text = &text[end + 1..];
+            if *line_break == b'\r' {
+                self.after_cr = text.is_empty();
+                text = text.strip_prefix('\n').unwrap_or(text);
+            }
+            self.out.push('\n');
+            self.out.push_str(self.name);
+            self.out.push(':');
+            self.at_start = true;
+        }
+        Ok(())
+    }
+}
+
+/// Appends a comment: lines that a parser skips.
+pub fn encode_comment(text: &str, out: &mut Vec<u8>) {
+    let mut lines = String::from(":");
+    let written = Lines { out: &mut lines, name: "", at_start: true, after_cr: false }.write_str(text);
+    written.expect("writing to a String cannot fail");
+    out.extend_from_slice(lines.as_bytes());
+    out.extend_from_slice(b"\n\n");
+}
+
+/// The event that says goodbye. It has data because a browser does not dispatch one without.
+pub fn close() -> Message {
+    Message::new().event("close").data("close")
+}
+
+impl From<&str> for Message {
+    fn from(data: &str) -> Message {
+        Message::new().data(data)
+    }
+}
+
+impl From<String> for Message {
+    fn from(data: String) -> Message {
+        Message::new().data(data)
+    }
+}
+
+/// The frame as it is sent; that of a message that would be refused, without the field at fault.
+impl Display for Message {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{}", self.lines)
+    }
+}
+
+impl fmt::Debug for Message {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Message").field("lines", &self.lines).field("fault", &self.fault).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn data(data: impl Display) -> String {
+        Message::new().data(data).to_string()
+    }
+
+    #[test]
+    fn data_splits_at_every_kind_of_line_break() {
+        assert_eq!(data(""), "data:\n\n");
+        assert_eq!(data("a"), "data: a\n\n");
+        assert_eq!(data(" a "), "data:  a \n\n");
+        assert_eq!(data("a\nb\rc\r\nd"), "data: a\ndata: b\ndata: c\ndata: d\n\n");
+        assert_eq!(data("a\n"), "data: a\ndata:\n\n");
+        assert_eq!(data("\n\r\r\n\n"), "data:\ndata:\ndata:\ndata:\ndata:\n\n");
+    }
+
+    #[test]
+    fn a_line_break_may_come_in_two_writes() {
+        assert_eq!(data(format_args!("a{}{}b", '\r', '\n')), "data: a\ndata: b\n\n");
+        assert_eq!(data(format_args!("a{}{}b", '\r', '\r')), "data: a\ndata:\ndata: b\n\n");
+        assert_eq!(data(format_args!("a{}{}\nb", '\r', "x")), "data: a\ndata: x\ndata: b\n\n");
+    }
+
+    #[test]
+    fn a_fault_names_its_field_and_keeps_everything_back() {
+        let check = |message: Message, field: &str| {
+            let mut out = Vec::new();
+            let error = message.encode(&mut out).unwrap_err();
+            assert_eq!((error.kind(), out.len()), (io::ErrorKind::InvalidInput, 0));
+            assert!(error.to_string().starts_with(field), "{error}");
+        };
+        check(Message::new().data("x").id("a\nid: b"), "id");
+        check(Message::new().id("\r"), "id");
+        check(Message::new().id("\0").data("x"), "id");
+        check(Message::new().event("a\ndata: b").data("x"), "event");
+        check(Message::new().event("\r"), "event");
+    }
+
+    #[test]
+    fn a_display_that_fails_is_a_fault_too() {
+        struct Fails;
+        impl Display for Fails {
+            fn fmt(&self, _: &mut fmt::Formatter<'_>) -> fmt::Result {
+                Err(fmt::Error)
+            }
+        }
+        for message in [Message::new().data(Fails), Message::new().id(Fails), Message::new().event(Fails)] {
+            assert!(message.encode(&mut Vec::new()).is_err());
+        }
+    }
+
+    #[test]
+    fn comments_cannot_become_fields() {
+        let comment = |text: &str| {
+            let mut out = Vec::new();
+            encode_comment(text, &mut out);
+            String::from_utf8(out).unwrap()
+        };
+        assert_eq!(comment(""), ":\n\n");
+        assert_eq!(comment("a\ndata: b\r\nc"), ": a\n: data: b\n: c\n\n");
+    }
+}

@@ -1,0 +1,13 @@
+//! Server-Sent Events (WHATWG HTML 9.2): a one-way stream of events that a browser reads with `EventSource`, and a person
+//! with `curl -N`.
+//!
+//! [`stream`] runs a closure on a client's stream; [`start_connection`] makes a stream of a connection that was taken
+//! over, for whichever thread you like. Either way you get a [`Connection`] and send it [`Message`]s.
+
+use super::{http, server};
+
+mod connection;
+mod message;
+
+pub use connection::{start_connection, stream, Connection};
+pub use message::Message;
