@@ -8,7 +8,9 @@ use std::{io, thread, time::Duration};
 
 fn main() -> io::Result<()> {
     let address = std::env::args().nth(1).unwrap_or("127.0.0.1:8080".to_owned());
-    let server = Server::bind(&address)?.get("/", |_| Response::html(include_str!("clock.html"))).get("/sse", clock);
+    let server = Server::bind(&address)?
+        .get("/", |_| Response::html(include_str!("clock.html")))
+        .get("/sse", clock);
     println!("open http://{0}/ or try: curl -N http://{0}/sse", server.local_addr());
     server.serve()
 }

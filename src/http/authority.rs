@@ -57,15 +57,7 @@ mod tests {
     #[test]
     fn hosts() {
         for good in [
-            "a",
-            "a.b:80",
-            "1.2.3.4",
-            "a_b",
-            "x%20y",
-            "h:",
-            "[::1]",
-            "[::1]:8080",
-            "[::ffff:1.2.3.4]:0",
+            "a", "a.b:80", "1.2.3.4", "a_b", "x%20y", "h:", "[::1]", "[::1]:8080", "[::ffff:1.2.3.4]:0",
             "localhost:65535",
         ] {
             assert_eq!(check(good.as_bytes()), Ok(()), "{good}");

@@ -36,7 +36,10 @@ impl Headers {
     /// Returns every value of `name`, in order, without the white space around it. Bytes, because RFC 9110 5.5 allows
     /// any from 0x80 up in a value.
     pub fn get_all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a [u8]> {
-        self.fields.iter().filter(move |field| self.is_named(field, name)).map(|field| self.text(&field.value))
+        self.fields
+            .iter()
+            .filter(move |field| self.is_named(field, name))
+            .map(|field| self.text(&field.value))
     }
 
     /// Whether there is a field of that name.
@@ -86,7 +89,9 @@ impl Headers {
     /// Whether `token` is a member of the comma-separated list that the fields named `name` are together
     /// (RFC 9110 5.6.1), without regard to case.
     pub(in super::super) fn has_token(&self, name: &str, token: &str) -> bool {
-        self.get_all(name).flat_map(list_members).any(|member| member.eq_ignore_ascii_case(token.as_bytes()))
+        self.get_all(name)
+            .flat_map(list_members)
+            .any(|member| member.eq_ignore_ascii_case(token.as_bytes()))
     }
 
     /// Adds a field that is known to be well-formed.
@@ -97,7 +102,8 @@ impl Headers {
         self.wire.extend_from_slice(b": ");
         self.wire.extend_from_slice(value);
         self.wire.extend_from_slice(b"\r\n");
-        self.fields.push(Field { name: at..name_end, value: value_at..value_at + value.len() as u32 });
+        self.fields
+            .push(Field { name: at..name_end, value: value_at..value_at + value.len() as u32 });
     }
 
     pub(super) fn with_capacity(bytes: usize, fields: usize) -> Headers {
@@ -125,7 +131,9 @@ pub fn list_members(value: &[u8]) -> impl Iterator<Item = &[u8]> {
 
 impl fmt::Debug for Headers {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_map().entries(self.iter().map(|(name, value)| (name, String::from_utf8_lossy(value)))).finish()
+        f.debug_map()
+            .entries(self.iter().map(|(name, value)| (name, String::from_utf8_lossy(value))))
+            .finish()
     }
 }
 

@@ -58,7 +58,9 @@ impl Acceptor {
 
     fn spawn_follower(self: &Arc<Acceptor>) -> io::Result<()> {
         let acceptor = Arc::clone(self);
-        let thread = thread::Builder::new().name("brooklet".to_owned()).stack_size(self.service.config.stack_size);
+        let thread = thread::Builder::new()
+            .name("brooklet".to_owned())
+            .stack_size(self.service.config.stack_size);
         thread.spawn(move || acceptor.lead()).map(drop)
     }
 
@@ -104,15 +106,7 @@ impl Acceptor {
                     refuse(stream, backoff);
                     self.restore_reserve();
                 }
-                // The peer's doing: it left the queue again.
-                Err(error)
-                    if matches!(
-                        error.kind(),
-                        ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset | ErrorKind::Interrupted
-                    ) =>
-                {
-                    ()
-                }
+                Err(error) if is_the_peers(&error) => (),
                 Err(error) => match self.reserve().take() {
                     Some(_) => eprintln!("brooklet: cannot accept, answering 503 until that is over: {error}"),
                     None => pause(backoff),
@@ -158,6 +152,11 @@ impl Acceptor {
             thread::sleep(Duration::from_millis(1));
         }
     }
+}
+
+/// Whether the connection that was to be accepted is gone again. The next one is none the worse.
+fn is_the_peers(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset | ErrorKind::Interrupted)
 }
 
 fn pause(backoff: &mut Duration) {

@@ -138,7 +138,9 @@ impl Registry {
 
 impl Socket {
     fn shared(&self) -> &Shared {
-        self.shared.as_ref().expect("only into_stream and drop take it out, and both end the socket")
+        self.shared
+            .as_ref()
+            .expect("only into_stream and drop take it out, and both end the socket")
     }
 
     pub fn is_stopping(&self) -> bool {
@@ -169,7 +171,9 @@ impl Socket {
     /// Gives the bare stream away; from here on the server does not know it.
     pub fn into_stream(mut self) -> TcpStream {
         let shared = self.leave();
-        Arc::into_inner(shared).expect("the registry had the only other reference, and leave dropped it").stream
+        Arc::into_inner(shared)
+            .expect("the registry had the only other reference, and leave dropped it")
+            .stream
     }
 
     fn leave(&mut self) -> Arc<Shared> {

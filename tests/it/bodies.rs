@@ -1,0 +1,184 @@
+//! Request bodies: by length and chunked, asked for with 100, cut short, too large, left unread.
+
+use super::support::{serve, Running};
+use brooklet::{Config, Error, StatusCode};
+use std::io::{ErrorKind, Read};
+
+fn echo() -> Running {
+    serve(|server| {
+        server
+            .config(Config { max_body_bytes: 100_000, ..Config::default() })
+            .post("/", |mut ctx| {
+                ctx.body_bytes()
+                    .map(|bytes| format!("{}:{}", bytes.len(), String::from_utf8_lossy(&bytes)))
+            })
+            .post("/text", |mut ctx| ctx.body_text())
+            .post("/ignore", |_| "ignored")
+            .post("/three", |mut ctx| {
+                let mut three = [0; 3];
+                ctx.body().read_exact(&mut three)?;
+                std::io::Result::Ok(String::from_utf8_lossy(&three).into_owned())
+            })
+            .post("/twice", |mut ctx| {
+                let first = ctx.body_bytes().map_err(|error| (error.kind(), Error::of(&error).map(Error::status)));
+                let second = ctx.body_bytes().map_err(|error| (error.kind(), Error::of(&error).map(Error::status)));
+                format!("{first:?} {second:?}")
+            })
+    })
+}
+
+fn post(target: &str, rest: &str) -> String {
+    format!("POST {target} HTTP/1.1\r\nHost: localhost\r\n{rest}")
+}
+
+#[test]
+fn by_length_and_chunked() {
+    let server = echo();
+    let mut client = server.connect();
+    let mut check = |rest: &str, body: &str| {
+        client.send(post("/", rest));
+        assert_eq!(client.answer().text(), body);
+    };
+    check("Content-Length: 5\r\n\r\nhello", "5:hello");
+    check("Content-Length: 005\r\n\r\nhello", "5:hello");
+    check("Content-Length: 0\r\n\r\n", "0:");
+    check("\r\n", "0:");
+    check("Transfer-Encoding: chunked\r\n\r\n5;x=y\r\nhello\r\n1\r\n!\r\n0\r\nTrailer: x\r\n\r\n", "6:hello!");
+    check("Transfer-Encoding: Chunked\r\n\r\n0\r\n\r\n", "0:");
+}
+
+#[test]
+fn byte_by_byte() {
+    let server = echo();
+    for rest in ["Content-Length: 5\r\n\r\nhello", "Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n"] {
+        let mut client = server.connect();
+        for byte in post("/", rest).bytes() {
+            client.send([byte]);
+        }
+        assert_eq!(client.answer().text(), "5:hello");
+    }
+}
+
+#[test]
+fn a_large_body_arrives_whole() {
+    let server = echo();
+    let body = "x".repeat(100_000);
+    let answer = server.ask(post("/", &format!("Content-Length: 100000\r\n\r\n{body}")));
+    assert_eq!(answer.text(), format!("100000:{body}"));
+}
+
+#[test]
+fn continue_is_sent_when_the_handler_starts_to_read_and_not_before() {
+    let server = echo();
+    let mut client = server.connect();
+    client.send(post("/", "Content-Length: 5\r\nExpect: 100-Continue\r\n\r\n"));
+    assert_eq!(client.until(b"\r\n\r\n"), b"HTTP/1.1 100 Continue\r\n\r\n");
+    client.send("hello");
+    assert_eq!(client.answer().text(), "5:hello");
+
+    // Nobody reads: the answer comes at once, and the end, for the body may or may not come.
+    client.send(post("/ignore", "Content-Length: 5\r\nExpect: 100-continue\r\n\r\n"));
+    let answer = client.answer();
+    assert_eq!((answer.text(), answer.header("connection")), ("ignored", Some("close")));
+    client.finish();
+    client.assert_end();
+}
+
+#[test]
+fn no_continue_for_a_body_that_is_there_already_nor_to_http_10() {
+    let server = echo();
+    let answer = server.ask(post("/", "Content-Length: 5\r\nExpect: 100-continue\r\n\r\nhello"));
+    assert_eq!((answer.status, answer.text()), (200, "5:hello"));
+    let mut client = server.connect();
+    client.send("POST / HTTP/1.0\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n");
+    client.send("hello");
+    assert_eq!(client.answer().text(), "5:hello");
+}
+
+#[test]
+fn a_body_cut_short_is_an_error_and_never_a_shorter_body() {
+    let server = echo();
+    for rest in [
+        "Content-Length: 9\r\n\r\nhello",
+        "Transfer-Encoding: chunked\r\n\r\n9\r\nhello",
+        "Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n",
+    ] {
+        let mut client = server.connect();
+        client.send(post("/", rest));
+        client.finish();
+        assert_eq!(client.answer().status, 400, "{rest:?}");
+        let mut client = server.connect();
+        client.send(post("/twice", rest));
+        client.finish();
+        let error = format!("Err(({:?}, Some({:?})))", ErrorKind::UnexpectedEof, StatusCode::BAD_REQUEST);
+        assert!(client.answer().text().starts_with(&error), "{rest:?}");
+    }
+}
+
+#[test]
+fn a_broken_body_stays_broken_and_ends_the_connection() {
+    let server = echo();
+    let mut client = server.connect();
+    client.send(post("/twice", "Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\nx\r\n0\r\n\r\nGET / HTTP/1.1\r\n"));
+    let error = format!("Err(({:?}, Some({:?})))", ErrorKind::InvalidData, StatusCode::BAD_REQUEST);
+    let answer = client.answer();
+    assert_eq!((answer.text(), answer.header("connection")), (&*format!("{error} {error}"), Some("close")));
+    client.finish();
+    client.assert_end();
+}
+
+#[test]
+fn too_large_is_413_whether_it_is_announced_or_not() {
+    let server = echo();
+    let mut client = server.connect();
+    client.send(post("/", "Content-Length: 100001\r\nExpect: 100-continue\r\n\r\n"));
+    assert_eq!(client.answer().status, 413, "before anything is read");
+    client.finish();
+    client.assert_end();
+    let chunk = format!("4000\r\n{}\r\n", "x".repeat(0x4000));
+    let answer = server.ask(post("/", &format!("Transfer-Encoding: chunked\r\n\r\n{}0\r\n\r\n", chunk.repeat(7))));
+    assert_eq!(answer.status, 413);
+}
+
+#[test]
+fn what_the_handler_leaves_unread_does_not_become_the_next_request() {
+    let server = echo();
+    let mut client = server.connect();
+    let smuggled = "GET /smuggled HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    for target in ["/ignore", "/three"] {
+        // In the buffer already, by length and chunked; and still on its way.
+        client.send(post(target, &format!("Content-Length: {}\r\n\r\n{smuggled}", smuggled.len())));
+        assert_eq!(client.answer().status, 200);
+        client.send(post(
+            target,
+            &format!("Transfer-Encoding: chunked\r\n\r\n{:x}\r\n{smuggled}\r\n0\r\n\r\n", smuggled.len()),
+        ));
+        assert_eq!(client.answer().status, 200);
+    }
+    client.send(post("/ignore", "Content-Length: 60000\r\n\r\n"));
+    assert_eq!(client.answer().text(), "ignored");
+    client.send("x".repeat(60_000));
+    client.send(post("/", "Content-Length: 2\r\n\r\nhi"));
+    assert_eq!(client.answer().text(), "2:hi");
+}
+
+#[test]
+fn a_long_rest_ends_the_connection_but_not_before_the_answer_is_read() {
+    let server = echo();
+    let mut client = server.connect();
+    client.send(post("/ignore", "Content-Length: 90000\r\n\r\n"));
+    client.send("x".repeat(90_000));
+    let answer = client.answer();
+    assert_eq!((answer.text(), answer.header("connection")), ("ignored", Some("close")));
+    client.finish();
+    client.assert_end();
+}
+
+#[test]
+fn text_that_is_not_utf_8_is_400() {
+    let server = echo();
+    let mut client = server.connect();
+    client.send(post("/text", "Content-Length: 1\r\n\r\n"));
+    client.send([0xff]);
+    assert_eq!(client.answer().status, 400);
+}

@@ -1,0 +1,142 @@
+//! Keep-alive, pipelining, HTTP/1.0, and who says when a connection ends.
+
+use super::support::{serve, Running};
+use brooklet::{Response, Server};
+use std::io::ErrorKind;
+use std::sync::mpsc;
+use std::sync::Mutex;
+
+fn hello() -> Running {
+    serve(|server| {
+        server
+            .get("/", |_| "hello")
+            .get("/n/{n}", |ctx| ctx.param("n").to_owned())
+            .get("/bye", |_| Response::text("bye").close())
+            .post("/echo", |mut ctx| ctx.body_text())
+    })
+}
+
+#[test]
+fn a_connection_serves_many_requests() {
+    let server = hello();
+    let mut client = server.connect();
+    for n in 0..100 {
+        let answer = client.get(&format!("/n/{n}"));
+        assert_eq!((answer.text(), answer.header("connection")), (&*n.to_string(), None));
+    }
+}
+
+#[test]
+fn pipelined_requests_are_answered_in_order() {
+    let server = hello();
+    let mut client = server.connect();
+    let requests: String = (0..1_000).map(|n| format!("GET /n/{n} HTTP/1.1\r\nHost: localhost\r\n\r\n")).collect();
+    client.send(requests + "POST /echo HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\nhi");
+    for n in 0..1_000 {
+        assert_eq!(client.answer().text(), n.to_string());
+    }
+    assert_eq!(client.answer().text(), "hi");
+}
+
+#[test]
+fn a_good_request_before_a_bad_one_is_answered() {
+    let server = hello();
+    let mut client = server.connect();
+    client.send("GET / HTTP/1.1\r\nHost: localhost\r\n\r\nGET / HTTP/1.1\r\nHost localhost\r\n\r\n");
+    assert_eq!(client.answer().text(), "hello");
+    assert_eq!(client.answer().status, 400);
+    client.finish();
+    client.assert_end();
+}
+
+#[test]
+fn an_answer_does_not_wait_for_half_of_the_next_request() {
+    let server = hello();
+    let mut client = server.connect();
+    client.send("GET / HTTP/1.1\r\nHost: localhost\r\n\r\nGET /n/2 HT");
+    assert_eq!(client.answer().text(), "hello");
+    client
+        .send("TP/1.1\r\nHost: localhost\r\n\r\nPOST /echo HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\nh");
+    assert_eq!(client.answer().text(), "2", "nor for half of its body");
+    client.send("i");
+    assert_eq!(client.answer().text(), "hi");
+}
+
+#[test]
+fn the_client_may_end_it() {
+    let server = hello();
+    for connection in ["close", "Keep-Alive, Close"] {
+        let mut client = server.connect();
+        client.send(format!("GET / HTTP/1.1\r\nHost: localhost\r\nConnection: {connection}\r\n\r\n"));
+        let answer = client.answer();
+        assert_eq!((answer.text(), answer.header("connection")), ("hello", Some("close")));
+        client.assert_end();
+    }
+}
+
+#[test]
+fn the_handler_may_end_it() {
+    let server = hello();
+    let mut client = server.connect();
+    let answer = client.get("/bye");
+    assert_eq!((answer.text(), answer.header("connection")), ("bye", Some("close")));
+    client.finish();
+    client.assert_end();
+}
+
+#[test]
+fn http_10_ends_unless_it_asks_not_to() {
+    let server = hello();
+    let mut client = server.connect();
+    for _ in 0..2 {
+        client.send("GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n");
+        let answer = client.answer();
+        assert_eq!((answer.text(), answer.header("connection")), ("hello", Some("keep-alive")));
+    }
+    client.send("GET / HTTP/1.0\r\n\r\n");
+    let answer = client.answer();
+    assert_eq!((answer.text(), answer.header("connection")), ("hello", Some("close")));
+    client.assert_end();
+}
+
+#[test]
+fn a_client_that_half_closes_after_its_request_is_answered() {
+    let server = hello();
+    let mut client = server.connect();
+    client.send("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    client.finish();
+    assert_eq!(client.answer().text(), "hello");
+    client.assert_end();
+}
+
+#[test]
+fn many_connections_are_served_at_once() {
+    let (arrived, arrivals) = mpsc::channel();
+    let (go, wait) = mpsc::channel::<()>();
+    let (arrived, wait) = (Mutex::new(arrived), Mutex::new(wait));
+    let server = serve(|server| {
+        server.get("/", move |_| {
+            arrived.lock().unwrap().send(()).unwrap();
+            wait.lock().unwrap().recv().unwrap();
+            "done"
+        })
+    });
+    let mut clients: Vec<_> = (0..100).map(|_| server.connect()).collect();
+    clients
+        .iter_mut()
+        .for_each(|client| client.send("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"));
+    clients.iter().for_each(|_| arrivals.recv_timeout(super::support::TIMEOUT).unwrap());
+    clients.iter().for_each(|_| go.send(()).unwrap());
+    clients.iter_mut().for_each(|client| assert_eq!(client.answer().text(), "done"));
+}
+
+#[test]
+fn a_taken_port_is_an_error_that_names_the_address() {
+    let first = Server::bind("127.0.0.1:0").unwrap();
+    let address = first.local_addr().to_string();
+    let error = Server::bind(&address).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::AddrInUse);
+    assert!(error.to_string().contains(&address), "{error}");
+    let error = Server::bind("no such address").unwrap_err();
+    assert!(error.to_string().contains("no such address"), "{error}");
+}

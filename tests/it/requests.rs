@@ -1,0 +1,104 @@
+//! What a request may look like, and what its handler sees of it.
+
+use super::support::{serve, Running};
+use brooklet::Version;
+
+fn mirror() -> Running {
+    serve(|server| {
+        server
+            .get("/query", |ctx| format!("{:?} {:?}", ctx.query("q"), ctx.query("r")))
+            .get("/head", |ctx| {
+                let request = ctx.request();
+                let minor = if request.version() == Version::Http10 { 0 } else { 1 };
+                let accept: Vec<_> = ctx.headers().get_all("accept").map(String::from_utf8_lossy).collect();
+                format!("{} {} 1.{minor} {:?} {accept:?}", request.method(), request.target(), request.host())
+            })
+            .get("/peer", |ctx| ctx.peer_addr().to_string())
+            .post("/form", |mut ctx| {
+                let form = ctx.form()?;
+                std::io::Result::Ok(format!("{:?} {:?}", form.get("a"), form.get_all("b").collect::<Vec<_>>()))
+            })
+    })
+}
+
+#[test]
+fn query_fields_by_name() {
+    let server = mirror();
+    assert_eq!(server.get("/query?q=tea+time%21&x=y").text(), r#"Some("tea time!") None"#);
+    assert_eq!(
+        server.get("/query?q=%zz&r=%ff").text(),
+        "Some(\"%zz\") Some(\"\u{fffd}\")",
+        "as the WHATWG parser reads it"
+    );
+    assert_eq!(server.get("/query?q").text(), r#"Some("") None"#);
+    assert_eq!(server.get("/query").text(), "None None");
+}
+
+#[test]
+fn form_fields_by_name() {
+    let server = mirror();
+    let post = |content_type: &str, body: &str| {
+        let length = body.len();
+        server.ask(format!(
+            "POST /form HTTP/1.1\r\nHost: localhost\r\nContent-Type: {content_type}\r\nContent-Length: {length}\r\n\r\n{body}"
+        ))
+    };
+    let answer = post("application/x-www-form-urlencoded; charset=utf-8", "a=1%262&b=x&b=y");
+    assert_eq!(answer.text(), r#"Some("1&2") ["x", "y"]"#);
+    assert_eq!(post("application/json", "{}").status, 415);
+    assert_eq!(post("application/x-www-form-urlencoded", "a=\u{80}").status, 200);
+}
+
+#[test]
+fn the_handler_sees_the_head_as_it_came() {
+    let server = mirror();
+    let ask = |request: &str| server.ask(request).text().to_owned();
+    assert_eq!(
+        ask("GET /head?x HTTP/1.1\r\nhost:localhost:80\r\nACCEPT: a\r\naccept:\t b ,c \r\n\r\n"),
+        r#"GET /head?x 1.1 Some("localhost:80") ["a", "b ,c"]"#
+    );
+    assert_eq!(ask("GET /head HTTP/1.0\r\n\r\n"), "GET /head 1.0 None []");
+    assert_eq!(
+        ask("GET http://127.0.0.1:1/head HTTP/1.1\r\nHost: localhost\r\n\r\n"),
+        r#"GET http://127.0.0.1:1/head 1.1 Some("127.0.0.1:1") []"#,
+        "an absolute target wins over Host"
+    );
+    assert_eq!(ask("\r\n\r\nGET /head HTTP/1.7\r\nHost: localhost\r\n\r\n"), r#"GET /head 1.1 Some("localhost") []"#);
+}
+
+#[test]
+fn the_handler_sees_who_asks() {
+    let server = mirror();
+    let mut client = server.connect();
+    let own = client.stream.local_addr().unwrap().to_string();
+    assert_eq!(client.get("/peer").text(), own);
+}
+
+#[test]
+fn a_malformed_request_gets_a_400_of_one_line_and_the_connection_ends_and_the_server_serves_on() {
+    let server = mirror();
+    for bad in
+        ["GET /\r\n\r\n", "GET / HTTP/1.1\r\n\r\n", "\u{16}\u{3}\u{1}hello", "GET / HTTP/1.1\nHost: localhost\n\n"]
+    {
+        let mut client = server.connect();
+        client.send(bad);
+        let answer = client.answer();
+        assert_eq!(answer.status, 400, "{bad:?}");
+        assert_eq!(answer.header("connection"), Some("close"));
+        assert_eq!(answer.text().lines().count(), 1);
+        assert!(!answer.text().contains("hello"), "what the client sent is not repeated");
+        client.finish();
+        client.assert_end();
+    }
+    assert_eq!(server.get("/query").status, 200);
+}
+
+#[test]
+fn a_head_may_come_byte_by_byte() {
+    let server = mirror();
+    let mut client = server.connect();
+    for byte in b"GET /query?q=1 HTTP/1.1\r\nHost: localhost\r\n\r\n" {
+        client.send([*byte]);
+    }
+    assert_eq!(client.answer().text(), r#"Some("1") None"#);
+}

@@ -1,0 +1,154 @@
+//! What handlers can answer, and how it goes over the wire.
+
+use super::support::{serve, Running};
+use brooklet::{Error, Response, StatusCode};
+use std::io;
+use std::sync::mpsc;
+use std::sync::Mutex;
+
+fn all() -> Running {
+    serve(|server| {
+        server
+            .get("/str", |_| "a str")
+            .get("/string", |_| String::from("a string"))
+            .get("/status", |_| StatusCode::ACCEPTED)
+            .get("/html", |_| Response::html("<p>"))
+            .get("/json", |_| Response::json("{}"))
+            .get("/bytes", |_| Response::bytes("image/png", vec![0, 255]))
+            .get("/redirect", |_| Response::redirect("/elsewhere"))
+            .get("/created", |_| Response::text("made").with_status(StatusCode::CREATED).header("Location", "/x"))
+            .get("/cookies", |_| Response::text("").header("Set-Cookie", "a=1").header("Set-Cookie", "b=2"))
+            .get("/type", |_| Response::text("a,b").header("Content-Type", "text/csv"))
+            .get("/date", |_| Response::text("").header("Date", "Sun, 06 Nov 1994 08:49:37 GMT"))
+            .get("/204", |_| Response::text("no body").with_status(StatusCode::NO_CONTENT))
+            .get("/304", |_| Response::text("no body").with_status(StatusCode::NOT_MODIFIED))
+            .get("/injected", |ctx| Response::text("").header("X", ctx.query("v").unwrap()))
+            .get("/framed", |_| Response::text("abc").header("Content-Length", "1"))
+            .get("/reader", |_| Response::reader("text/plain", 5, &b"hello world"[..]))
+            .get("/large", |_| "0123456789".repeat(100_000))
+            .get("/cut", |_| Response::reader("text/plain", 100_000, io::Read::take(io::repeat(b'x'), 50_000)))
+            .get("/fails", |_| {
+                Response::stream("text/plain", |out| {
+                    out.write_all(b"some")?;
+                    out.flush()?;
+                    Err(io::Error::other("no more"))
+                })
+            })
+            .get("/err", |_| Err::<&str, _>(io::Error::other("a secret")))
+            .get("/our-err", |_| Err::<&str, _>(Error::new(StatusCode::CONFLICT, "somebody was faster")))
+            .get("/status-err", |_| Err::<&str, _>(StatusCode::GONE))
+    })
+}
+
+#[test]
+fn whatever_turns_into_a_response() {
+    let server = all();
+    let check = |target: &str, status: u16, content_type: Option<&str>, body: &str| {
+        let answer = server.get(target);
+        assert_eq!(
+            (answer.status, answer.header("content-type"), answer.text()),
+            (status, content_type, body),
+            "{target}"
+        );
+        assert!(answer.header("date").unwrap().ends_with(" GMT"));
+    };
+    const TEXT: Option<&str> = Some("text/plain; charset=utf-8");
+    check("/str", 200, TEXT, "a str");
+    check("/string", 200, TEXT, "a string");
+    check("/status", 202, None, "");
+    check("/html", 200, Some("text/html; charset=utf-8"), "<p>");
+    check("/json", 200, Some("application/json"), "{}");
+    check("/created", 201, TEXT, "made");
+    check("/type", 200, Some("text/csv"), "a,b");
+    check("/reader", 200, Some("text/plain"), "hello");
+    check("/our-err", 409, TEXT, "somebody was faster\n");
+    check("/status-err", 410, TEXT, "410 Gone\n");
+    assert_eq!(server.get("/bytes").body, [0, 255]);
+    assert_eq!(server.get("/created").header("location"), Some("/x"));
+    assert_eq!(server.get("/date").header("date"), Some("Sun, 06 Nov 1994 08:49:37 GMT"));
+    let answer = server.get("/redirect");
+    assert_eq!((answer.status, answer.header("location")), (303, Some("/elsewhere")));
+    assert!(server.get("/cookies").head.contains("Set-Cookie: a=1\r\nSet-Cookie: b=2\r\n"));
+}
+
+#[test]
+fn an_io_error_is_a_500_that_tells_the_client_nothing() {
+    let answer = all().get("/err");
+    assert_eq!((answer.status, answer.text()), (500, "500 Internal Server Error\n"));
+}
+
+#[test]
+fn responses_without_a_body_have_no_length_and_the_next_one_follows() {
+    let server = all();
+    let mut client = server.connect();
+    for target in ["/204", "/304"] {
+        let answer = client.get(target);
+        assert_eq!((answer.header("content-length"), answer.header("transfer-encoding")), (None, None), "{target}");
+    }
+    assert_eq!(client.get("/str").text(), "a str");
+}
+
+#[test]
+fn a_field_that_would_forge_another_is_refused_and_never_sent() {
+    let server = all();
+    for value in ["a%0d%0aSet-Cookie:%20x", "%0a", "%0d", "%00", "%7f"] {
+        let answer = server.get(&format!("/injected?v={value}"));
+        assert_eq!(answer.status, 500, "{value}");
+        assert!(answer.header("set-cookie").is_none() && answer.header("x").is_none());
+    }
+    assert_eq!(server.get("/injected?v=fine").header("x"), Some("fine"));
+    assert_eq!(server.get("/framed").status, 500, "the server knows the length better");
+}
+
+#[test]
+fn a_large_body_arrives_whole() {
+    assert_eq!(all().get("/large").text(), "0123456789".repeat(100_000));
+}
+
+#[test]
+fn a_body_that_cannot_be_finished_is_visibly_cut() {
+    let server = all();
+    let mut client = server.connect();
+    client.send("GET /cut HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    assert_eq!(client.head().header("content-length"), Some("100000"));
+    client.finish();
+    assert!(client.rest().len() < 100_000);
+
+    let mut client = server.connect();
+    client.send("GET /fails HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    assert_eq!(client.head().header("transfer-encoding"), Some("chunked"));
+    client.finish();
+    assert_eq!(client.rest(), b"4\r\nsome\r\n", "without a last chunk");
+}
+
+#[test]
+fn a_streamed_body_arrives_as_it_is_flushed() {
+    let (go, wait) = mpsc::channel::<()>();
+    let wait = Mutex::new(Some(wait));
+    let server = serve(|server| {
+        server.get("/", move |_| {
+            let wait = wait.lock().unwrap().take();
+            Response::stream("text/plain", move |out| {
+                out.write_all(b"first")?;
+                out.flush()?;
+                if let Some(wait) = wait {
+                    wait.recv().unwrap(); // the test has seen the first piece
+                }
+                out.write_all(b"second")
+            })
+        })
+    });
+    let mut client = server.connect();
+    client.send("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    assert_eq!(client.head().header("transfer-encoding"), Some("chunked"));
+    assert_eq!(client.until(b"first\r\n"), b"5\r\nfirst\r\n");
+    go.send(()).unwrap();
+    assert_eq!(client.until(b"0\r\n\r\n"), b"6\r\nsecond\r\n0\r\n\r\n");
+    assert_eq!(client.get("/").text(), "firstsecond", "the connection goes on");
+
+    let mut client = server.connect();
+    client.send("GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n");
+    let head = client.head();
+    assert_eq!((head.header("transfer-encoding"), head.header("connection")), (None, Some("close")));
+    assert_eq!(client.rest(), b"firstsecond", "HTTP/1.0 knows no chunks: the end is the end");
+}

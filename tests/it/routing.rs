@@ -1,0 +1,134 @@
+//! Which handler answers, and who answers where there is none.
+
+use super::support::{serve, Running};
+use brooklet::{Method, Response, Server, StatusCode};
+use std::io;
+
+fn routes() -> Running {
+    serve(|server| {
+        server
+            .get("/", |_| "root")
+            .get("/a/{*rest}", |ctx| format!("rest {}", ctx.param("rest")))
+            .get("/a/{id}", |ctx| format!("id {}", ctx.param("id")))
+            .get("/a/static", |_| "static")
+            .post("/a/{id}", |ctx| format!("post {}", ctx.param("id")))
+            .put("/m", |_| "put")
+            .patch("/m", |_| "patch")
+            .delete("/m", |_| StatusCode::NO_CONTENT)
+            .route(Method::Options, "/own", |_| "own options")
+            .route(Method::Head, "/own", |_| Response::text("").header("X-Head", "own"))
+            .get("/own", |_| "own get")
+            .get("/typo/{id}", |ctx| ctx.param("name").to_owned())
+    })
+}
+
+fn ask(server: &Running, method: &str, target: &str) -> super::support::Answer {
+    let mut client = server.connect();
+    client.send(format!("{method} {target} HTTP/1.1\r\nHost: localhost\r\n\r\n"));
+    if method == "HEAD" {
+        client.head()
+    } else {
+        client.answer()
+    }
+}
+
+#[test]
+fn static_then_parameter_then_rest() {
+    let server = routes();
+    assert_eq!(server.get("/").text(), "root");
+    assert_eq!(server.get("/a/static").text(), "static");
+    assert_eq!(server.get("/a/7?x=y").text(), "id 7");
+    assert_eq!(server.get("/a/7/8").text(), "rest 7/8");
+    assert_eq!(ask(&server, "POST", "/a/static").text(), "post static");
+}
+
+#[test]
+fn every_method_has_its_route() {
+    let server = routes();
+    assert_eq!(ask(&server, "PUT", "/m").text(), "put");
+    assert_eq!(ask(&server, "PATCH", "/m").text(), "patch");
+    assert_eq!(ask(&server, "DELETE", "/m").status, 204);
+}
+
+#[test]
+fn nothing_there_is_404_and_another_method_405_with_allow() {
+    let server = routes();
+    assert_eq!(server.get("/nope").status, 404);
+    let answer = ask(&server, "GET", "/m");
+    assert_eq!((answer.status, answer.header("allow")), (405, Some("PUT, PATCH, DELETE, OPTIONS")));
+    let answer = ask(&server, "TRACE", "/a/7");
+    assert_eq!((answer.status, answer.header("allow")), (405, Some("GET, HEAD, POST, OPTIONS")));
+}
+
+#[test]
+fn head_is_answered_from_get() {
+    let server = routes();
+    let mut client = server.connect();
+    client.send("HEAD /a/static HTTP/1.1\r\nHost: localhost\r\n\r\nGET / HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    let head = client.head();
+    assert_eq!((head.status, head.header("content-length")), (200, Some("6")));
+    assert_eq!(client.answer().text(), "root", "no body came between");
+    assert_eq!(ask(&server, "HEAD", "/own").header("x-head"), Some("own"));
+}
+
+#[test]
+fn options_tells_what_is_there() {
+    let server = routes();
+    let answer = ask(&server, "OPTIONS", "/a/7");
+    assert_eq!((answer.status, answer.header("allow")), (204, Some("GET, HEAD, POST, OPTIONS")));
+    let answer = ask(&server, "OPTIONS", "*");
+    assert_eq!((answer.status, answer.header("allow")), (204, Some("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS")));
+    assert_eq!(ask(&server, "OPTIONS", "/own").text(), "own options");
+    assert_eq!(ask(&server, "OPTIONS", "/nope").status, 404);
+}
+
+#[test]
+fn parameters_are_decoded_and_an_invalid_escape_is_400() {
+    let server = routes();
+    assert_eq!(server.get("/a/caf%C3%A9%20%2F").text(), "id café /");
+    assert_eq!(server.get("/a/+").text(), "id +", "a plus is a plus in a path");
+    for bad in ["/a/%", "/a/%2", "/a/%zz", "/a/%00", "/a/%FF", "/a/b/..%2fc", "/a/b/../c", "/a/b/%2e%2e"] {
+        assert_eq!(server.get(bad).status, 400, "{bad}");
+    }
+    assert_eq!(server.get("/%61/static").status, 404, "routes compare what is on the wire");
+    assert_eq!(server.get("/a/../m").status, 400, "nothing is folded: this is a rest with dots");
+    assert_eq!(server.get("//").status, 404);
+}
+
+#[test]
+fn a_parameter_that_the_pattern_lacks_is_our_mistake() {
+    assert_eq!(routes().get("/typo/7").status, 500);
+}
+
+fn fault(server: Server) -> String {
+    let error = server.serve().unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
+    error.to_string()
+}
+
+#[test]
+fn a_malformed_or_taken_pattern_is_refused_with_its_name_and_line() {
+    let bind = || Server::bind("127.0.0.1:0").unwrap();
+    let message = fault(bind().get("/a/{id", |_| ""));
+    assert!(message.contains("`GET /a/{id`") && message.contains("routing.rs"), "{message}");
+    let message = fault(bind().post("/a/{x}", |_| "").post("/a/{y}", |_| "").get("bad", |_| ""));
+    assert!(message.contains("`POST /a/{y}`") && message.contains("`/a/{x}`"), "the first fault, with both: {message}");
+}
+
+/// Counted in lookups, not in time: a table of a thousand routes answers like any other. How fast is a benchmark's matter.
+#[test]
+fn a_thousand_routes_are_all_found() {
+    let server = serve(|mut server| {
+        for n in 0..1_000 {
+            server = server.get(&format!("/static/{n}"), move |_| n.to_string());
+            server = server.get(&format!("/p{n}/{{x}}"), move |ctx| format!("{n} {}", ctx.param("x")));
+        }
+        server
+    });
+    let mut client = server.connect();
+    for n in [0, 1, 499, 999] {
+        assert_eq!(client.get(&format!("/static/{n}")).text(), n.to_string());
+        assert_eq!(client.get(&format!("/p{n}/y")).text(), format!("{n} y"));
+    }
+    assert_eq!(client.get("/static/1000").status, 404);
+}

@@ -1,0 +1,352 @@
+//! Event streams on the wire.
+
+use super::event_stream::{parse, Parser};
+use super::support::{serve, Client, Running, TIMEOUT};
+use brooklet::sse::{self, Message};
+use brooklet::Server;
+use std::io::{self, ErrorKind, Write};
+use std::sync::mpsc::{self, Receiver};
+use std::sync::Mutex;
+use std::time::Duration;
+
+/// A server whose `/` runs `events` on the stream, and what each run returned.
+fn streaming(
+    events: impl Fn(sse::Connection) -> io::Result<()> + Send + Sync + 'static,
+) -> (Running, Receiver<io::Result<()>>) {
+    streaming_after(|server| server, events)
+}
+
+fn streaming_after(
+    build: impl FnOnce(Server) -> Server,
+    events: impl Fn(sse::Connection) -> io::Result<()> + Send + Sync + 'static,
+) -> (Running, Receiver<io::Result<()>>) {
+    let (result, results) = mpsc::channel();
+    let result = Mutex::new(result);
+    let server = serve(|server| {
+        build(server).get("/", move |ctx| {
+            sse::stream(ctx, |stream| result.lock().unwrap().clone().send(events(stream)).map_err(io::Error::other))
+        })
+    });
+    (server, results)
+}
+
+fn open(server: &Running) -> Client {
+    let mut client = server.connect();
+    client.send("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    assert_eq!(client.head().status, 200);
+    client
+}
+
+fn kind_of(result: io::Result<()>) -> Option<ErrorKind> {
+    result.err().map(|error| error.kind())
+}
+
+#[test]
+fn the_head_goes_out_before_the_first_event() {
+    let (go, wait) = mpsc::channel::<()>();
+    let wait = Mutex::new(wait);
+    let (server, _results) = streaming(move |events| {
+        wait.lock().unwrap().recv().unwrap();
+        events.close()
+    });
+    let mut client = server.connect();
+    client.send("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    let head = client.head();
+    assert_eq!(head.status, 200);
+    assert_eq!(head.header("content-type"), Some("text/event-stream"));
+    assert_eq!(head.header("cache-control"), Some("no-cache, no-transform"));
+    assert_eq!(head.header("x-accel-buffering"), Some("no"));
+    assert_eq!(head.header("connection"), Some("close"));
+    assert!(head.header("date").is_some());
+    assert_eq!((head.header("content-length"), head.header("transfer-encoding")), (None, None));
+    go.send(()).unwrap();
+    assert_eq!(client.rest(), b"event: close\ndata: close\n\n");
+}
+
+#[test]
+fn fields_of_guards_and_handlers_are_in_the_head_and_win_over_ours() {
+    let guard = |server: Server| {
+        server.before(|ctx| {
+            ctx.set_response_header("Access-Control-Allow-Origin", "*").unwrap();
+            ctx.set_response_header("X-Accel-Buffering", "yes").unwrap();
+            None
+        })
+    };
+    let (server, _results) = streaming_after(guard, |events| events.close());
+    let mut client = server.connect();
+    client.send("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    let head = client.head();
+    assert_eq!(head.header("access-control-allow-origin"), Some("*"));
+    assert_eq!(head.header("x-accel-buffering"), Some("yes"));
+}
+
+#[test]
+fn all_four_fields_arrive() {
+    let (server, _results) = streaming(|mut events| {
+        events.send_message("plain")?;
+        events.send_message(Message::new().id(7).event("tick").data("a\nb").retry(Duration::from_millis(1500)))?;
+        events.send_message(Message::new().id(""))?;
+        events.send_message(String::from(" owned "))?;
+        events.send_comment("skipped\ndata: skipped")?;
+        events.close()
+    });
+    let stream = open(&server).rest();
+    let mut parser = Parser::default();
+    parser.feed(&stream);
+    let got: Vec<_> = parser
+        .events
+        .iter()
+        .map(|e| (e.kind.as_str(), e.data.as_str(), e.last_event_id.as_str()))
+        .collect();
+    assert_eq!(
+        got,
+        [("message", "plain", ""), ("tick", "a\nb", "7"), ("message", " owned ", ""), ("close", "close", "")]
+    );
+    assert_eq!(parser.retry, Some(1500));
+    assert!(stream.windows(9).any(|text| text == b": skipped"));
+}
+
+#[test]
+fn a_refused_message_leaves_the_stream_good() {
+    let (server, _results) = streaming(|mut events| {
+        let refused = |error: io::Error| (error.kind(), error.to_string());
+        let (kind, message) = refused(events.send_message(Message::new().data("lost").id("a\nb")).unwrap_err());
+        assert_eq!(kind, ErrorKind::InvalidInput);
+        assert!(message.starts_with("id: "), "{message}");
+        let batch = [Message::from("before"), Message::new().event("\r"), Message::from("never")];
+        let (kind, message) = refused(events.send_messages(batch).unwrap_err());
+        assert_eq!(kind, ErrorKind::InvalidInput);
+        assert!(message.starts_with("event: "), "{message}");
+        events.close()
+    });
+    assert_eq!(open(&server).rest(), b"data: before\n\nevent: close\ndata: close\n\n");
+}
+
+#[test]
+fn a_batch_arrives_whole() {
+    let (server, _results) = streaming(|mut events| {
+        events.send_messages((0..50_000).map(|n| Message::new().id(n).data(n)))?;
+        events.close()
+    });
+    let events = parse(&open(&server).rest());
+    assert_eq!(events.len(), 50_001);
+    assert!(events.iter().take(50_000).enumerate().all(|(n, event)| event.data == n.to_string()));
+}
+
+#[test]
+fn last_event_id_comes_with_the_request() {
+    let (server, _results) = streaming(|mut events| {
+        let id = events.last_event_id().map(str::to_owned);
+        events.send_message(format!("{id:?} {}", events.connection().request().path()))?;
+        events.close()
+    });
+    let ask = |fields: &str| {
+        let mut client = server.connect();
+        client.send(format!("GET / HTTP/1.1\r\nHost: localhost\r\n{fields}\r\n"));
+        client.head();
+        parse(&client.rest())[0].data.clone()
+    };
+    assert_eq!(ask("Last-Event-ID: caf\u{e9}-7\r\n"), "Some(\"caf\u{e9}-7\") /");
+    assert_eq!(ask(""), "None /");
+}
+
+#[test]
+fn wait_ends_when_the_client_leaves_by_fin_or_reset_also_after_it_sent_bytes() {
+    let (server, results) = streaming(|mut events| {
+        events.send_message("hello")?;
+        events.wait(Duration::from_secs(3600))
+    });
+    let left = || kind_of(results.recv_timeout(TIMEOUT).unwrap());
+    let mut client = open(&server);
+    client.until(b"\n\n");
+    drop(client);
+    assert_eq!(left(), Some(ErrorKind::ConnectionAborted));
+
+    let mut client = open(&server);
+    client.until(b"\n\n");
+    client.send("stray bytes, which must not hide the end");
+    client.finish();
+    assert_eq!(left(), Some(ErrorKind::ConnectionAborted));
+
+    open(&server).reset(); // "hello" is unread
+    let kind = left();
+    assert!(matches!(kind, Some(ErrorKind::ConnectionReset | ErrorKind::ConnectionAborted)), "{kind:?}");
+}
+
+#[test]
+fn wait_returns_after_its_time() {
+    let (server, results) = streaming(|mut events| {
+        events.wait(Duration::ZERO)?;
+        events.wait(Duration::from_millis(20))?;
+        events.close()
+    });
+    assert_eq!(parse(&open(&server).rest()).len(), 1);
+    results.recv_timeout(TIMEOUT).unwrap().unwrap();
+}
+
+#[test]
+fn sending_fails_once_the_client_is_gone_and_ever_after() {
+    let (server, results) = streaming(|mut events| {
+        let error = loop {
+            if let Err(error) = events.send_message("again") {
+                break error;
+            }
+        };
+        assert_eq!(events.send_message("and again").unwrap_err().kind(), ErrorKind::BrokenPipe);
+        Err(error)
+    });
+    drop(open(&server));
+    let kind = kind_of(results.recv_timeout(TIMEOUT).unwrap());
+    assert!(matches!(kind, Some(ErrorKind::BrokenPipe | ErrorKind::ConnectionReset)), "{kind:?}");
+}
+
+#[test]
+fn a_client_that_stops_reading_is_cut_and_what_it_got_are_whole_frames_and_a_piece() {
+    let (server, results) = streaming(|mut events| {
+        events.set_write_timeout(Some(Duration::from_millis(50)))?;
+        let frame = "x".repeat(100_000);
+        loop {
+            events.send_message(frame.as_str())?;
+        }
+    });
+    let mut client = open(&server);
+    assert_eq!(kind_of(results.recv_timeout(TIMEOUT).unwrap()), Some(ErrorKind::TimedOut));
+    let stream = client.rest();
+    let frame = format!("data: {}\n\n", "x".repeat(100_000));
+    assert!(
+        stream.chunks(frame.len()).all(|piece| frame.as_bytes().starts_with(piece)),
+        "nothing follows half a frame"
+    );
+}
+
+#[test]
+fn keep_alive_comments_come_only_in_silence() {
+    let (server, _results) = streaming(|mut events| {
+        events.set_keep_alive(Duration::from_millis(10));
+        events.wait(Duration::from_millis(60))?;
+        events.set_keep_alive(Duration::MAX);
+        events.send_message("end of comments")?;
+        events.wait(Duration::from_millis(30))?;
+        events.close()
+    });
+    let stream = String::from_utf8(open(&server).rest()).unwrap();
+    let (comments, rest) = stream.split_once("data: end").unwrap();
+    assert!(!comments.is_empty() && comments.replace(":\n\n", "").is_empty(), "{comments:?}");
+    assert_eq!(rest, " of comments\n\nevent: close\ndata: close\n\n");
+}
+
+#[test]
+fn forward_sends_what_comes_out_of_a_channel_and_ends_with_its_senders() {
+    let (sender, receiver) = mpsc::channel::<Message>();
+    let receiver = Mutex::new(receiver);
+    let (server, results) = streaming(move |mut events| {
+        events.set_keep_alive(Duration::from_millis(10));
+        events.forward(&receiver.lock().unwrap())?;
+        events.close()
+    });
+    let mut client = open(&server);
+    assert_eq!(client.until(b":\n\n"), b":\n\n", "a keep-alive while nothing comes");
+    (0..1_000).for_each(|n| sender.send(Message::new().id(n).data(n)).unwrap());
+    drop(sender);
+    let events = parse(&client.rest());
+    assert_eq!(events.len(), 1_001);
+    assert!(events.iter().take(1_000).enumerate().all(|(n, event)| event.data == n.to_string()));
+    results.recv_timeout(TIMEOUT).unwrap().unwrap();
+}
+
+#[test]
+fn forward_ends_when_the_client_leaves_though_nothing_is_sent() {
+    let (sender, receiver) = mpsc::channel::<&str>();
+    let receiver = Mutex::new(receiver);
+    let (server, results) = streaming(move |mut events| events.forward(&receiver.lock().unwrap()));
+    drop(open(&server));
+    assert_eq!(kind_of(results.recv_timeout(TIMEOUT).unwrap()), Some(ErrorKind::ConnectionAborted));
+    drop(sender);
+}
+
+#[test]
+fn forward_tells_of_a_refused_message_after_sending_those_before_it() {
+    let (sender, receiver) = mpsc::channel();
+    let receiver = Mutex::new(receiver);
+    let (server, results) = streaming(move |mut events| {
+        let refused = events.forward(&receiver.lock().unwrap());
+        events.close()?;
+        refused
+    });
+    sender.send(Message::from("good")).unwrap();
+    sender.send(Message::new().id("\n")).unwrap();
+    assert_eq!(open(&server).rest(), b"data: good\n\nevent: close\ndata: close\n\n");
+    assert_eq!(kind_of(results.recv_timeout(TIMEOUT).unwrap()), Some(ErrorKind::InvalidInput));
+}
+
+#[test]
+fn head_gets_the_head_and_no_stream() {
+    let (server, results) = streaming(|events| events.close());
+    let mut client = server.connect();
+    client.send("HEAD / HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    assert_eq!(client.head().header("content-type"), Some("text/event-stream"));
+    client.assert_end();
+    drop(server);
+    assert!(results.recv().is_err(), "the stream was never started");
+}
+
+#[test]
+fn http_10_gets_the_same_stream() {
+    let (server, _results) = streaming(|events| events.close());
+    let mut client = server.connect();
+    client.send("GET / HTTP/1.0\r\n\r\n");
+    assert_eq!(client.head().header("content-type"), Some("text/event-stream"));
+    assert_eq!(client.rest(), b"event: close\ndata: close\n\n");
+}
+
+/// A client that has sent something which nobody read must get the last event all the same: a plain close would be a
+/// reset, and take it away.
+#[test]
+fn the_last_event_survives_input_that_nobody_read() {
+    let (server, _results) = streaming(|mut events| {
+        events.wait(Duration::from_millis(1)).ok();
+        events.close()
+    });
+    let mut client = server.connect();
+    client.send(format!("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n{}", "x".repeat(100_000)));
+    client.head();
+    client.finish();
+    assert_eq!(client.rest(), b"event: close\ndata: close\n\n");
+}
+
+/// Streams that end with an error of our own are told to whoever listens.
+#[test]
+fn an_error_of_ours_reaches_the_hook_and_a_client_that_left_does_not() {
+    let (told, tellings) = mpsc::channel();
+    let told = Mutex::new(told);
+    let server = serve(|server| {
+        server
+            .get("/refused", |ctx| sse::stream(ctx, |mut events| events.send_message(Message::new().id("\n"))))
+            .get("/gone", |ctx| sse::stream(ctx, |mut events| events.wait(Duration::from_secs(3600))))
+            .on_request(move |exchange| {
+                told.lock().unwrap().send(exchange.error.map(|error| error.to_string())).unwrap();
+            })
+    });
+    let stream = |path: &str| {
+        let mut client = server.connect();
+        client.send(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n"));
+        client.head();
+    };
+    stream("/refused");
+    let error = tellings.recv_timeout(TIMEOUT).unwrap();
+    assert!(error.is_some_and(|error| error.starts_with("id: ")));
+    stream("/gone");
+    assert_eq!(tellings.recv_timeout(TIMEOUT).unwrap(), None);
+}
+
+/// `Write` on the raw connection and the stream's own socket are the same one.
+#[test]
+fn the_socket_is_at_hand() {
+    let (server, _results) = streaming(|events| {
+        assert!(events.stream().nodelay()?);
+        let mut socket = events.stream();
+        socket.write_all(b"data: by hand\n\n")?;
+        events.close()
+    });
+    assert_eq!(parse(&open(&server).rest())[0].data, "by hand");
+}

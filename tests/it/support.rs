@@ -1,0 +1,209 @@
+//! A server on a port of its own, and a client that speaks in bytes.
+//!
+//! Every socket has a timeout: what hangs fails. Nothing here sleeps to let something happen.
+
+use brooklet::{Handle, Server};
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+pub const TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A server that runs until this is dropped.
+pub struct Running {
+    handle: Handle,
+    thread: Option<JoinHandle<io::Result<()>>>,
+}
+
+/// Starts a server on a free port of 127.0.0.1, after `build` told it what to answer.
+pub fn serve(build: impl FnOnce(Server) -> Server) -> Running {
+    let server = build(Server::bind("127.0.0.1:0").unwrap());
+    let handle = server.handle();
+    let thread = thread::Builder::new().name("serve".to_owned()).spawn(move || server.serve()).unwrap();
+    Running { handle, thread: Some(thread) }
+}
+
+impl Running {
+    pub fn address(&self) -> SocketAddr {
+        self.handle.local_addr()
+    }
+
+    pub fn handle(&self) -> &Handle {
+        &self.handle
+    }
+
+    pub fn connect(&self) -> Client {
+        Client::connect(self.address())
+    }
+
+    /// Sends one request on a connection of its own.
+    pub fn ask(&self, request: impl AsRef<[u8]>) -> Answer {
+        let mut client = self.connect();
+        client.send(request);
+        client.answer()
+    }
+
+    pub fn get(&self, target: &str) -> Answer {
+        self.ask(format!("GET {target} HTTP/1.1\r\nHost: localhost\r\n\r\n"))
+    }
+
+    /// Waits for `serve` to return by itself.
+    pub fn join(mut self) -> io::Result<()> {
+        self.thread.take().unwrap().join().unwrap()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if let Some(thread) = self.thread.take() {
+            self.handle.shutdown(Duration::ZERO);
+            let served = thread.join();
+            if !thread::panicking() {
+                served.unwrap().unwrap();
+            }
+        }
+    }
+}
+
+pub struct Client {
+    pub stream: TcpStream,
+    unread: Vec<u8>,
+}
+
+/// A response, taken apart.
+#[derive(Debug, PartialEq, Eq, Clone)]
+pub struct Answer {
+    pub status: u16,
+    /// Status line and fields, as they came.
+    pub head: String,
+    pub body: Vec<u8>,
+}
+
+impl Answer {
+    pub fn text(&self) -> &str {
+        std::str::from_utf8(&self.body).unwrap()
+    }
+
+    /// The only field of that name.
+    #[track_caller]
+    pub fn header(&self, name: &str) -> Option<&str> {
+        let mut values = self.head.lines().skip(1).filter_map(|line| {
+            let (field, value) = line.split_once(": ").unwrap_or_else(|| panic!("no field line: {line:?}"));
+            field.eq_ignore_ascii_case(name).then_some(value)
+        });
+        let first = values.next();
+        assert_eq!(values.next(), None, "{name} comes twice: {}", self.head);
+        first
+    }
+}
+
+impl Client {
+    pub fn connect(address: SocketAddr) -> Client {
+        let stream = TcpStream::connect_timeout(&address, TIMEOUT).unwrap();
+        stream.set_nodelay(true).unwrap();
+        stream.set_read_timeout(Some(TIMEOUT)).unwrap();
+        stream.set_write_timeout(Some(TIMEOUT)).unwrap();
+        Client { stream, unread: Vec::new() }
+    }
+
+    /// Sends bytes. A server that has already refused and closed may not take them all.
+    pub fn send(&mut self, bytes: impl AsRef<[u8]>) {
+        let _ = self.stream.write_all(bytes.as_ref());
+    }
+
+    pub fn get(&mut self, target: &str) -> Answer {
+        self.send(format!("GET {target} HTTP/1.1\r\nHost: localhost\r\n\r\n"));
+        self.answer()
+    }
+
+    /// Ends what we send.
+    pub fn finish(&mut self) {
+        self.stream.shutdown(Shutdown::Write).unwrap();
+    }
+
+    /// Closes with a reset: input is unread, so the kernel sends RST.
+    pub fn reset(self) {
+        self.stream.set_nonblocking(true).unwrap();
+        let _ = self.stream.peek(&mut [0]);
+    }
+
+    /// Reads one response; the body by Content-Length, chunked, or up to the end, as the head says.
+    #[track_caller]
+    pub fn answer(&mut self) -> Answer {
+        let mut answer = self.head();
+        let length = answer.header("content-length").map(|length| length.parse::<usize>().unwrap());
+        let chunked = answer.header("transfer-encoding").is_some();
+        assert!(length.is_none() || !chunked, "a response has one framing: {}", answer.head);
+        answer.body = match length {
+            _ if matches!(answer.status, 204 | 304) => Vec::new(),
+            Some(length) => self.exactly(length),
+            None if chunked => self.chunks(),
+            None => self.rest(),
+        };
+        answer
+    }
+
+    /// Reads a response's head and leaves what follows it: for HEAD, and for streams.
+    #[track_caller]
+    pub fn head(&mut self) -> Answer {
+        let head = String::from_utf8(self.until(b"\r\n\r\n")).unwrap();
+        let head = head.strip_suffix("\r\n\r\n").unwrap().to_owned();
+        let status = head.strip_prefix("HTTP/1.1 ").unwrap_or_else(|| panic!("no status line: {head:?}"));
+        let status = status[..3].parse().unwrap();
+        Answer { status, head, body: Vec::new() }
+    }
+
+    /// Reads up to and with `end`.
+    #[track_caller]
+    pub fn until(&mut self, end: &[u8]) -> Vec<u8> {
+        loop {
+            if let Some(at) = self.unread.windows(end.len()).position(|window| window == end) {
+                return self.unread.drain(..at + end.len()).collect();
+            }
+            assert!(self.more().unwrap() > 0, "ended after {:?}", String::from_utf8_lossy(&self.unread));
+        }
+    }
+
+    #[track_caller]
+    pub fn exactly(&mut self, length: usize) -> Vec<u8> {
+        while self.unread.len() < length {
+            assert!(self.more().unwrap() > 0, "ended after {} of {length} bytes", self.unread.len());
+        }
+        self.unread.drain(..length).collect()
+    }
+
+    #[track_caller]
+    fn chunks(&mut self) -> Vec<u8> {
+        let mut body = Vec::new();
+        loop {
+            let line = String::from_utf8(self.until(b"\r\n")).unwrap();
+            let size = usize::from_str_radix(line.trim_end(), 16).unwrap();
+            body.extend(self.exactly(size));
+            assert_eq!(self.exactly(2), b"\r\n");
+            if size == 0 {
+                return body;
+            }
+        }
+    }
+
+    /// Reads to the end of the connection, which must be an end and no reset.
+    #[track_caller]
+    pub fn rest(&mut self) -> Vec<u8> {
+        while self.more().unwrap() > 0 {}
+        std::mem::take(&mut self.unread)
+    }
+
+    /// Asserts that the server closes without another word.
+    #[track_caller]
+    pub fn assert_end(&mut self) {
+        assert_eq!(String::from_utf8_lossy(&self.rest()), "");
+    }
+
+    fn more(&mut self) -> io::Result<usize> {
+        let mut scratch = [0; 16 * 1024];
+        let read = self.stream.read(&mut scratch)?;
+        self.unread.extend_from_slice(&scratch[..read]);
+        Ok(read)
+    }
+}

@@ -1,0 +1,175 @@
+//! Connections that handlers take over.
+
+use super::support::{serve, Client, Running, TIMEOUT};
+use brooklet::{Connection, Context, Response};
+use std::io::{Read, Write};
+use std::sync::mpsc::{self, Receiver};
+use std::sync::Mutex;
+use std::thread;
+use std::time::Duration;
+
+/// A server that hands every connection to `/take` to the test.
+fn taking() -> (Running, Receiver<Connection>) {
+    let (give, taken) = mpsc::channel();
+    let give = Mutex::new(give);
+    let server = serve(|server| {
+        let take = move |ctx: Context<'_>| {
+            let (conn, no_result) = ctx.takeover_conn();
+            give.lock().unwrap().send(conn).unwrap();
+            no_result
+        };
+        server.get("/", |_| "hello").route(brooklet::Method::Post, "/take", take)
+    });
+    (server, taken)
+}
+
+fn take(server: &Running, taken: &Receiver<Connection>, rest: &str) -> (Client, Connection) {
+    let mut client = server.connect();
+    client.send(format!("POST /take HTTP/1.1\r\nHost: localhost\r\n{rest}"));
+    (client, taken.recv_timeout(TIMEOUT).unwrap())
+}
+
+#[test]
+fn the_server_neither_answers_nor_closes_and_serves_others_meanwhile() {
+    let (server, taken) = taking();
+    let mut streams: Vec<_> = (0..50).map(|_| take(&server, &taken, "\r\n")).collect();
+    for _ in 0..10 {
+        assert_eq!(server.get("/").text(), "hello");
+    }
+    for (client, conn) in &mut streams {
+        conn.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi").unwrap();
+        assert_eq!(client.answer().text(), "hi");
+    }
+}
+
+#[test]
+fn a_connection_goes_to_any_thread() {
+    fn check<T: Send + 'static>() {}
+    check::<Connection>();
+    let (server, taken) = taking();
+    let (mut client, mut conn) = take(&server, &taken, "\r\n");
+    thread::spawn(move || conn.write_all(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nfrom there"))
+        .join()
+        .unwrap()
+        .unwrap();
+    assert_eq!(client.answer().text(), "from there");
+}
+
+#[test]
+fn bytes_past_the_request_come_first_and_the_request_stays_known() {
+    let (server, taken) = taking();
+    let (mut client, mut conn) = take(&server, &taken, "X: y\r\nContent-Length: 5\r\n\r\nearly");
+    client.send(" late");
+    let mut got = [0; 10];
+    conn.read_exact(&mut got).unwrap();
+    assert_eq!(&got, b"early late");
+    assert_eq!((conn.request().path(), conn.request().headers().get("x")), ("/take", Some("y")));
+    assert_eq!(conn.peer_addr(), client.stream.local_addr().unwrap());
+    client.finish();
+    assert_eq!(conn.read(&mut got).unwrap(), 0);
+}
+
+#[test]
+fn it_comes_without_timeouts_and_with_nodelay() {
+    let (server, taken) = taking();
+    let (_client, conn) = take(&server, &taken, "\r\n");
+    assert_eq!((conn.stream().read_timeout().unwrap(), conn.stream().write_timeout().unwrap()), (None, None));
+    assert!(conn.stream().nodelay().unwrap());
+}
+
+#[test]
+fn into_parts_gives_the_bare_socket_and_what_was_read_ahead() {
+    let (server, taken) = taking();
+    let (mut client, mut conn) = take(&server, &taken, "Content-Length: 5\r\n\r\nearly");
+    conn.read_exact(&mut [0; 2]).unwrap();
+    let (mut stream, unread) = conn.into_parts();
+    assert_eq!(unread, b"rly");
+    stream.write_all(b"raw").unwrap();
+    drop(server); // it stops without this connection, which is not its any more
+    stream.write_all(b"!").unwrap();
+    drop(stream);
+    assert_eq!(client.rest(), b"raw!");
+}
+
+#[test]
+fn dropping_it_closes_it() {
+    let (server, taken) = taking();
+    let (mut client, conn) = take(&server, &taken, "\r\n");
+    drop(conn);
+    client.assert_end();
+}
+
+#[test]
+fn earlier_responses_of_a_pipeline_go_out_first() {
+    let (server, taken) = taking();
+    let mut client = server.connect();
+    client.send("GET / HTTP/1.1\r\nHost: localhost\r\n\r\nPOST /take HTTP/1.1\r\nHost: localhost\r\n\r\nnot http");
+    assert_eq!(client.answer().text(), "hello");
+    let mut conn = taken.recv_timeout(TIMEOUT).unwrap();
+    let mut got = [0; 8];
+    conn.read_exact(&mut got).unwrap();
+    assert_eq!(&got, b"not http");
+}
+
+#[test]
+fn a_response_besides_the_takeover_is_dropped_and_told_and_a_stolen_one_is_a_500() {
+    let (told, tellings) = mpsc::channel();
+    let (told, kept) = (Mutex::new(told), Mutex::new(Vec::<Response>::new()));
+    let server = serve(|server| {
+        server
+            .get("/both", |ctx| {
+                let (mut conn, _no_result) = ctx.takeover_conn();
+                conn.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nraw").unwrap();
+                "answered too"
+            })
+            .get("/swap", move |ctx| {
+                if let Some(stolen) = kept.lock().unwrap().pop() {
+                    return stolen;
+                }
+                let (conn, no_result) = ctx.takeover_conn();
+                kept.lock().unwrap().push(no_result);
+                drop(conn);
+                "".into()
+            })
+            .on_request(move |exchange| {
+                told.lock()
+                    .unwrap()
+                    .send(exchange.error.map(|error| error.to_string()).unwrap_or_default())
+                    .unwrap();
+            })
+    });
+    let mut client = server.connect();
+    assert_eq!(client.get("/both").text(), "raw");
+    client.assert_end();
+    assert!(tellings.recv_timeout(TIMEOUT).unwrap().contains("return `no_result`"));
+    server.connect().send("GET /swap HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    tellings.recv_timeout(TIMEOUT).unwrap();
+    assert_eq!(server.get("/swap").status, 500);
+    assert!(tellings.recv_timeout(TIMEOUT).unwrap().contains("another connection"));
+}
+
+#[test]
+fn fields_that_were_set_before_are_at_hand() {
+    let server = serve(|server| {
+        server.get("/", |mut ctx| {
+            ctx.set_response_header("X", "y").unwrap();
+            let (mut conn, no_result) = ctx.takeover_conn();
+            let field = conn.response_headers().get("x").unwrap().to_owned();
+            write!(conn, "HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n{field}").unwrap();
+            no_result
+        })
+    });
+    assert_eq!(server.get("/").text(), "y");
+}
+
+#[test]
+fn a_shutdown_tells_it_and_cuts_it_when_the_grace_is_over() {
+    let (server, taken) = taking();
+    let (mut client, mut conn) = take(&server, &taken, "\r\n");
+    server.handle().shutdown(Duration::from_millis(200));
+    assert_eq!(conn.read(&mut [0; 1]).unwrap(), 0, "told by the end of input");
+    assert!(conn.is_stopping());
+    conn.write_all(b"goodbye").unwrap();
+    server.join().unwrap();
+    assert_eq!(client.rest(), b"goodbye", "and cut");
+}

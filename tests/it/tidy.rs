@@ -1,0 +1,187 @@
+//! What the sources promise about themselves.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn files(folder: &str, extension: &str) -> Vec<(PathBuf, String)> {
+    let mut found = Vec::new();
+    let mut folders = vec![root().join(folder)];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|found| found == extension) {
+                let text = fs::read_to_string(&path).unwrap();
+                found.push((path.strip_prefix(root()).unwrap().to_owned(), text));
+            }
+        }
+    }
+    assert!(!found.is_empty());
+    found
+}
+
+/// The lines of a source that are neither comment nor documentation.
+fn code(text: &str) -> impl Iterator<Item = &str> {
+    text.lines().filter(|line| !line.trim_start().starts_with("//"))
+}
+
+#[test]
+fn every_file_opens_with_what_it_is() {
+    for folder in ["src", "tests", "examples"] {
+        for (path, text) in files(folder, "rs") {
+            assert!(text.starts_with("//! "), "{}", path.display());
+        }
+    }
+}
+
+/// A copy of `src/` is a module of another crate: paths must not begin at the crate's root, nor name the package.
+#[test]
+fn no_path_in_src_begins_at_the_root() {
+    for (path, text) in files("src", "rs") {
+        for line in code(&text) {
+            assert!(!line.contains("crate::") && !line.contains("env!(\"CARGO"), "{}: {line}", path.display());
+        }
+    }
+}
+
+/// `http` uses nothing; `server` uses `http`; `sse` uses both; and the lower two do not know the upper ones.
+#[test]
+fn folders_depend_in_one_direction() {
+    let forbidden = [
+        ("src/http", vec!["server::", "sse::", "::server", "::sse", "TcpStream", "TcpListener", "std::thread"]),
+        ("src/server", vec!["sse::", "::sse"]),
+    ];
+    for (folder, names) in forbidden {
+        for (path, text) in files(folder, "rs") {
+            let tests = text.find("#[cfg(test)]").unwrap_or(text.len());
+            for line in code(&text[..tests]) {
+                let named = names.iter().find(|name| line.contains(**name));
+                assert_eq!(named, None, "{}: {line}", path.display());
+            }
+        }
+    }
+    for folder in ["src/http", "src/server", "src/sse"] {
+        for (path, text) in files(folder, "rs").into_iter().filter(|(path, _)| !path.ends_with("mod.rs")) {
+            assert!(
+                !code(&text).any(|line| line.contains("super::super::") && line.starts_with("use")),
+                "{}: through the door",
+                path.display()
+            );
+        }
+    }
+}
+
+/// The code blocks of the README that show an example are that example, but for its first comment.
+#[test]
+fn the_readme_shows_the_examples_as_they_are() {
+    let readme = fs::read_to_string(root().join("README.md")).unwrap();
+    for name in ["hello.rs", "clock.rs", "takeover.rs"] {
+        let example = fs::read_to_string(root().join("examples").join(name)).unwrap();
+        let program = example.lines().skip_while(|line| line.starts_with("//!") || line.is_empty());
+        let program: Vec<_> = program.collect();
+        assert!(
+            readme.contains(&format!("```rust\n{}\n```", program.join("\n"))),
+            "README.md lacks examples/{name} as it is"
+        );
+    }
+}
+
+/// And the browser's lines are those of the clock's page.
+#[test]
+fn the_readme_shows_the_pages_lines_as_they_are() {
+    let readme = fs::read_to_string(root().join("README.md")).unwrap();
+    let page = fs::read_to_string(root().join("examples/clock.html")).unwrap();
+    let shown = readme.split("```js\n").nth(1).unwrap().split("```").next().unwrap();
+    assert_eq!(shown.lines().count(), 4);
+    for line in shown.lines() {
+        assert!(page.lines().any(|of_page| of_page.trim() == line), "{line}");
+    }
+}
+
+/// The table of limits tells the defaults as they are.
+#[test]
+fn the_readme_tells_the_defaults_as_they_are() {
+    let readme = fs::read_to_string(root().join("README.md")).unwrap();
+    let config = brooklet::Config::default();
+    let seconds = |timeout: std::time::Duration| format!("{} s ", timeout.as_secs());
+    for (setting, default) in [
+        ("read_header_timeout", seconds(config.read_header_timeout)),
+        ("read_timeout", seconds(config.read_timeout)),
+        ("write_timeout", seconds(config.write_timeout)),
+        ("idle_timeout", seconds(config.idle_timeout)),
+        ("max_header_bytes", config.max_header_bytes.to_string()),
+        ("max_headers", config.max_headers.to_string()),
+        ("max_body_bytes", config.max_body_bytes.to_string()),
+        ("max_connections", config.max_connections.to_string()),
+        ("max_taken_over", config.max_taken_over.to_string()),
+    ] {
+        assert!(readme.contains(&format!("| `{setting}` | {default}")), "{setting} {default}");
+    }
+}
+
+#[test]
+fn the_current_version_has_one_heading_in_the_changelog() {
+    let changelog = fs::read_to_string(root().join("CHANGELOG.md")).unwrap();
+    let heading = format!("## [{}]", env!("CARGO_PKG_VERSION"));
+    assert_eq!(changelog.lines().filter(|line| line.starts_with(&heading)).count(), 1);
+}
+
+/// A library that uses its copy in a body and in a module of its own, and has a documentation test.
+const LIBRARY: &str = r#"
+#[cfg(not(doctest))]
+mod web {
+    use super::brooklet::StatusCode;
+    pub fn status() -> StatusCode {
+        StatusCode::OK
+    }
+}
+
+/// ```
+/// assert_eq!(host::status(), 200);
+/// ```
+pub fn status() -> u16 {
+    web::status().as_u16()
+}
+"#;
+
+/// `src/` copied into a binary and into a library, as the README says, builds without a warning, and the host's own
+/// `cargo test` passes.
+#[test]
+fn a_copied_src_is_a_module_of_another_crate() {
+    let folder = std::env::temp_dir().join(format!("brooklet-vendored-{}", std::process::id()));
+    let mount = "#[cfg(not(doctest))]\n#[allow(dead_code, unused_imports)]\n#[path = \"vendor/brooklet/lib.rs\"]\nmod brooklet;\n";
+    let readme = fs::read_to_string(root().join("README.md")).unwrap();
+    assert!(readme.contains(mount), "the README says how to mount a copy");
+    for (edition, main, code) in [
+        ("2021", "src/main.rs", "fn main() {\n    assert!(brooklet::Server::bind(\"nowhere\").is_err());\n}\n"),
+        ("2024", "src/lib.rs", LIBRARY),
+    ] {
+        let _ = fs::remove_dir_all(&folder);
+        for (path, text) in files("src", "rs") {
+            let copy = folder.join("src/vendor/brooklet").join(path.strip_prefix("src").unwrap());
+            fs::create_dir_all(copy.parent().unwrap()).unwrap();
+            fs::write(copy, text).unwrap();
+        }
+        let manifest =
+            format!("[package]\nname = \"host\"\nversion = \"0.0.0\"\nedition = \"{edition}\"\n[workspace]\n");
+        fs::write(folder.join("Cargo.toml"), manifest).unwrap();
+        fs::write(folder.join(main), format!("//! A host.\n{mount}\n{code}")).unwrap();
+        for arguments in [&["build"][..], &["test"]] {
+            let output = Command::new(env!("CARGO"))
+                .args(arguments)
+                .current_dir(&folder)
+                .env("RUSTFLAGS", "-Dwarnings")
+                .output()
+                .unwrap();
+            let message = String::from_utf8_lossy(&output.stderr);
+            assert!(output.status.success() && !message.contains("warning"), "{main}, cargo {arguments:?}: {message}");
+        }
+    }
+    fs::remove_dir_all(&folder).unwrap();
+}
