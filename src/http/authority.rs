@@ -1,7 +1,7 @@
 //! `uri-host [ ":" port ]`: what `Host` and an absolute-form target name (RFC 9110 7.2, RFC 3986 3.2.2).
 
 use super::{ascii, Error};
-use std::net::Ipv6Addr;
+use std::net::{IpAddr, Ipv6Addr};
 
 /// Refuses what is no host with an optional port. Userinfo is refused too: it deceives people and misleads programs
 /// (RFC 9110 4.2.4); and so is a comma, which is two `Host` fields that somebody joined.
@@ -14,7 +14,7 @@ pub fn check(authority: &[u8]) -> Result<(), Error> {
 }
 
 /// Takes an authority apart: the host, an IPv6 address still in its brackets, and what follows the colon.
-fn split(authority: &str) -> Option<(&str, Option<&str>)> {
+pub fn split(authority: &str) -> Option<(&str, Option<&str>)> {
     let host_end = match authority.strip_prefix('[') {
         Some(rest) => rest.find(']')? + 2,
         None => authority.find(':').unwrap_or(authority.len()),
@@ -22,6 +22,14 @@ fn split(authority: &str) -> Option<(&str, Option<&str>)> {
     match authority.split_at(host_end) {
         (host, "") => Some((host, None)),
         (host, rest) => Some((host, Some(rest.strip_prefix(':')?))),
+    }
+}
+
+/// The host as an IP address, where it is one.
+pub fn ip(host: &str) -> Option<IpAddr> {
+    match host.strip_prefix('[') {
+        Some(literal) => literal.strip_suffix(']')?.parse().ok().map(IpAddr::V6),
+        None => host.parse().ok().map(IpAddr::V4),
     }
 }
 

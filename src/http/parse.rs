@@ -82,6 +82,7 @@ fn head(cursor: &mut Cursor<'_>, limits: &Limits) -> Result<Head, Stop> {
     let target = Target::parse(target, method)?;
     let request = Request { method, target, version, headers };
     host(&request)?;
+    content_type(&request)?;
     let framing = framing::of(&request)?;
     Ok(Head { request, framing, length: cursor.at })
 }
@@ -182,6 +183,15 @@ fn host(request: &Request) -> Result<(), Error> {
         (None, _, Version::Http10) => Ok(()),
         (None, _, Version::Http11) => Err(Error::bad("HTTP/1.1 requests have a Host field (RFC 9112 3.2)")),
         (Some(_), Some(_), _) => Err(Error::bad("a request has one Host field (RFC 9112 3.2)")),
+    }
+}
+
+/// `Content-Type` "is defined as a singleton field"; taking one of several leads to "potential interoperability and
+/// security issues" (RFC 9110 8.3), so nobody here takes one.
+fn content_type(request: &Request) -> Result<(), Error> {
+    match request.headers().get_all("content-type").nth(1) {
+        Some(_) => Err(Error::bad("a request has one Content-Type field (RFC 9110 8.3)")),
+        None => Ok(()),
     }
 }
 

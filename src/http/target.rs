@@ -23,8 +23,8 @@ impl Target {
     pub(super) fn parse(text: &[u8], method: Method) -> Result<Target, Error> {
         let text = String::from_utf8(text.to_vec()).expect("target bytes are ASCII");
         if text.starts_with('/') {
-            let end = path_end(&text, 0);
-            return Ok(Target { text, authority: 0..0, path: 0..end });
+            let path = 0..path_end(&text, 0);
+            return Target { text, authority: 0..0, path }.without_nul();
         }
         if text == "*" {
             return match method {
@@ -52,7 +52,16 @@ impl Target {
             let text = [&text[..end], stands_for, &text[end..]].concat();
             return Ok(Target { text, authority: start..end, path: end..end + 1 });
         }
-        Ok(Target { text, authority: start..end, path })
+        Target { text, authority: start..end, path }.without_nul()
+    }
+
+    /// `%00` in a path "should be rejected if the application is not expecting to receive raw data" (RFC 3986 7.3): it is
+    /// there to end a string early.
+    fn without_nul(self) -> Result<Target, Error> {
+        match self.path().contains("%00") {
+            true => Err(Error::bad("a path must not hold an encoded NUL (RFC 3986 7.3)")),
+            false => Ok(self),
+        }
     }
 
     pub fn as_str(&self) -> &str {
@@ -124,7 +133,7 @@ mod tests {
         assert_eq!(parse("HTTPS://h", Method::Get), ok("/", None, Some("h")));
         assert_eq!(parse("http://h?q", Method::Get), ok("/", Some("q"), Some("h")));
         assert_eq!(parse("http://h", Method::Options), ok("*", None, Some("h")));
-        for bad in ["*", "a", "?", "h:80", "ftp://h/", "http:/h/", "http:///", "http://u@h/", "http://"] {
+        for bad in ["*", "a", "?", "h:80", "ftp://h/", "http:/h/", "http:///", "http://u@h/", "http://", "/a%00b"] {
             assert_eq!(parse(bad, Method::Get), None, "{bad}");
         }
     }

@@ -31,7 +31,7 @@ pub struct Server {
     listener: TcpListener,
     handle: Handle,
     service: Service,
-    /// The first route that was refused.
+    /// The first route, host or origin that was refused.
     fault: Option<io::Error>,
 }
 
@@ -70,10 +70,8 @@ impl Server {
         R: Into<Response>,
     {
         let handler = Box::new(move |context: Context<'_>| handler(context).into());
-        if let Err(error) = self.service.router.add(method, pattern, Location::caller(), handler) {
-            self.fault.get_or_insert(error);
-        }
-        self
+        let added = self.service.router.add(method, pattern, Location::caller(), handler);
+        self.note(added)
     }
 
     /// Adds a route for GET, and HEAD. See [`route`](Server::route).
@@ -126,6 +124,24 @@ impl Server {
         self.route(Method::Delete, pattern, handler)
     }
 
+    /// Answers also to this host name or address, without a port, on a loopback address: for a proxy in front that hands its
+    /// own name on, or a name in `/etc/hosts`. See [`check_host`](Config::check_host). One that is no host is an error of
+    /// [`serve`](Server::serve).
+    pub fn allow_host(mut self, host: &str) -> Server {
+        let allowed = self.service.allowed.allow_host(host);
+        self.note(allowed)
+    }
+
+    /// Lets pages of this origin in, `https://app.example` or `http://localhost:3000`: they may send requests of any method
+    /// ([`check_origin`](Config::check_origin)) and read the answers, event streams included (CORS), and their preflights
+    /// are answered. Without credentials; to allow those, set `Access-Control-Allow-Credentials` in a guard. One that is no
+    /// origin is an error of [`serve`](Server::serve).
+    #[doc(alias = "cors")]
+    pub fn allow_origin(mut self, origin: &str) -> Server {
+        let allowed = self.service.allowed.allow_origin(origin);
+        self.note(allowed)
+    }
+
     /// Adds a guard. It sees every valid request before routing, in the order of adding, and either lets it pass with
     /// `None` or answers it. What it sets with [`Context::set_response_header`] goes with the later response.
     pub fn before<G>(mut self, guard: G) -> Server
@@ -143,6 +159,12 @@ impl Server {
         H: Fn(&Exchange<'_>) + Send + Sync + 'static,
     {
         self.service.hook = Some(Box::new(hook));
+        self
+    }
+
+    /// Keeps the first thing that was refused, for `serve` to return.
+    fn note(mut self, result: io::Result<()>) -> Server {
+        self.fault = self.fault.or(result.err());
         self
     }
 
@@ -169,14 +191,16 @@ impl Server {
     ///
     /// # Errors
     ///
-    /// `InvalidInput` for the first route that was refused; and what the system says if not even one thread can be
+    /// `InvalidInput` for the first route, host or origin that was refused; and what the system says if not even one thread can be
     /// started. No error of a client or of `accept` ends the server.
     pub fn serve(self) -> io::Result<()> {
         if let Some(fault) = self.fault {
             return Err(fault);
         }
         let registry = self.handle.registry();
-        let acceptor = Acceptor::new(self.listener, self.service, registry.clone());
+        let address = Some(self.local_addr().ip()).filter(|ip| !ip.is_unspecified());
+        let service = Service { address, ..self.service };
+        let acceptor = Acceptor::new(self.listener, service, registry.clone());
         acceptor.start()?;
         registry.wait_for_stop();
         acceptor.wake();

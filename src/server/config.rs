@@ -52,6 +52,16 @@ pub struct Config {
     /// them. Default: 10,000. Beyond it: `503` with `Retry-After`, and the taken connection's writes fail.
     pub max_taken_over: usize,
 
+    /// Whether connections on a loopback address are answered only if their `Host` is one that means loopback, or one
+    /// named with [`Server::allow_host`](super::Server::allow_host). Default: yes, for it keeps web pages from talking to
+    /// servers on their visitor's machine (DNS rebinding). Refused: `421`, with a body that says how to allow it.
+    pub check_host: bool,
+
+    /// Whether requests with a method that changes things are refused when a page of another origin sends them, unless
+    /// it is one named with [`Server::allow_origin`](super::Server::allow_origin). Default: yes, for pages can post with
+    /// their visitor's cookies (CSRF). Programs such as curl send no origin and pass. Refused: `403`.
+    pub check_origin: bool,
+
     /// The stack of each of the server's threads, in bytes. Default: 512 KiB, what macOS gives any thread but the first.
     /// It costs address space, not memory, until it is used.
     pub stack_size: usize,
@@ -69,6 +79,8 @@ impl Default for Config {
             max_body_bytes: 1024 * 1024,
             max_connections: 1_024,
             max_taken_over: 10_000,
+            check_host: true,
+            check_origin: true,
             stack_size: 512 * 1024,
         }
     }

@@ -51,6 +51,10 @@ impl<'a> Context<'a> {
         self.slot.as_ref().expect(HELD)
     }
 
+    pub(super) fn is_on_loopback(&self) -> bool {
+        self.wire().on_loopback
+    }
+
     /// Returns the request's head.
     pub fn request(&self) -> &Request {
         &self.request

@@ -10,6 +10,7 @@ mod config;
 mod connection;
 mod context;
 mod exchange;
+mod guard;
 mod handle;
 pub mod linger;
 mod registry;

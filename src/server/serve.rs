@@ -17,6 +17,7 @@ use super::body::{Body, Incoming, Rest};
 use super::config::Config;
 use super::context::Context;
 use super::exchange::Exchange;
+use super::guard::{self, Allowed};
 use super::http::outgoing::{self, Delivery};
 use super::http::parse::Head;
 use super::http::response::Payload;
@@ -26,7 +27,7 @@ use super::registry::Socket;
 use super::router::{Found, Router};
 use super::wire::Wire;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::time::Instant;
 
@@ -38,8 +39,11 @@ pub type Hook = Box<dyn for<'e> Fn(&Exchange<'e>) + Send + Sync>;
 pub struct Service {
     pub config: Config,
     pub router: Router,
+    pub allowed: Allowed,
     pub guards: Vec<Guard>,
     pub hook: Option<Hook>,
+    /// Where the server listens, if that is one address.
+    pub address: Option<IpAddr>,
 }
 
 const HELD: &str = "a connection that was taken over ended the loop";
@@ -69,8 +73,10 @@ struct Asked {
 impl Service {
     /// Serves one connection to its end, or until it is taken over.
     pub fn serve(&self, socket: Socket, peer: SocketAddr) {
+        let address = self.address.or_else(|| Some(socket.local_addr().ok()?.ip()));
         // It fails where the client has gone again already.
-        let Ok(wire) = Wire::new(socket, peer, &self.config) else { return };
+        let Ok(mut wire) = Wire::new(socket, peer, &self.config) else { return };
+        wire.on_loopback = address.is_some_and(guard::is_loopback);
         let mut slot = Some(wire);
         let mut idle = self.config.read_header_timeout;
         let close = loop {
@@ -141,6 +147,13 @@ impl Service {
     }
 
     fn dispatch<'a>(&'a self, mut context: Context<'a>) -> Response {
+        let methods = |path: &str| match self.router.find(Method::Options, path) {
+            Ok(Found::Otherwise(allowed)) => join(&allowed),
+            _ => join(Method::ALL), // it has a route for OPTIONS, or a parameter that does not decode
+        };
+        if let Some(response) = self.allowed.check(&mut context, &self.config, methods) {
+            return response;
+        }
         if let Some(response) = self.guards.iter().find_map(|guard| guard(&mut context)) {
             return response;
         }
@@ -243,6 +256,9 @@ fn otherwise(method: Method, allowed: &[Method]) -> Response {
         Method::Options => StatusCode::NO_CONTENT,
         _ => StatusCode::METHOD_NOT_ALLOWED,
     };
-    let allow: Vec<&str> = allowed.iter().map(|method| method.as_str()).collect();
-    Response::status(status).header("Allow", allow.join(", "))
+    Response::status(status).header("Allow", join(allowed))
+}
+
+fn join(methods: &[Method]) -> String {
+    methods.iter().map(|method| method.as_str()).collect::<Vec<_>>().join(", ")
 }

@@ -16,6 +16,8 @@ const MAX_PENDING: usize = 64 * 1024;
 pub struct Wire {
     pub socket: Socket,
     pub peer: SocketAddr,
+    /// Whether our end has a loopback address.
+    pub on_loopback: bool,
     /// Bytes read past what was used.
     pub input: Buffer,
     /// Responses not yet written. Written before anything blocks on the client, so nobody waits for the other.
@@ -29,7 +31,8 @@ impl Wire {
     pub fn new(socket: Socket, peer: SocketAddr, config: &Config) -> io::Result<Wire> {
         socket.set_nodelay(true)?;
         socket.set_write_timeout(Some(config.write_timeout))?;
-        Ok(Wire { socket, peer, input: Buffer::new(), out: Vec::new(), body: Incoming::none(), read_timeout: None })
+        let (input, out, body) = (Buffer::new(), Vec::new(), Incoming::none());
+        Ok(Wire { socket, peer, on_loopback: false, input, out, body, read_timeout: None })
     }
 
     /// Reads the next request head. `None` if there will be none: the client left, or said nothing for `idle`, or the

@@ -1,0 +1,144 @@
+//! Who may talk to us: two checks against web pages that reach for servers they have no business with.
+//!
+//! **Host.** A page can point its own name at 127.0.0.1 (DNS rebinding) and then talk to a server on its visitor's
+//! machine as if that were its own. What gives it away is `Host`, which still says the page's name. So on a loopback
+//! address only loopback names are answered.
+//!
+//! **Origin.** A page can send a form or a simple POST anywhere, with the visitor's cookies; it only cannot read the
+//! answer. Browsers say where a request comes from, in `Sec-Fetch-Site` or, older ones, in `Origin`. So methods that
+//! change things are refused when they come from another origin. Programs send neither field, and pass.
+//!
+//! Left out: a check of `Origin` for safe methods. The browser does it, for without CORS fields the page cannot read.
+
+use super::config::Config;
+use super::context::Context;
+use super::http::{authority, Error, Headers, Method, Request, Response, StatusCode};
+use std::io;
+use std::net::IpAddr;
+
+/// The hosts and origins that were named, beyond the ones that are always right.
+#[derive(Debug, Default)]
+pub struct Allowed {
+    hosts: Vec<String>,
+    origins: Vec<String>,
+}
+
+const MISDIRECTED: Error = Error::new(
+    StatusCode::MISDIRECTED_REQUEST,
+    "this server listens on a loopback address and answers to localhost; for another name, start it with allow_host",
+);
+
+const CROSS_ORIGIN: Error = Error::new(
+    StatusCode::FORBIDDEN,
+    "this request comes from a page of another origin; to let that in, start the server with allow_origin",
+);
+
+impl Allowed {
+    /// # Errors
+    ///
+    /// `InvalidInput` if this is no host name or address, or has a port.
+    pub fn allow_host(&mut self, host: &str) -> io::Result<()> {
+        if authority::check(host.as_bytes()).is_err() || authority::split(host) != Some((host, None)) {
+            return Err(refused("allow_host", host, "a host is a name or an address, without scheme and port"));
+        }
+        self.hosts.push(host.to_owned());
+        Ok(())
+    }
+
+    /// # Errors
+    ///
+    /// `InvalidInput` if this is not what a browser sends as `Origin`.
+    pub fn allow_origin(&mut self, origin: &str) -> io::Result<()> {
+        let is_origin = origin
+            .split_once("://")
+            .is_some_and(|(scheme, host)| !scheme.is_empty() && authority::check(host.as_bytes()).is_ok());
+        if !is_origin {
+            return Err(refused(
+                "allow_origin",
+                origin,
+                "an origin is `https://name` or `http://name:port`, and no path",
+            ));
+        }
+        self.origins.push(origin.to_owned());
+        Ok(())
+    }
+
+    /// Refuses a request; or lets its origin read the answer, if that was named, and answers its preflight, for which
+    /// `methods` tells those of a path.
+    pub fn check(
+        &self,
+        context: &mut Context<'_>,
+        config: &Config,
+        methods: impl FnOnce(&str) -> String,
+    ) -> Option<Response> {
+        let request = context.request();
+        if config.check_host && context.is_on_loopback() && !self.knows_host(request) {
+            return Some(MISDIRECTED.into());
+        }
+        let origin = request.headers().get("origin").filter(|origin| self.knows_origin(origin));
+        let Some(origin) = origin.map(str::to_owned) else {
+            let refused = config.check_origin && !request.method().is_safe() && is_cross_origin(request);
+            return refused.then(|| CROSS_ORIGIN.into());
+        };
+        let preflight = preflight(request, methods);
+        for (name, value) in [("Access-Control-Allow-Origin", origin.as_str()), ("Vary", "Origin")] {
+            context.set_response_header(name, value).expect("a value that came whole can be sent");
+        }
+        preflight
+    }
+
+    /// A request without a host (HTTP/1.0) is none of a browser's.
+    fn knows_host(&self, request: &Request) -> bool {
+        let Some((host, _)) = request.host().and_then(authority::split) else { return true };
+        let host = host.strip_suffix('.').unwrap_or(host);
+        let is_localhost = host.rsplit('.').next().is_some_and(|label| label.eq_ignore_ascii_case("localhost"));
+        is_localhost
+            || authority::ip(host).is_some_and(is_loopback)
+            || self.hosts.iter().any(|known| known.eq_ignore_ascii_case(host))
+    }
+
+    fn knows_origin(&self, origin: &str) -> bool {
+        self.origins.iter().any(|known| known.eq_ignore_ascii_case(origin))
+    }
+}
+
+/// Answers the question whether a page may send what it wants to send (WHATWG Fetch 3.3.5): to an origin that was named
+/// with yes, for the methods that the path has.
+fn preflight(request: &Request, methods: impl FnOnce(&str) -> String) -> Option<Response> {
+    let headers = request.headers();
+    if request.method() != Method::Options || !headers.contains("access-control-request-method") {
+        return None;
+    }
+    let answer =
+        Response::status(StatusCode::NO_CONTENT).header("Access-Control-Allow-Methods", methods(request.path()));
+    Some(match headers.get("access-control-request-headers") {
+        Some(wanted) => answer.header("Access-Control-Allow-Headers", wanted),
+        None => answer,
+    })
+}
+
+/// What the browser says of where a request comes from (Fetch Metadata; without it RFC 6454 7).
+fn is_cross_origin(request: &Request) -> bool {
+    let headers: &Headers = request.headers();
+    match headers.get("sec-fetch-site") {
+        Some(site) => !site.eq_ignore_ascii_case("same-origin") && !site.eq_ignore_ascii_case("none"),
+        None => headers.contains("origin") && !is_own_origin(request),
+    }
+}
+
+/// Whether `Origin` names the host that was asked. `null` names none.
+fn is_own_origin(request: &Request) -> bool {
+    let origin = request.headers().get("origin").and_then(|origin| origin.split_once("://"));
+    origin
+        .zip(request.host())
+        .is_some_and(|((_, origin), host)| origin.eq_ignore_ascii_case(host))
+}
+
+/// 127.0.0.0/8 and ::1, and the former as IPv6 writes it.
+pub fn is_loopback(address: IpAddr) -> bool {
+    address.to_canonical().is_loopback()
+}
+
+fn refused(setting: &str, value: &str, rule: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, format!("{setting}({value:?}): {rule}"))
+}
