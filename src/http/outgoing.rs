@@ -230,11 +230,10 @@ impl Write for Body<'_> {
 
     fn flush(&mut self) -> io::Result<()> {
         self.pend()?;
-        self.state = BodyState::SocketFailed;
-        self.socket.write_all(self.out)?;
-        self.state = BodyState::Sending;
-        self.out.clear();
-        Ok(())
+        let written = self.socket.write_all(self.out);
+        self.out.clear(); // also if only a part of it has left: nothing is sent twice
+        self.state = if written.is_ok() { BodyState::Sending } else { BodyState::SocketFailed };
+        written
     }
 }
 

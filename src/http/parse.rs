@@ -27,16 +27,16 @@ pub struct Limits {
 ///
 /// Returns the request, how its body is framed, and how many bytes the head takes; `None` if `bytes` is a prefix of a
 /// head that may still turn out well. The first `seen` bytes were seen by an earlier call that returned `None`: unless
-/// a line has ended since, nothing can have changed, and nothing is parsed again. That keeps a head which comes byte
-/// by byte at lines x bytes of work instead of bytes x bytes.
+/// a control character has come since, a line's end above all, nothing can have changed, and nothing is parsed again.
+/// That keeps a head which comes byte by byte at lines x bytes of work instead of bytes x bytes.
 ///
 /// # Errors
 ///
 /// 400 for a malformed head, 431 for too many fields, 501 for a method or coding that nobody here knows, 505 for
 /// another major version, 417 for an expectation other than `100-continue`.
 pub fn request_head(bytes: &[u8], seen: usize, limits: &Limits) -> Result<Option<Head>, Error> {
-    let line_ended = bytes[seen..].contains(&b'\n');
-    if !line_ended && seen > MAX_METHOD {
+    let may_differ = bytes[seen..].iter().any(u8::is_ascii_control);
+    if !may_differ && seen > MAX_METHOD {
         return Ok(None);
     }
     match head(&mut Cursor { bytes, at: 0 }, limits) {

@@ -13,41 +13,65 @@ use super::http::outgoing::{push_date, push_status_line};
 use super::http::StatusCode;
 use super::registry::Registry;
 use super::serve::Service;
+use super::{linger, log};
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Threads that may wait in `accept` at once. More than that many connections that come and go together spawn threads;
 /// fewer would do so for a browser's six.
 const MAX_WAITING: usize = 16;
 
+/// Clients beyond `max_connections` that may hold a thread while they read their 503. The rest are told, and left alone
+/// with what comes of it.
+const MAX_REFUSING: usize = 64;
+
 /// How long to wait when descriptors or threads have run out: doubling up to a second, as Go does.
 const BACKOFF: Duration = Duration::from_millis(5);
 const MAX_BACKOFF: Duration = Duration::from_secs(1);
 
+/// How often standard error is told that descriptors or threads have run out.
+const COMPLAIN_EVERY: Duration = Duration::from_secs(60);
+
 /// Long enough for any loopback handshake.
-const WAKE_TIMEOUT: Duration = Duration::from_secs(1);
+const WAKE_TIMEOUT: Duration = Duration::from_millis(100);
+
+/// How often a shutdown tries to wake the threads in `accept`, a millisecond apart.
+const WAKE_TRIES: usize = 50;
 
 pub struct Acceptor {
-    listener: TcpListener,
+    /// Shared with the threads that are in `accept` and with nobody else; `None` once the server stops.
+    listener: Mutex<Option<Arc<TcpListener>>>,
     service: Service,
     registry: Arc<Registry>,
     /// Threads in `accept`, or on their way there. The one that leaves takes its own place off, and whoever took the
     /// last one off puts a new thread there: nobody counts a thread that somebody else has counted on.
     waiting: AtomicUsize,
-    /// A spare descriptor. `None` while the process is out of them.
-    reserve: Mutex<Option<TcpListener>>,
+    refusing: AtomicUsize,
+    reserve: Mutex<Reserve>,
+}
+
+/// A spare descriptor: gone while the process is out of them.
+struct Reserve {
+    spare: Option<TcpListener>,
+    complained: Option<Instant>,
 }
 
 impl Acceptor {
     pub fn new(listener: TcpListener, service: Service, registry: Arc<Registry>) -> Arc<Acceptor> {
-        let reserve = Mutex::new(listener.try_clone().ok());
-        Arc::new(Acceptor { listener, service, registry, waiting: AtomicUsize::new(0), reserve })
+        Arc::new(Acceptor {
+            reserve: Mutex::new(Reserve { spare: listener.try_clone().ok(), complained: None }),
+            listener: Mutex::new(Some(Arc::new(listener))),
+            service,
+            registry,
+            waiting: AtomicUsize::new(0),
+            refusing: AtomicUsize::new(0),
+        })
     }
 
     /// Puts the first thread into `accept`.
@@ -72,7 +96,7 @@ impl Acceptor {
                 self.waiting.fetch_add(1, Ordering::SeqCst);
                 if let Err(error) = self.spawn_follower() {
                     // Nobody else would accept while we serve; so this one client is told, and we stay.
-                    eprintln!("brooklet: cannot start a thread, answering 503: {error}");
+                    self.complain("start a thread", &error);
                     refuse(stream, &mut backoff);
                     continue;
                 }
@@ -88,70 +112,110 @@ impl Acceptor {
     }
 
     fn serve(&self, stream: TcpStream, peer: SocketAddr) {
-        match self.registry.join(stream, self.service.config.max_connections) {
-            Ok(socket) => self.service.serve(socket, peer),
-            Err(stream) => refuse(stream, &mut BACKOFF.clone()),
+        let Err(mut stream) = self.registry.join(stream, self.service.config.max_connections).map(|socket| {
+            self.service.serve(socket, peer);
+        }) else {
+            return;
+        };
+        if self.refusing.fetch_add(1, Ordering::SeqCst) < MAX_REFUSING {
+            let _ = stream
+                .set_write_timeout(Some(WAKE_TIMEOUT))
+                .and_then(|()| stream.write_all(&unavailable()));
+            linger::close(&stream);
+        } else {
+            refuse(stream, &mut BACKOFF.clone());
         }
+        self.refusing.fetch_sub(1, Ordering::SeqCst);
     }
 
     /// Waits for a connection; `None` when the server stops.
     fn accept(&self, backoff: &mut Duration) -> Option<(TcpStream, SocketAddr)> {
-        // Asked also before the first wait: a thread that comes back while the server stops may not have been counted
-        // among those to wake.
+        // Held only in here: a thread that serves must not keep the port.
+        let listener = lock(&self.listener).clone()?;
         while !self.registry.is_stopping() {
-            match self.listener.accept() {
+            match listener.accept() {
                 _ if self.registry.is_stopping() => break,
-                Ok((stream, peer)) if self.restore_reserve() => return Some((stream, peer)),
+                Ok((stream, peer)) if self.restore_reserve(&listener) => return Some((stream, peer)),
                 Ok((stream, _)) => {
                     refuse(stream, backoff);
-                    self.restore_reserve();
+                    self.restore_reserve(&listener);
                 }
                 Err(error) if is_the_peers(&error) => (),
-                Err(error) => match self.reserve().take() {
-                    Some(_) => eprintln!("brooklet: cannot accept, answering 503 until that is over: {error}"),
-                    None => pause(backoff),
-                },
+                Err(error) => {
+                    self.complain("accept", &error);
+                    if lock(&self.reserve).spare.take().is_none() {
+                        pause(backoff);
+                    }
+                }
             }
         }
         None
     }
 
     /// Whether there is a descriptor to spare, as there is nearly always.
-    fn restore_reserve(&self) -> bool {
-        let mut reserve = self.reserve();
-        if reserve.is_none() {
-            *reserve = self.listener.try_clone().ok();
+    fn restore_reserve(&self, listener: &TcpListener) -> bool {
+        let mut reserve = lock(&self.reserve);
+        if reserve.spare.is_none() {
+            reserve.spare = listener.try_clone().ok();
         }
-        reserve.is_some()
+        reserve.spare.is_some()
     }
 
-    fn reserve(&self) -> std::sync::MutexGuard<'_, Option<TcpListener>> {
-        self.reserve.lock().unwrap_or_else(PoisonError::into_inner)
+    fn complain(&self, what: &str, error: &io::Error) {
+        let mut reserve = lock(&self.reserve);
+        if reserve.complained.map_or(true, |last| last.elapsed() > COMPLAIN_EVERY) {
+            reserve.complained = Some(Instant::now());
+            log::line(format_args!("cannot {what}, answering 503 while that lasts: {error}"));
+        }
     }
 
-    /// Wakes every thread in `accept`, which then finds that the server stops. Each connection wakes one.
-    pub fn wake(&self) {
-        drop(self.reserve().take());
-        let Ok(mut address) = self.listener.local_addr() else { return };
+    /// Takes the listener away and wakes every thread in `accept`, which then finds that the server stops. Each
+    /// connection wakes one.
+    pub fn close(&self) -> Closing {
+        lock(&self.reserve).spare = None;
+        let closing = Closing { listener: lock(&self.listener).take() };
+        closing.wake();
+        closing
+    }
+}
+
+/// A listener that nobody is to accept on any more.
+pub struct Closing {
+    listener: Option<Arc<TcpListener>>,
+}
+
+impl Closing {
+    fn wake(&self) -> usize {
+        let Some(listener) = &self.listener else { return 0 };
+        let in_accept = Arc::strong_count(listener) - 1;
+        let Ok(mut address) = listener.local_addr() else { return in_accept };
         match address {
             SocketAddr::V4(v4) if v4.ip().is_unspecified() => address.set_ip(Ipv4Addr::LOCALHOST.into()),
             SocketAddr::V6(v6) if v6.ip().is_unspecified() => address.set_ip(Ipv6Addr::LOCALHOST.into()),
             _ => (),
         }
-        for _ in 0..self.waiting.load(Ordering::SeqCst) {
+        for _ in 0..in_accept {
+            // It fails while descriptors are out; the last connections of a server that stops give some back.
             let _ = TcpStream::connect_timeout(&address, WAKE_TIMEOUT);
         }
+        in_accept
     }
 
-    /// Waits a moment for the woken threads to let go of the listener, so that its port is free when `serve` returns.
-    pub fn wait_for_waiting(&self) {
-        for _ in 0..50 {
-            if self.waiting.load(Ordering::SeqCst) == 0 {
+    /// Waits for the woken threads to let go of the listener, waking them again, so that its port is free when `serve`
+    /// returns.
+    pub fn finish(self) {
+        for _ in 0..WAKE_TRIES {
+            if self.wake() == 0 {
                 return;
             }
             thread::sleep(Duration::from_millis(1));
         }
     }
+}
+
+/// Nothing panics while it holds one of these locks.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Whether the connection that was to be accepted is gone again. The next one is none the worse.

@@ -107,11 +107,24 @@ impl<'a> Body<'a> {
         Body { wire }
     }
 
-    /// Reads what is in the buffer, and only if that is nothing waits for more.
     fn read_some(&mut self, out: &mut [u8]) -> io::Result<usize> {
-        while !self.wire.body.is_done() {
-            let data = self.wire.input.data();
-            let decoded = match &mut self.wire.body.state {
+        loop {
+            match self.decode(out)? {
+                Some(length) => return Ok(length),
+                None => self.wait()?,
+            }
+        }
+    }
+
+    /// Takes from what is in the buffer. `None` if that holds nothing of the body but the body goes on.
+    fn decode(&mut self, out: &mut [u8]) -> io::Result<Option<usize>> {
+        let Wire { input, body, .. } = &mut *self.wire;
+        while !body.is_done() {
+            if input.is_empty() && !matches!(body.state, State::Failed(_)) {
+                return Ok(None);
+            }
+            let data = input.data();
+            let decoded = match &mut body.state {
                 State::Failed(error) => return Err((*error).into()),
                 State::Chunked(decoder) => decoder.decode(data, out)?,
                 State::Exact(left) => {
@@ -121,19 +134,16 @@ impl<'a> Body<'a> {
                     Decoded { consumed: length, produced: length }
                 }
             };
-            self.wire.input.consume(decoded.consumed);
-            self.wire.body.received += decoded.produced as u64;
-            if self.wire.body.received > self.wire.body.max {
+            input.consume(decoded.consumed);
+            body.received += decoded.produced as u64;
+            if body.received > body.max {
                 return Err(TOO_LARGE.into());
             }
             if decoded.produced > 0 {
-                return Ok(decoded.produced);
-            }
-            if self.wire.input.is_empty() && !self.wire.body.is_done() {
-                self.wait()?;
+                return Ok(Some(decoded.produced));
             }
         }
-        Ok(0)
+        Ok(Some(0))
     }
 
     fn wait(&mut self) -> io::Result<()> {
@@ -154,12 +164,14 @@ impl<'a> Body<'a> {
     /// Deals with what the handler left of the body, as far as that can be done without waiting for the client.
     pub(super) fn rest(&mut self) -> Rest {
         let mut scratch = [0; 1024];
-        while !self.wire.input.is_empty() && !self.wire.body.is_done() {
-            if self.read(&mut scratch).is_err() {
-                return Rest::Unknown;
+        let outcome = loop {
+            match self.decode(&mut scratch) {
+                Ok(Some(1..)) => (),
+                outcome => break outcome,
             }
-        }
+        };
         match self.wire.body.state {
+            _ if outcome.is_err() => Rest::Unknown,
             _ if self.wire.body.is_done() => Rest::Nothing,
             State::Exact(left) if left <= MAX_DRAIN && !self.wire.body.expects_continue => Rest::Short,
             _ => Rest::Unknown,

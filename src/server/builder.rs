@@ -191,21 +191,22 @@ impl Server {
     ///
     /// # Errors
     ///
-    /// `InvalidInput` for the first route, host or origin that was refused; and what the system says if not even one thread can be
+    /// `InvalidInput` for the first route, host or origin that was refused, and for a timeout of zero; and what the system says if not even one thread can be
     /// started. No error of a client or of `accept` ends the server.
     pub fn serve(self) -> io::Result<()> {
         if let Some(fault) = self.fault {
             return Err(fault);
         }
+        self.service.config.check()?;
         let registry = self.handle.registry();
         let address = Some(self.local_addr().ip()).filter(|ip| !ip.is_unspecified());
         let service = Service { address, ..self.service };
         let acceptor = Acceptor::new(self.listener, service, registry.clone());
         acceptor.start()?;
         registry.wait_for_stop();
-        acceptor.wake();
+        let closing = acceptor.close();
         registry.wait_for_end();
-        acceptor.wait_for_waiting();
+        closing.finish();
         Ok(())
     }
 }

@@ -1,5 +1,6 @@
 //! The limits and timeouts, all of them, each with the reason for its default and what a client sees beyond it.
 
+use std::io;
 use std::time::Duration;
 
 /// Limits and timeouts. The names are those of Go's `net/http` where it has the same thing.
@@ -65,6 +66,27 @@ pub struct Config {
     /// The stack of each of the server's threads, in bytes. Default: 512 KiB, what macOS gives any thread but the first.
     /// It costs address space, not memory, until it is used.
     pub stack_size: usize,
+}
+
+impl Config {
+    /// # Errors
+    ///
+    /// `InvalidInput` for a timeout of zero, which a socket cannot have: for none, [`Duration::MAX`].
+    pub(super) fn check(&self) -> io::Result<()> {
+        let timeouts = [
+            ("read_header_timeout", self.read_header_timeout),
+            ("read_timeout", self.read_timeout),
+            ("write_timeout", self.write_timeout),
+            ("idle_timeout", self.idle_timeout),
+        ];
+        match timeouts.iter().find(|(_, timeout)| timeout.is_zero()) {
+            None => Ok(()),
+            Some((name, _)) => {
+                let message = format!("Config::{name} is zero, which lets nobody in; for no limit, Duration::MAX");
+                Err(io::Error::new(io::ErrorKind::InvalidInput, message))
+            }
+        }
+    }
 }
 
 impl Default for Config {

@@ -3,6 +3,7 @@
 use super::body::{Body, Incoming};
 use super::connection::Connection;
 use super::http::{response, Error, Form, Headers, Method, Request, Response, StatusCode};
+use super::linger;
 use super::router::Params;
 use super::wire::Wire;
 use std::fmt;
@@ -91,7 +92,7 @@ impl<'a> Context<'a> {
 
     /// Returns the first field of that name in the query, decoded (WHATWG URL 5.1).
     pub fn query(&self, name: &str) -> Option<String> {
-        self.query_form().get(name).map(str::to_owned)
+        self.query_form().get(name)
     }
 
     /// Returns all fields of the query.
@@ -137,7 +138,7 @@ impl<'a> Context<'a> {
             let message = "this takes application/x-www-form-urlencoded";
             return Err(Error::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, message).into());
         }
-        Ok(Form::parse(&self.body_text()?))
+        Ok(Form::parse(self.body_text()?))
     }
 
     /// Returns the client's address: that of the proxy, where there is one in front.
@@ -168,10 +169,14 @@ impl<'a> Context<'a> {
     pub fn takeover_conn(self) -> (Connection, Response) {
         let mut wire = self.slot.take().expect(HELD);
         wire.body = Incoming::none();
-        // A client that is gone already is found out by the first read or write of whoever takes over.
-        let _ = wire.flush();
-        if !wire.socket.take_over(self.max_taken_over) {
+        let flushed = wire.flush();
+        let admitted = wire.socket.take_over(self.max_taken_over);
+        if flushed.is_ok() && !admitted {
             let _ = wire.socket.write_all(&super::accept::unavailable());
+            linger::close(&wire.socket);
+        }
+        if flushed.is_err() || !admitted {
+            // What follows half a response would be taken for a part of it. Whoever takes over finds the end.
             let _ = wire.socket.shutdown(Shutdown::Both);
         }
         let _ = wire.socket.set_read_timeout(None).and_then(|()| wire.socket.set_write_timeout(None));

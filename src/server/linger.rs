@@ -5,26 +5,27 @@ use std::io::{self, Read};
 use std::net::{Shutdown, TcpStream};
 use std::time::{Duration, Instant};
 
-/// A client that is still sending needs a round trip or two to see the response; Go waits half of this.
-const TIME: Duration = Duration::from_secs(1);
+/// A client that is still sending needs a round trip or two to see the response; Go waits half of this. One that neither
+/// sends nor closes has nothing under way that could be lost.
+const SILENCE: Duration = Duration::from_secs(1);
 
-/// What a client sends during that time over a usual line; Go reads as much of a body that no handler wanted.
-const BYTES: usize = 256 * 1024;
+/// Many clients read only when they have sent their whole body. This is as long as we listen to it,
+const TIME: Duration = Duration::from_secs(5);
 
-/// Ends the stream's write half and drains it, until the client closes too, one second is over, or 256 KiB came.
+/// and as much of it as we read: 16 bodies of the usual limit.
+const BYTES: usize = 16 * 1024 * 1024;
+
+/// Ends the stream's write half and drains it: until the client closes too, or sends nothing for a second, or for five
+/// seconds or 16 MiB at the most.
 pub fn close(mut stream: &TcpStream) {
-    let deadline = Instant::now() + TIME;
-    let mut scratch = [0; 4 * 1024];
+    let started = Instant::now();
+    let mut scratch = [0; 16 * 1024];
     let mut bytes = 0;
     // Whatever fails here, there is nobody left to tell: the connection ends either way.
     let _ = (|| -> io::Result<()> {
         stream.shutdown(Shutdown::Write)?;
-        while bytes < BYTES {
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                break;
-            }
-            stream.set_read_timeout(Some(left))?;
+        stream.set_read_timeout(Some(SILENCE))?;
+        while bytes < BYTES && started.elapsed() < TIME {
             match stream.read(&mut scratch)? {
                 0 => break,
                 read => bytes += read,

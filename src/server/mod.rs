@@ -13,6 +13,7 @@ mod exchange;
 mod guard;
 mod handle;
 pub mod linger;
+mod log;
 mod registry;
 mod router;
 mod serve;

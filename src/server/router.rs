@@ -193,16 +193,19 @@ impl Node {
     }
 }
 
-/// Decodes a route's values. In a `{*rest}` a `/` or `\` that was encoded and the segments `.` and `..` are refused:
-/// whoever joins it to a folder's path would leave the folder.
+/// Decodes a route's values. A `{*rest}` is made to be joined to a folder's path, and must not leave the folder: a `/` or
+/// `\` that was encoded is refused, so are the segments `.` and `..`, and empty ones but at the end, for `/etc` joined to
+/// anything is `/etc`; and on Windows the colon of a drive.
 fn decode(values: &[&str], ends_with_rest: bool) -> Result<Vec<String>, Error> {
     let mut decoded: Vec<String> = values.iter().map(|value| percent_decode(value)).collect::<Result<_, _>>()?;
     if ends_with_rest {
         let rest = decoded.last_mut().expect("`{*rest}` has a value");
         let slashes = |text: &str| text.bytes().filter(|&b| b == b'/' || b == b'\\').count();
         let raw_slashes = values.last().map_or(0, |raw| raw.bytes().filter(|&b| b == b'/').count());
-        if slashes(rest) != raw_slashes || rest.split('/').any(|segment| segment == "." || segment == "..") {
-            return Err(Error::bad("this path must not hold dot segments, backslashes or encoded slashes"));
+        let folders = rest.strip_suffix('/').unwrap_or(rest).split('/');
+        let leaves = |segment: &str| matches!(segment, "" | "." | "..") || cfg!(windows) && segment.contains(':');
+        if slashes(rest) != raw_slashes || (!rest.is_empty() && folders.clone().any(leaves)) {
+            return Err(Error::bad("this path must not hold dot or empty segments, backslashes or encoded slashes"));
         }
     }
     Ok(decoded)
@@ -326,9 +329,11 @@ mod tests {
         assert_eq!(get("/u/a%20b%2Fc"), "/u/{name} a b/c");
         assert_eq!(get("/u/.."), "/u/{name} ..");
         assert_eq!(get("/f/a%20b/c"), "/f/{*path} a b/c");
-        for bad in
-            ["/u/%", "/u/%zz", "/u/%00", "/u/%ff", "/f/a%2Fb", "/f/../x", "/f/a/%2e%2E", "/f/.", "/f/a%5c..", "/f/a\\b"]
-        {
+        assert_eq!(get("/f/a/"), "/f/{*path} a/");
+        for bad in [
+            "/u/%", "/u/%zz", "/u/%00", "/u/%ff", "/f/a%2Fb", "/f/../x", "/f/a/%2e%2E", "/f/.", "/f/a%5c..", "/f/a\\b",
+            "/f//etc", "/f/a//b", "/f//",
+        ] {
             assert_eq!(get(bad), "400", "{bad}");
         }
         assert_eq!(get("/%75/a"), "404", "nothing is decoded before routing");

@@ -22,10 +22,10 @@ use super::http::outgoing::{self, Delivery};
 use super::http::parse::Head;
 use super::http::response::Payload;
 use super::http::{Error, Headers, Method, Request, Response, StatusCode, Version};
-use super::linger;
 use super::registry::Socket;
 use super::router::{Found, Router};
 use super::wire::Wire;
+use super::{linger, log};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::panic::{catch_unwind, AssertUnwindSafe};
@@ -46,6 +46,9 @@ pub struct Service {
     pub address: Option<IpAddr>,
 }
 
+/// What a client's kernel takes at once, so that nothing of it waits in ours.
+const LARGE: u64 = 16 * 1024;
+
 const HELD: &str = "a connection that was taken over ended the loop";
 
 /// Why a connection ends, which decides how.
@@ -57,8 +60,10 @@ enum Close {
     ClientGone,
     /// It was announced, and everything that the client sent was read.
     Announced,
+    /// Nobody said anything for a while, or the server stops.
+    Idle,
     /// The client may still be sending, and a reset would cost it the response.
-    InputUnread,
+    Linger,
 }
 
 /// The part of a request that is needed when its handler is done with it.
@@ -83,7 +88,7 @@ impl Service {
             let wire = slot.as_mut().expect(HELD);
             let answered = match wire.read_head(&self.config, idle) {
                 Ok(Some(head)) => self.exchange(&mut slot, head),
-                Ok(None) => Err(Close::Announced),
+                Ok(None) => Err(Close::Idle),
                 Err(error) => self.refuse(wire, error),
             };
             match answered {
@@ -91,10 +96,15 @@ impl Service {
                 Err(close) => break close,
             }
         };
-        if let Some(mut wire) = slot {
-            if wire.flush().is_ok() && (close == Close::InputUnread || !wire.input.is_empty()) {
-                linger::close(&wire.socket);
-            }
+        let Some(mut wire) = slot else { return };
+        let lingers = match close {
+            Close::TakenOver | Close::ClientGone => false,
+            Close::Announced => !wire.input.is_empty(),
+            Close::Idle => wire.has_input(),
+            Close::Linger => true,
+        };
+        if close != Close::ClientGone && wire.flush().is_ok() && lingers {
+            linger::close(&wire.socket);
         }
     }
 
@@ -120,11 +130,12 @@ impl Service {
         }
         let rest = Body::new(wire).rest();
         let keep_alive = asked.keep_alive && rest != Rest::Unknown && !wire.socket.is_stopping();
-        self.send(wire, response, &asked, keep_alive, &extra)?;
-        match rest {
-            Rest::Nothing => wire.flush_if_large(),
-            Rest::Short => Body::new(wire).drain(),
-            Rest::Unknown => return Err(Close::InputUnread),
+        match (self.send(wire, response, &asked, keep_alive, &extra), rest) {
+            (Ok(()), Rest::Nothing) => wire.flush_if_large(),
+            (Ok(()), Rest::Short) => Body::new(wire).drain(),
+            (Ok(()), Rest::Unknown) => return Err(Close::Linger),
+            (Err(Close::Announced), Rest::Short | Rest::Unknown) => return Err(Close::Linger),
+            (Err(close), _) => return Err(close),
         }
         .map_err(|_| Close::ClientGone)
     }
@@ -172,7 +183,7 @@ impl Service {
         let started = self.hook.as_ref().map(|_| Instant::now());
         let asked = Asked { method: None, path: None, version: Version::Http11, keep_alive: false, started };
         self.send(wire, error.into(), &asked, false, &Headers::EMPTY)?;
-        Err(Close::InputUnread)
+        Err(Close::Linger)
     }
 
     fn send(
@@ -194,8 +205,9 @@ impl Service {
                 self.report(wire.peer, asked, Some(sent.status), sent.body_bytes, sent.fault.as_ref());
                 match sent.keep_alive {
                     true => Ok(()),
-                    // A client that was not the one to ask for the end may be sending its next request.
-                    false if closes || asked.keep_alive => Err(Close::InputUnread),
+                    // A client that was not the one to ask for the end may be sending its next request; and much of a
+                    // large response is still here, where a reset would take it away.
+                    false if closes || asked.keep_alive || sent.body_bytes > LARGE => Err(Close::Linger),
                     false => Err(Close::Announced),
                 }
             }
@@ -241,7 +253,7 @@ impl Service {
         match &self.hook {
             // A hook that panics has said so on standard error; the response is on its way.
             Some(hook) => drop(catch_unwind(AssertUnwindSafe(|| hook(&exchange())))),
-            None if error.is_some() => eprintln!("brooklet: {}", exchange()),
+            None if error.is_some() => log::line(format_args!("{}", exchange())),
             None => (),
         }
     }

@@ -20,7 +20,8 @@ pub struct Wire {
     pub on_loopback: bool,
     /// Bytes read past what was used.
     pub input: Buffer,
-    /// Responses not yet written. Written before anything blocks on the client, so nobody waits for the other.
+    /// Responses not yet written. Written before anything blocks on the client, so neither waits for the other; but a
+    /// response to a pipelined request waits for the handlers of those behind it that came in the same read.
     pub out: Vec<u8>,
     /// The body of the request that is being answered.
     pub body: Incoming,
@@ -46,7 +47,7 @@ impl Wire {
     /// What to answer before the connection is closed.
     pub fn read_head(&mut self, config: &Config, idle: Duration) -> Result<Option<Head>, Error> {
         let limits = Limits { max_headers: config.max_headers };
-        let (mut seen, mut deadline) = (0, None);
+        let (mut seen, mut started) = (0, None);
         loop {
             let head = parse::request_head(self.input.data(), seen, &limits)?;
             seen = self.input.data().len();
@@ -57,7 +58,9 @@ impl Wire {
                 self.input.consume(head.length);
                 return Ok(Some(head));
             }
-            let read = if seen == 0 {
+            // Empty lines are no request yet: some clients end a body with one.
+            let begun = self.input.data().iter().any(|b| !matches!(b, b'\r' | b'\n'));
+            let read = if !begun {
                 if self.flush().is_err() || !self.socket.enter(Phase::Idle) {
                     return Ok(None);
                 }
@@ -65,14 +68,14 @@ impl Wire {
                 self.socket.enter(Phase::Busy);
                 read
             } else {
-                let deadline = *deadline.get_or_insert_with(|| Instant::now() + config.read_header_timeout);
-                self.fill(deadline.saturating_duration_since(Instant::now()))
+                let started: &Instant = started.get_or_insert_with(Instant::now);
+                self.fill(config.read_header_timeout.saturating_sub(started.elapsed()))
             };
             match read {
-                Ok(0) if seen > 0 => return Err(Error::bad("the request ended in its head")),
+                Ok(0) if begun => return Err(Error::bad("the request ended in its head")),
                 Ok(0) => return Ok(None),
                 Ok(_) => (),
-                Err(error) if is_timeout(&error) && seen > 0 => {
+                Err(error) if is_timeout(&error) && begun => {
                     return Err(Error::new(StatusCode::REQUEST_TIMEOUT, "the request head took too long"));
                 }
                 Err(_) => return Ok(None),
@@ -107,6 +110,13 @@ impl Wire {
             written?;
         }
         Ok(())
+    }
+
+    /// Whether the client has sent something that was not read; without waiting for it.
+    pub fn has_input(&mut self) -> bool {
+        let looked = self.socket.set_nonblocking(true).and_then(|()| self.input.fill(&mut self.socket));
+        let restored = self.socket.set_nonblocking(false);
+        !self.input.is_empty() && looked.and(restored).is_ok()
     }
 
     pub fn flush_if_large(&mut self) -> io::Result<()> {

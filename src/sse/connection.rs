@@ -105,7 +105,9 @@ fn push_head(conn: &server::Connection, out: &mut Vec<u8>) {
         ("X-Accel-Buffering", "no"),
     ];
     push_status_line(out, StatusCode::OK);
-    push_date(out);
+    if !conn.response_headers().contains("date") {
+        push_date(out);
+    }
     for (name, value) in OURS.iter().filter(|(name, _)| !conn.response_headers().contains(name)) {
         out.extend_from_slice(format!("{name}: {value}\r\n").as_bytes());
     }
@@ -171,7 +173,8 @@ impl Connection {
     }
 
     /// Sends what comes out of a channel: each time everything that waits in it, in one write; a keep-alive comment when
-    /// nothing does. Returns when all senders are gone. A client that leaves is noticed within half a second.
+    /// nothing does. Returns when all senders are gone. A client that leaves is noticed by the next write, or within half a
+    /// second if there is none.
     ///
     /// # Errors
     ///
@@ -254,6 +257,7 @@ impl Connection {
 
     fn write(&mut self) -> io::Result<()> {
         if self.ended {
+            self.out.clear();
             return Err(io::Error::new(ErrorKind::BrokenPipe, "the event stream has ended with an earlier error"));
         }
         if self.out.is_empty() {
@@ -321,10 +325,15 @@ fn left(stopping: bool) -> io::Error {
 /// connection. It does not wait for a client that is not reading.
 impl Drop for Connection {
     fn drop(&mut self) {
-        if self.conn.is_stopping() && !self.ended && self.stream().set_nonblocking(true).is_ok() {
-            // Nobody is left to tell of an error.
-            let _ = self.send_message(message::close());
-            let _ = self.stream().shutdown(Shutdown::Write);
+        if self.ended || self.stream().set_nonblocking(true).is_err() {
+            return;
         }
+        // Nobody is left to tell of an error.
+        if self.conn.is_stopping() {
+            let _ = self.send_message(message::close());
+        }
+        // What the client sent, the body of a POST say, is read away: unread, it would turn the close into a reset.
+        let _ = self.stream().shutdown(Shutdown::Write);
+        while matches!(self.conn.read(&mut [0; 4 * 1024]), Ok(1..)) {}
     }
 }

@@ -109,7 +109,7 @@ struct Lines<'a> {
 
 impl Write for Lines<'_> {
     fn write_str(&mut self, mut text: &str) -> fmt::Result {
-        if std::mem::take(&mut self.after_cr) {
+        if !text.is_empty() && std::mem::take(&mut self.after_cr) {
             text = text.strip_prefix('\n').unwrap_or(text);
         }
         while !text.is_empty() {
@@ -197,6 +197,7 @@ mod tests {
         assert_eq!(data(format_args!("a{}{}b", '\r', '\n')), "data: a\ndata: b\n\n");
         assert_eq!(data(format_args!("a{}{}b", '\r', '\r')), "data: a\ndata:\ndata: b\n\n");
         assert_eq!(data(format_args!("a{}{}\nb", '\r', "x")), "data: a\ndata: x\ndata: b\n\n");
+        assert_eq!(data(format_args!("a{}{}{}b", '\r', "", '\n')), "data: a\ndata: b\n\n");
     }
 
     #[test]
