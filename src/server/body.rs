@@ -1,6 +1,6 @@
 //! A request's body, read as the handler asks for it (RFC 9112 6).
 
-use super::config::Config;
+use super::config::{allowance, Config};
 use super::http::chunked::{Decoded, Decoder};
 use super::http::framing::{Framing, Length};
 use super::http::{Error, StatusCode};
@@ -8,9 +8,6 @@ use super::wire::{is_timeout, Wire};
 use std::fmt;
 use std::io::{self, Read};
 use std::time::{Duration, Instant};
-
-/// What a body has to come at on average, beyond its `read_timeout`: 8 kbit/s, a tenth of a bad mobile line.
-const MIN_BYTES_PER_SECOND: u64 = 1_000;
 
 /// A rest of a body that nobody wanted is read, to keep the connection, if it is no longer than this: 64 KiB cost less
 /// than a new connection.
@@ -80,11 +77,10 @@ impl Incoming {
         }
     }
 
-    /// How much longer the client has: the timeout, and a second for every [`MIN_BYTES_PER_SECOND`] that came.
+    /// How much longer the client has.
     fn time_left(&mut self) -> Duration {
         let started = *self.started.get_or_insert_with(Instant::now);
-        let allowed = self.timeout.saturating_add(Duration::from_secs(self.received / MIN_BYTES_PER_SECOND));
-        allowed.saturating_sub(started.elapsed())
+        allowance(self.timeout, self.received).saturating_sub(started.elapsed())
     }
 }
 

@@ -24,8 +24,10 @@ pub struct Config {
     /// handler's read returns an error of kind `TimedOut` that answers `408`.
     pub read_timeout: Duration,
 
-    /// How long one write may wait for a client that does not read. Not for a whole response: a long stream may take for
-    /// ever. Default: 30 s, ten times what a lossy mobile network takes to recover. Beyond it: the connection is cut.
+    /// How long one write may wait for a client that does not read; and how long all writes of a response may have waited,
+    /// with a second more for every 1,000 bytes that went. Not for a whole response: a stream that is produced slowly may
+    /// take for ever. Default: 30 s, ten times what a lossy mobile network takes to recover. Beyond it: the connection is
+    /// cut.
     #[doc(alias = "deadline")]
     pub write_timeout: Duration,
 
@@ -66,6 +68,15 @@ pub struct Config {
     /// The stack of each of the server's threads, in bytes. Default: 512 KiB, what macOS gives any thread but the first.
     /// It costs address space, not memory, until it is used.
     pub stack_size: usize,
+}
+
+/// What a body has to move at on average, either way, beyond its timeout: 8 kbit/s, a tenth of a bad mobile line. A client
+/// that takes or gives a byte now and then, to hold a thread, moves no deadline by more than a millisecond with it.
+const MIN_BYTES_PER_SECOND: u64 = 1_000;
+
+/// How long so many bytes may take: the timeout, and a second for every 1,000.
+pub fn allowance(timeout: Duration, bytes: u64) -> Duration {
+    timeout.saturating_add(Duration::from_secs(bytes / MIN_BYTES_PER_SECOND))
 }
 
 impl Config {

@@ -24,7 +24,7 @@ use super::http::response::Payload;
 use super::http::{Error, Headers, Method, Request, Response, StatusCode, Version};
 use super::registry::Socket;
 use super::router::{Found, Router};
-use super::wire::Wire;
+use super::wire::{Paced, Wire};
 use super::{linger, log};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -72,7 +72,7 @@ struct Asked {
     path: Option<String>,
     version: Version,
     keep_alive: bool,
-    started: Option<Instant>,
+    started: Instant,
 }
 
 impl Service {
@@ -111,7 +111,13 @@ impl Service {
     /// Answers one request; `Err` if the connection ends after it.
     fn exchange(&self, slot: &mut Option<Wire>, head: Head) -> Result<(), Close> {
         let Head { request, framing, .. } = head;
-        let asked = self.asked(&request);
+        let asked = Asked {
+            method: Some(request.method()),
+            path: Some(request.path().to_owned()),
+            version: request.version(),
+            keep_alive: request.wants_keep_alive(),
+            started: Instant::now(),
+        };
         let peer = slot.as_ref().expect(HELD).peer;
         let mut extra = Headers::EMPTY;
         let mut response = match Incoming::new(framing, &self.config) {
@@ -138,16 +144,6 @@ impl Service {
             (Err(close), _) => return Err(close),
         }
         .map_err(|_| Close::ClientGone)
-    }
-
-    fn asked(&self, request: &Request) -> Asked {
-        Asked {
-            method: Some(request.method()),
-            path: self.hook.as_ref().map(|_| request.path().to_owned()),
-            version: request.version(),
-            keep_alive: request.wants_keep_alive(),
-            started: self.hook.as_ref().map(|_| Instant::now()),
-        }
     }
 
     /// Guards, then the handler.
@@ -180,8 +176,8 @@ impl Service {
 
     /// Answers what is no request, and ends the connection: nobody knows where the next one would begin.
     fn refuse(&self, wire: &mut Wire, error: Error) -> Result<(), Close> {
-        let started = self.hook.as_ref().map(|_| Instant::now());
-        let asked = Asked { method: None, path: None, version: Version::Http11, keep_alive: false, started };
+        let (version, started) = (Version::Http11, Instant::now());
+        let asked = Asked { method: None, path: None, version, keep_alive: false, started };
         self.send(wire, error.into(), &asked, false, &Headers::EMPTY)?;
         Err(Close::Linger)
     }
@@ -196,10 +192,10 @@ impl Service {
     ) -> Result<(), Close> {
         let head_only = asked.method == Some(Method::Head);
         let delivery = Delivery { version: asked.version, head_only, keep_alive, extra };
+        let mut socket = Paced::new(&mut wire.socket, self.config.write_timeout);
         let closes = response.closes();
         let status = response.status_code();
-        let sent =
-            catch_unwind(AssertUnwindSafe(|| outgoing::send(response, &delivery, &mut wire.out, &mut wire.socket)));
+        let sent = catch_unwind(AssertUnwindSafe(|| outgoing::send(response, &delivery, &mut wire.out, &mut socket)));
         match sent.unwrap_or_else(|_| Err(io::Error::other("the response's body panicked when it was dropped"))) {
             Ok(sent) => {
                 self.report(wire.peer, asked, Some(sent.status), sent.body_bytes, sent.fault.as_ref());
@@ -247,7 +243,7 @@ impl Service {
             path: asked.path.as_deref(),
             status,
             bytes,
-            duration: asked.started.map_or_else(Default::default, |started| started.elapsed()),
+            duration: asked.started.elapsed(),
             error,
         };
         match &self.hook {

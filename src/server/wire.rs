@@ -2,7 +2,7 @@
 
 use super::body::Incoming;
 use super::buffer::Buffer;
-use super::config::Config;
+use super::config::{allowance, Config};
 use super::http::parse::{self, Head, Limits};
 use super::http::{Error, StatusCode};
 use super::registry::{Phase, Socket};
@@ -124,6 +124,46 @@ impl Wire {
             0..=MAX_PENDING => Ok(()),
             _ => self.flush(),
         }
+    }
+}
+
+/// A socket that takes the body of one response, and measures how long it waited for the client. The timeout of the socket
+/// itself starts anew with each byte that a slow client takes.
+pub struct Paced<'a> {
+    socket: &'a mut Socket,
+    timeout: Duration,
+    written: u64,
+    waited: Duration,
+}
+
+impl<'a> Paced<'a> {
+    pub fn new(socket: &'a mut Socket, timeout: Duration) -> Paced<'a> {
+        Paced { socket, timeout, written: 0, waited: Duration::ZERO }
+    }
+
+    fn measure(&mut self, write: impl FnOnce(&mut Socket) -> io::Result<usize>) -> io::Result<usize> {
+        if self.waited > allowance(self.timeout, self.written) {
+            return Err(io::Error::new(io::ErrorKind::TimedOut, "the client reads too slowly"));
+        }
+        let started = Instant::now();
+        let written = write(self.socket)?;
+        self.waited += started.elapsed();
+        self.written += written as u64;
+        Ok(written)
+    }
+}
+
+impl Write for Paced<'_> {
+    fn write(&mut self, data: &[u8]) -> io::Result<usize> {
+        self.measure(|socket| socket.write(data))
+    }
+
+    fn write_vectored(&mut self, data: &[io::IoSlice<'_>]) -> io::Result<usize> {
+        self.measure(|socket| socket.write_vectored(data))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 
