@@ -92,6 +92,14 @@ impl Decoder {
         self.state == State::Done
     }
 
+    /// How many bytes of the chunk that has begun are to come.
+    pub fn announced(&self) -> u64 {
+        match self.state {
+            State::Data(left) => left,
+            _ => 0,
+        }
+    }
+
     /// Decodes from `input` into `out` until either is used up or the body ends. Input behind the body is left alone.
     pub fn decode(&mut self, input: &[u8], out: &mut [u8]) -> Result<Decoded, Error> {
         let (mut consumed, mut produced) = (0, 0);

@@ -242,3 +242,150 @@ impl<'a> Cursor<'a> {
         self.expect(b'\n', RULE)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::framing::{Framing, Length};
+    use super::*;
+
+    const LIMITS: Limits = Limits { max_headers: 8 };
+
+    /// What a head comes to: its length, its framing and its request line, a status, or nothing yet.
+    type Outcome = Result<Option<(usize, Framing, String)>, StatusCode>;
+
+    /// Parses as a connection does that reads up to each of `ends` in turn.
+    fn parse(bytes: &[u8], ends: impl IntoIterator<Item = usize>) -> Outcome {
+        let mut seen = 0;
+        for end in ends {
+            match request_head(&bytes[..end], seen, &LIMITS) {
+                Ok(None) => seen = end,
+                Ok(Some(Head { request, framing, length })) => {
+                    let line = format!("{} {} {:?}", request.method(), request.target(), request.version());
+                    return Ok(Some((length, framing, line)));
+                }
+                Err(error) => return Err(error.status()),
+            }
+        }
+        Ok(None)
+    }
+
+    /// However the bytes are cut, the outcome is the same once their last line has ended: before that, what can no longer
+    /// turn out well may go unnoticed. And a head takes its own bytes and no fewer.
+    fn check(bytes: &[u8], cut: usize) -> Outcome {
+        let whole = parse(bytes, [bytes.len()]);
+        assert_eq!(
+            parse(bytes, [cut.min(bytes.len()), bytes.len()]),
+            whole,
+            "{:?} cut at {cut}",
+            bytes.escape_ascii().to_string()
+        );
+        if let Ok(Some((length, ..))) = whole {
+            assert_eq!(parse(bytes, [length]), whole, "{:?} without what follows", bytes.escape_ascii().to_string());
+            assert_eq!(
+                parse(bytes, [length - 1]),
+                Ok(None),
+                "{:?} without its last byte",
+                bytes.escape_ascii().to_string()
+            );
+        }
+        whole
+    }
+
+    fn with_line_end(bytes: &[u8]) -> Vec<u8> {
+        [bytes, b"\n"].concat()
+    }
+
+    #[test]
+    fn a_head_is_complete_partial_or_refused() {
+        let get = b"GET /a?b HTTP/1.1\r\nHost: h\r\n\r\nrest";
+        let none = Framing { body: Length::Exact(0), expects_continue: false };
+        assert_eq!(check(get, 7), Ok(Some((get.len() - 4, none, "GET /a?b Http11".to_owned()))));
+        let post = b"POST / HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\nTransfer-Encoding: chunked\r\n\r\n";
+        let chunked = Framing { body: Length::Chunked, expects_continue: true };
+        assert_eq!(check(post, 7), Ok(Some((post.len(), chunked, "POST / Http11".to_owned()))));
+        assert_eq!(check(b"GET / HTTP/1.1\r\nHost: h\r\n", 7), Ok(None));
+        assert_eq!(check(b"GET / HTTP/1.1\r\nHost h\r\n", 7), Err(StatusCode::BAD_REQUEST));
+        let many = format!("GET / HTTP/1.1\r\nHost: h\r\n{}\r\n", "A: b\r\n".repeat(8));
+        assert_eq!(check(many.as_bytes(), 7), Err(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE));
+    }
+
+    /// Every sequence of three nasty pieces, as a whole message and as fields of one that is well-formed otherwise.
+    #[test]
+    fn every_short_sequence_of_nasty_pieces_parses_alike_however_it_is_split() {
+        let pieces = [
+            "GET ", "/", " HTTP/1.1", "\r\n", "\r", "\n", "\r\n\r\n", "Host: h\r\n", "Host:", ":", " ", "\t", "\0",
+            "\u{7f}", "\u{e9}", "*", "http://h", "Content-Length: 1\r\n", "Transfer-Encoding: chunked\r\n", "X: y\r\n",
+            ",", "#", "%", "A", "OPTIONS ",
+        ];
+        for a in pieces {
+            for b in pieces {
+                for c in pieces {
+                    let pieces = [a, b, c].concat();
+                    for message in [
+                        pieces.clone(),
+                        format!("GET {pieces} HTTP/1.1\r\nHost: h\r\n\r\n"),
+                        format!("GET / HTTP/1.1\r\nHost: h\r\n{pieces}\r\n\r\n"),
+                    ] {
+                        let bytes = with_line_end(message.as_bytes());
+                        let whole = check(&bytes, a.len());
+                        assert_eq!(parse(&bytes, 1..=bytes.len()), whole, "{message:?} byte by byte");
+                    }
+                }
+            }
+        }
+    }
+
+    /// A fuzzer for a stable compiler: valid requests, changed at random, from a fixed seed.
+    #[test]
+    fn two_hundred_thousand_mutations_parse_alike_however_they_are_split() {
+        let corpus: [&[u8]; 6] = [
+            b"GET / HTTP/1.1\r\nHost: localhost:8080\r\nAccept: text/html;q=0.9, */*\r\n\r\n",
+            b"POST /form?a=b HTTP/1.1\r\nHost: a.example\r\nContent-Length: 11\r\nExpect: 100-continue\r\n\r\nhello=world",
+            b"PUT /x%20y HTTP/1.0\r\nConnection: keep-alive\r\nContent-Type: text/plain\r\nContent-Length: 0\r\n\r\n",
+            b"POST / HTTP/1.1\r\nHost: [::1]\r\nTransfer-Encoding: chunked\r\nTrailer: x\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
+            b"OPTIONS * HTTP/1.1\r\nHost: h\r\nX-Obs: \xe9\xff\r\n\r\nGET / HTTP/1.1\r\nHost: h\r\n\r\n",
+            b"\r\nGET http://h:80/p HTTP/1.1\r\nhost:h\r\nCookie: a=b; c=d\r\n\r\n",
+        ];
+        let nasty: [&[u8]; 12] = [
+            b"\r\n", b"\n", b"\r", b" ", b"\t", b":", b"\0", b"\xff", b",", b"Content-Length: 5\r\n",
+            b"Transfer-Encoding: chunked\r\n", b"9",
+        ];
+        let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+        let mut random = move |below: usize| {
+            state ^= state << 13; // xorshift64
+            state ^= state >> 7;
+            state ^= state << 17;
+            (state % below as u64) as usize
+        };
+        let (mut served, mut refused) = (0, 0);
+        for n in 0..200_000 {
+            let mut bytes = corpus[n % corpus.len()].to_vec();
+            for _ in 0..=random(3) {
+                let at = random(bytes.len());
+                match random(4) {
+                    0 => bytes[at] = random(256) as u8,
+                    1 => drop(bytes.splice(at..at, nasty[random(nasty.len())].iter().copied())),
+                    2 => drop(bytes.drain(at..(at + 1 + random(4)).min(bytes.len()))),
+                    _ => bytes.extend_from_within(at..(at + random(20)).min(bytes.len())),
+                }
+                if bytes.is_empty() {
+                    bytes.push(b'G');
+                }
+            }
+            let bytes = with_line_end(&bytes);
+            let (cut, other) = (random(bytes.len() + 1), random(bytes.len() + 1));
+            let whole = check(&bytes, cut);
+            let ends = [cut.min(other), cut.max(other), bytes.len()];
+            assert_eq!(parse(&bytes, ends), whole, "{:?} cut at {cut} and {other}", bytes.escape_ascii().to_string());
+            match whole {
+                Ok(Some(_)) => served += 1,
+                Ok(None) => (),
+                Err(_) => refused += 1,
+            }
+        }
+        assert!(
+            served > 20_000 && refused > 20_000,
+            "the mutations reach both sides: {served} served, {refused} refused"
+        );
+    }
+}

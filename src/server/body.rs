@@ -132,7 +132,9 @@ impl<'a> Body<'a> {
             };
             input.consume(decoded.consumed);
             body.received += decoded.produced as u64;
-            if body.received > body.max {
+            // A chunk's size line says what is coming, as Content-Length does.
+            let announced = if let State::Chunked(decoder) = &body.state { decoder.announced() } else { 0 };
+            if body.received.saturating_add(announced) > body.max {
                 return Err(TOO_LARGE.into());
             }
             if decoded.produced > 0 {

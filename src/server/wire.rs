@@ -129,19 +129,19 @@ impl Wire {
 
 /// A socket that takes the body of one response, and measures how long it waited for the client. The timeout of the socket
 /// itself starts anew with each byte that a slow client takes.
-pub struct Paced<'a> {
-    socket: &'a mut Socket,
+pub struct Paced<'a, W> {
+    socket: &'a mut W,
     timeout: Duration,
     written: u64,
     waited: Duration,
 }
 
-impl<'a> Paced<'a> {
-    pub fn new(socket: &'a mut Socket, timeout: Duration) -> Paced<'a> {
+impl<'a, W: Write> Paced<'a, W> {
+    pub fn new(socket: &'a mut W, timeout: Duration) -> Paced<'a, W> {
         Paced { socket, timeout, written: 0, waited: Duration::ZERO }
     }
 
-    fn measure(&mut self, write: impl FnOnce(&mut Socket) -> io::Result<usize>) -> io::Result<usize> {
+    fn measure(&mut self, write: impl FnOnce(&mut W) -> io::Result<usize>) -> io::Result<usize> {
         if self.waited > allowance(self.timeout, self.written) {
             return Err(io::Error::new(io::ErrorKind::TimedOut, "the client reads too slowly"));
         }
@@ -153,7 +153,7 @@ impl<'a> Paced<'a> {
     }
 }
 
-impl Write for Paced<'_> {
+impl<W: Write> Write for Paced<'_, W> {
     fn write(&mut self, data: &[u8]) -> io::Result<usize> {
         self.measure(|socket| socket.write(data))
     }
@@ -179,4 +179,32 @@ fn too_large(head: &[u8]) -> Error {
 /// A socket's timeout is `WouldBlock` on Unix and `TimedOut` on Windows.
 pub fn is_timeout(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Takes one byte at a time, each after a while.
+    struct Trickle;
+
+    impl Write for Trickle {
+        fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+            std::thread::sleep(Duration::from_millis(2));
+            Ok(1)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_client_that_takes_a_byte_now_and_then_is_cut() {
+        let mut body = [0; 1_000].as_slice();
+        let copied = io::copy(&mut body, &mut Paced::new(&mut Trickle, Duration::from_millis(20)));
+        assert_eq!(copied.unwrap_err().kind(), io::ErrorKind::TimedOut);
+        let mut body = [0; 5].as_slice();
+        assert_eq!(io::copy(&mut body, &mut Paced::new(&mut Trickle, Duration::MAX)).unwrap(), 5);
+    }
 }

@@ -182,3 +182,26 @@ fn text_that_is_not_utf_8_is_400() {
     client.send([0xff]);
     assert_eq!(client.answer().status, 400);
 }
+
+#[test]
+fn an_answer_does_not_wait_for_a_body_that_nobody_reads() {
+    let server = echo();
+    for piece in ["", "5", "5\r\n", "5\r\nhe", "5\r\nhello\r\n"] {
+        let answer = server.ask(post("/nope", &format!("Transfer-Encoding: chunked\r\n\r\n{piece}")));
+        assert_eq!((answer.status, answer.header("connection")), (404, Some("close")), "{piece:?}");
+    }
+}
+
+/// Many clients read only when they have sent everything.
+#[test]
+fn a_client_that_sends_its_whole_body_before_it_reads_gets_the_answer() {
+    let server = echo();
+    for connection in ["", "Connection: close\r\n"] {
+        for (target, length, status) in [("/nope", 90_000, 404), ("/", 3_000_000, 413)] {
+            let mut client = server.connect();
+            client.send(post(target, &format!("{connection}Content-Length: {length}\r\n\r\n")));
+            (0..length / 10_000).for_each(|_| client.send(vec![b'x'; 10_000]));
+            assert_eq!(client.answer().status, status, "{connection}{length}");
+        }
+    }
+}

@@ -140,3 +140,17 @@ fn a_taken_port_is_an_error_that_names_the_address() {
     let error = Server::bind("no such address").unwrap_err();
     assert!(error.to_string().contains("no such address"), "{error}");
 }
+
+/// What the client sends behind its last request is not read; a plain close would turn it into a reset, which destroys what
+/// of the response is still on its way.
+#[test]
+fn a_large_response_survives_input_that_nobody_reads() {
+    let server = serve(|server| server.get("/", |_| "x".repeat(3_000_000)));
+    for request in ["GET / HTTP/1.0\r\n\r\n", "GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"] {
+        let mut client = server.connect();
+        client.send(request);
+        let head = client.head();
+        client.send("\r\nstray");
+        assert_eq!(client.rest().len().to_string(), head.header("content-length").unwrap());
+    }
+}

@@ -350,3 +350,19 @@ fn the_socket_is_at_hand() {
     });
     assert_eq!(parse(&open(&server).rest())[0].data, "by hand");
 }
+
+#[test]
+fn events_before_a_plain_drop_survive_a_body_that_nobody_read() {
+    let server = serve(|server| {
+        server.post("/", |ctx| {
+            sse::stream(ctx, |mut events| {
+                events.send_messages((0..10_000).map(|n| n.to_string()))?;
+                Ok(())
+            })
+        })
+    });
+    let mut client = server.connect();
+    client.send("POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\n\r\nhello");
+    client.head();
+    assert_eq!(parse(&client.rest()).len(), 10_000);
+}

@@ -120,6 +120,8 @@ fn the_readme_tells_the_defaults_as_they_are() {
         ("max_body_bytes", config.max_body_bytes.to_string()),
         ("max_connections", config.max_connections.to_string()),
         ("max_taken_over", config.max_taken_over.to_string()),
+        ("check_host", config.check_host.to_string()),
+        ("check_origin", config.check_origin.to_string()),
     ] {
         assert!(readme.contains(&format!("| `{setting}` | {default}")), "{setting} {default}");
     }

@@ -1,0 +1,187 @@
+//! What a client sees at each limit and timeout.
+
+use super::support::{serve, Running, TIMEOUT};
+use brooklet::{sse, Config, Response, Server};
+use std::io::{self, ErrorKind, Read};
+use std::sync::mpsc;
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+const SHORT: Duration = Duration::from_millis(100);
+
+fn limited(config: Config) -> Running {
+    serve(|server| {
+        server
+            .config(config)
+            .get("/", |_| "hello")
+            .post("/", |mut ctx| ctx.body_text())
+            .get("/sse", |ctx| {
+                sse::stream(ctx, |mut events| {
+                    events.send_message("open")?;
+                    events.wait(Duration::from_secs(3600))
+                })
+            })
+    })
+}
+
+#[test]
+fn a_head_too_large_is_431_and_a_target_too_long_414_and_both_are_read_to_the_end() {
+    let server = limited(Config { max_header_bytes: 10_000, ..Config::default() });
+    for length in [10_000, 100_000, 1_000_000] {
+        let long = "x".repeat(length);
+        assert_eq!(server.get(&format!("/{long}")).status, 414);
+        assert_eq!(server.ask(format!("GET / HTTP/1.1\r\nHost: localhost\r\nX: {long}\r\n\r\n")).status, 431);
+        assert_eq!(server.ask(format!("GET / HTTP/1.1\r\nHost: localhost\r\n{long}: x\r\n\r\n")).status, 431);
+        assert_eq!(server.ask(format!("{long} / HTTP/1.1\r\nHost: localhost\r\n\r\n")).status, 400, "a method");
+    }
+    let head = |length: usize| format!("GET / HTTP/1.1\r\nHost: localhost\r\nX: {}\r\n\r\n", "x".repeat(length - 40));
+    let (fits, one_more) = (head(10_000), head(10_001));
+    assert_eq!((fits.len(), one_more.len()), (10_000, 10_001));
+    assert_eq!((server.ask(fits).status, server.ask(one_more).status), (200, 431), "to the byte");
+}
+
+#[test]
+fn too_many_fields_are_431() {
+    let server = limited(Config { max_headers: 10, ..Config::default() });
+    let head = |fields: usize| format!("GET / HTTP/1.1\r\nHost: localhost\r\n{}\r\n", "X: y\r\n".repeat(fields - 1));
+    assert_eq!((server.ask(head(10)).status, server.ask(head(11)).status), (200, 431));
+}
+
+#[test]
+fn a_head_has_a_deadline_that_bytes_do_not_move() {
+    let server = limited(Config { read_header_timeout: Duration::from_millis(300), ..Config::default() });
+    let mut client = server.connect();
+    client.stream.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
+    let started = Instant::now();
+    // A byte each 20 ms, for as long as nothing comes back: the pace is the read's timeout.
+    let mut first = [0];
+    let mut bytes = b"GET / HTTP/1.1\r\nHost: localhost\r\nX: ".iter().chain(std::iter::repeat(&b'x'));
+    while client.stream.read(&mut first).is_err() {
+        assert!(started.elapsed() < TIMEOUT);
+        client.send([*bytes.next().unwrap()]);
+    }
+    client.stream.set_read_timeout(Some(TIMEOUT)).unwrap();
+    client.finish();
+    assert!(client.rest().starts_with(b"TTP/1.1 408 "));
+}
+
+#[test]
+fn a_client_that_says_nothing_is_closed_without_a_word_and_empty_lines_are_nothing() {
+    let server = limited(Config { read_header_timeout: SHORT, idle_timeout: SHORT, ..Config::default() });
+    server.connect().assert_end();
+    let mut client = server.connect();
+    assert_eq!(client.get("/").text(), "hello");
+    client.assert_end();
+    let mut client = server.connect();
+    assert_eq!(client.get("/").text(), "hello");
+    client.send("\r\n");
+    client.assert_end();
+}
+
+#[test]
+fn a_body_has_a_deadline_too() {
+    let server = limited(Config { read_timeout: SHORT, ..Config::default() });
+    let mut client = server.connect();
+    client.send("POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\nhalf");
+    let answer = client.answer();
+    assert_eq!((answer.status, answer.header("connection")), (408, Some("close")));
+}
+
+/// A client that reads nothing is cut after the write timeout. A stalled write may leave half of what was to be written: what the client reads later must still be a prefix of the body.
+#[test]
+fn a_client_that_reads_nothing_is_cut_and_what_was_half_written_is_not_written_again() {
+    let (told, tellings) = mpsc::channel();
+    let told = Mutex::new(told);
+    let body: Vec<u8> = (0..8_000_000u32).map(|n| n.wrapping_mul(7919) as u8).collect();
+    let expected = body.clone();
+    let server = serve(|server| {
+        server
+            .config(Config { write_timeout: SHORT, ..Config::default() })
+            .get("/", move |_| Response::reader("a/b", body.len() as u64, io::Cursor::new(body.clone())))
+            .on_request(move |exchange| told.lock().unwrap().send(exchange.error.map(io::Error::kind)).unwrap())
+    });
+    let mut client = server.connect();
+    client.send("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    let kind = tellings.recv_timeout(TIMEOUT).unwrap();
+    assert!(matches!(kind, Some(ErrorKind::WouldBlock | ErrorKind::TimedOut)), "{kind:?}");
+    client.head();
+    let got = client.rest();
+    assert!(got.len() < expected.len() && expected.starts_with(&got));
+}
+
+#[test]
+fn beyond_max_connections_it_is_503_with_retry_after_also_to_a_client_that_is_still_sending() {
+    let server = limited(Config { max_connections: 2, ..Config::default() });
+    let mut held = [server.connect(), server.connect()];
+    held.iter_mut().for_each(|client| assert_eq!(client.get("/").status, 200));
+    for body in [0, 20_000, 200_000] {
+        let mut client = server.connect();
+        client.send(format!("POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: {body}\r\n\r\n"));
+        (0..body / 2_000).for_each(|_| client.send(vec![b'x'; 2_000]));
+        let answer = client.answer();
+        assert_eq!((answer.status, answer.header("connection")), (503, Some("close")));
+        assert!((1..=4).contains(&answer.header("retry-after").unwrap().parse().unwrap()));
+    }
+    let [first, _second] = held;
+    drop(first);
+    // The place comes free when the server has seen the end.
+    let deadline = Instant::now() + TIMEOUT;
+    while server.get("/").status != 200 {
+        assert!(Instant::now() < deadline);
+    }
+}
+
+#[test]
+fn connections_that_were_taken_over_are_counted_by_themselves() {
+    let server = limited(Config { max_connections: 1, max_taken_over: 2, ..Config::default() });
+    let open = || {
+        let mut client = server.connect();
+        client.send("GET /sse HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        (client.head(), client)
+    };
+    let wait = |expected: u16| {
+        let deadline = Instant::now() + TIMEOUT;
+        loop {
+            let (answer, client) = open();
+            if answer.status == expected {
+                return (answer, client);
+            }
+            assert!(Instant::now() < deadline, "{answer:?}");
+        }
+    };
+    let (mut streams, mut last) = (Vec::new(), None);
+    while streams.len() < 2 {
+        streams.push(wait(200).1);
+    }
+    // Both are full: one more is refused for either reason; a plain request still has its place.
+    last.get_or_insert(wait(503));
+    assert!(last.unwrap().0.header("retry-after").is_some());
+    let deadline = Instant::now() + TIMEOUT;
+    while server.get("/").status != 200 {
+        assert!(Instant::now() < deadline);
+    }
+    streams.pop();
+    wait(200);
+}
+
+#[test]
+fn a_timeout_of_zero_is_refused_and_one_without_end_is_none() {
+    let zero = Config { write_timeout: Duration::ZERO, ..Config::default() };
+    let error = Server::bind("127.0.0.1:0").unwrap().config(zero).serve().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidInput);
+    assert!(error.to_string().contains("write_timeout"), "{error}");
+    let none = Duration::MAX;
+    let config = Config {
+        read_header_timeout: none,
+        read_timeout: none,
+        write_timeout: none,
+        idle_timeout: none,
+        ..Config::default()
+    };
+    let server = limited(config);
+    let mut client = server.connect();
+    for byte in b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\nhi" {
+        client.send([*byte]);
+    }
+    assert_eq!(client.answer().text(), "hi");
+}
