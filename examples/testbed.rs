@@ -2,11 +2,14 @@
 //!
 //! Run `cargo run --release --example testbed 8080`, then for example `curl -i http://127.0.0.1:8080/echo`.
 
-use brooklet::{Config, Context, Method, Response, Server};
+use brooklet::{sse, Config, Context, Method, Response, Server};
 use std::io;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 fn main() -> io::Result<()> {
     let port = std::env::args().nth(1).unwrap_or("8080".to_owned());
+    let hub = sse::Channel::new();
+    let feed = hub.clone();
     let mut server = Server::bind(format!("127.0.0.1:{port}"))?
         // Suites open thousands of connections, and make up hosts and origins.
         .config(Config {
@@ -17,12 +20,25 @@ fn main() -> io::Result<()> {
             ..Config::default()
         })
         .get("/", |_| "hello world")
+        .get("/sse", stream)
+        .get("/hub", move |ctx| feed.subscribe(ctx))
+        .post("/publish", move |mut ctx| hub.publish(ctx.body_text()?).map(|_| "ok"))
         .post("/", |mut ctx: Context<'_>| ctx.body_bytes().map(|body| Response::bytes("text/plain", body)));
     for method in [Method::Get, Method::Post, Method::Put, Method::Patch, Method::Delete] {
         server = server.route(method, "/echo", echo).route(method, "/cookie", cookies);
     }
     println!("try: curl -i http://{}/echo", server.local_addr());
     server.serve()
+}
+
+/// `n` small events as fast as possible.
+fn stream(ctx: Context<'_>) -> Response {
+    let count = ctx.query("n").and_then(|n| n.parse().ok()).unwrap_or(10);
+    let event = |n: u64| {
+        let nanoseconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos());
+        sse::Message::new().id(n).data(format_args!("{{\"seq\":{n},\"t\":{nanoseconds}}}"))
+    };
+    sse::stream(ctx, |mut events| events.send_messages((0..count).map(event)))
 }
 
 /// The body, or the field lines that came.

@@ -13,9 +13,7 @@ use super::http::outgoing::{push_date, push_status_line};
 use super::http::StatusCode;
 use super::registry::Registry;
 use super::serve::Service;
-use super::{linger, log};
-use std::collections::hash_map::RandomState;
-use std::hash::{BuildHasher, Hasher};
+use super::{jitter, linger, log};
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -239,14 +237,13 @@ fn refuse(mut stream: TcpStream, backoff: &mut Duration) {
 
 /// `503` with a `Retry-After` of 1 to 4 seconds: clients that were refused together should not come back together.
 pub fn unavailable() -> Vec<u8> {
-    let jitter = RandomState::new().build_hasher().finish() % 4;
     let mut out = Vec::new();
     push_status_line(&mut out, StatusCode::SERVICE_UNAVAILABLE);
     push_date(&mut out);
     let body = "503 Service Unavailable\n";
     let rest = format!(
         "Content-Type: text/plain; charset=utf-8\r\nRetry-After: {}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
-        1 + jitter,
+        jitter::pick(1..5),
         body.len()
     );
     out.extend_from_slice(rest.as_bytes());

@@ -66,6 +66,10 @@ impl Connection {
         &self.socket
     }
 
+    pub(in super::super) fn into_socket(self) -> Socket {
+        self.socket
+    }
+
     /// Whether the server is shutting down, so that it is time to say goodbye.
     pub fn is_stopping(&self) -> bool {
         self.socket.is_stopping()

@@ -34,6 +34,13 @@ struct Members {
     taken_over: usize,
     /// When the grace of a shutdown is over.
     deadline: Option<Instant>,
+    /// Who looks after connections of this server and does not sit in a read.
+    watchers: Vec<&'static dyn OnStop>,
+}
+
+/// Wants to be told when a server begins to stop.
+pub trait OnStop: Sync {
+    fn on_stop(&self);
 }
 
 impl Members {
@@ -105,8 +112,10 @@ impl Registry {
             // The end of input wakes whoever reads. An error says that the peer was faster.
             let _ = member.stream.shutdown(Shutdown::Read);
         }
+        let watchers = std::mem::take(&mut members.watchers);
         drop(members);
         self.changed.notify_all();
+        watchers.iter().for_each(|watcher| watcher.on_stop());
     }
 
     /// Blocks until [`stop`](Registry::stop) was called.
@@ -166,6 +175,17 @@ impl Socket {
             let _ = self.shutdown(Shutdown::Read); // stop has passed by already
         }
         true
+    }
+
+    /// Has somebody told when the server begins to stop; at once, if it has.
+    pub fn on_stop(&self, watcher: &'static dyn OnStop) {
+        let mut members = self.registry.members();
+        if members.deadline.is_some() {
+            drop(members);
+            watcher.on_stop();
+        } else if !members.watchers.iter().any(|known| std::ptr::addr_eq(*known, watcher)) {
+            members.watchers.push(watcher);
+        }
     }
 
     /// Gives the bare stream away; from here on the server does not know it.

@@ -48,17 +48,24 @@ pub struct Connection {
 /// # Errors
 ///
 /// Those of writing; and `ConnectionAborted` for a HEAD request, to which the head is the whole answer.
-pub fn start_connection(mut conn: server::Connection) -> io::Result<Connection> {
+pub fn start_connection(conn: server::Connection) -> io::Result<Connection> {
+    let conn = start_response(conn, b"")?;
+    Ok(Connection { conn, out: Vec::new(), keep_alive: KEEP_ALIVE, last_write: Instant::now(), ended: false })
+}
+
+/// Sends the head of an event stream, and the first bytes of the stream along with it.
+pub fn start_response(mut conn: server::Connection, first: &[u8]) -> io::Result<server::Connection> {
     let mut out = Vec::with_capacity(512);
     push_head(&conn, &mut out);
     conn.stream().set_write_timeout(Some(WRITE_TIMEOUT))?;
+    let is_head = conn.request().method() == Method::Head;
+    out.extend_from_slice(if is_head { b"" } else { first });
     conn.write_all(&out)?;
-    if conn.request().method() == Method::Head {
+    if is_head {
         linger::close(conn.stream());
         return Err(io::Error::new(ErrorKind::ConnectionAborted, "the request was HEAD: its answer has no events"));
     }
-    out.clear();
-    Ok(Connection { conn, out, keep_alive: KEEP_ALIVE, last_write: Instant::now(), ended: false })
+    Ok(conn)
 }
 
 /// Takes a request's connection over and runs `events` on it, in the thread that this is called in: a thread for this
@@ -234,13 +241,14 @@ impl Connection {
     }
 
     /// Says goodbye and closes: an event named `close`, with `close` as its data, on which a page calls the `close()` of
-    /// its `EventSource`. Blocks until the client has closed too, or for a second.
+    /// its `EventSource`; if the server is shutting down, with a `retry` of 1 to 5 s for pages that do not, another one
+    /// for each client. Blocks until the client has closed too, or for a second.
     ///
     /// # Errors
     ///
     /// As [`send_message`](Connection::send_message).
     pub fn close(mut self) -> io::Result<()> {
-        self.send_message(message::close())?;
+        self.send_message(message::goodbye(self.conn.is_stopping()))?;
         self.ended = true;
         linger::close(self.stream());
         Ok(())
@@ -330,7 +338,7 @@ impl Drop for Connection {
         }
         // Nobody is left to tell of an error.
         if self.conn.is_stopping() {
-            let _ = self.send_message(message::close());
+            let _ = self.send_message(message::goodbye(true));
         }
         // What the client sent, the body of a POST say, is read away: unread, it would turn the close into a reset.
         let _ = self.stream().shutdown(Shutdown::Write);

@@ -4,8 +4,10 @@
 //! through `Display` straight into it. What the format cannot hold is remembered as a fault and refused when the message
 //! is sent; it never gets as far as bytes.
 
+use super::server::jitter;
 use std::fmt::{self, Display, Write};
 use std::io;
+use std::ops::Range;
 use std::time::Duration;
 
 /// One event of a stream: any of id, event name, data and reconnection time.
@@ -22,6 +24,8 @@ use std::time::Duration;
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Message {
     lines: String,
+    /// Where in `lines` the id's text is, that of the last one if there are several: it is the one that counts.
+    id: Option<Range<usize>>,
     fault: Option<&'static str>,
 }
 
@@ -35,12 +39,13 @@ impl Message {
     /// last id. With a line break or a NUL in it the message is refused when it is sent: a client would ignore the id.
     #[must_use]
     pub fn id(self, id: impl Display) -> Message {
-        self.line(
-            "id",
-            id,
-            &['\n', '\r', '\0'],
-            "id: an event's id must not hold a line break or NUL (WHATWG HTML 9.2.6)",
-        )
+        const RULE: &str = "id: an event's id must not hold a line break or NUL (WHATWG HTML 9.2.6)";
+        let start = self.lines.len();
+        let mut message = self.line("id", id, &['\n', '\r', '\0'], RULE);
+        if message.lines.len() > start {
+            message.id = Some(start + "id: ".len()..message.lines.len() - 1);
+        }
+        message
     }
 
     /// Sets the event's name, by which a browser finds the listeners; without one that is `message`. With a line break in
@@ -79,6 +84,11 @@ impl Message {
             self.fault.get_or_insert(rule);
         }
         self
+    }
+
+    /// The text of the event's id, if it has one.
+    pub(super) fn id_text(&self) -> Option<&str> {
+        Some(&self.lines[self.id.clone()?])
     }
 
     /// Appends the frame to `out`.
@@ -144,9 +154,14 @@ pub fn encode_comment(text: &str, out: &mut Vec<u8>) {
     out.extend_from_slice(b"\n\n");
 }
 
-/// The event that says goodbye. It has data because a browser does not dispatch one without.
-pub fn close() -> Message {
-    Message::new().event("close").data("close")
+/// The event that says goodbye. It has data because a browser does not dispatch one without. When the server stops, clients
+/// that reconnect all the same are spread over a few seconds.
+pub fn goodbye(stopping: bool) -> Message {
+    let message = match stopping {
+        true => Message::new().retry(Duration::from_millis(jitter::pick(1_000..5_000))),
+        false => Message::new(),
+    };
+    message.event("close").data("close")
 }
 
 impl From<&str> for Message {

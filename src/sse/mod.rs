@@ -2,12 +2,19 @@
 //! with `curl -N`.
 //!
 //! [`stream`] runs a closure on a client's stream; [`start_connection`] makes a stream of a connection that was taken
-//! over, for whichever thread you like. Either way you get a [`Connection`] and send it [`Message`]s.
+//! over, for whichever thread you like. Either way you get a [`Connection`] and send it [`Message`]s. A [`Channel`] sends the
+//! same messages to as many clients as subscribe, without a thread for each.
 
 use super::{http, server};
 
+mod broadcast;
+mod channel;
 mod connection;
+mod cursor;
+mod log;
 mod message;
 
+pub use channel::{Channel, ChannelConfig, Lag, Newcomers};
 pub use connection::{start_connection, stream, Connection};
+pub use log::Id;
 pub use message::Message;

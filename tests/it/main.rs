@@ -1,6 +1,7 @@
 //! The server from outside: wire transcripts on real sockets, a module a topic.
 
 mod bodies;
+mod channel;
 mod clients;
 mod connections;
 mod event_stream;

@@ -1,0 +1,282 @@
+//! The frames that a channel has sent, as far back as its bounds reach. Pure: it knows neither sockets nor who appends.
+//!
+//! A channel's stream is one endless string of bytes, frame after frame. A position in it is an offset from its very
+//! beginning, so it says at once which frame comes next and how much of it has gone already:
+//!
+//! ```text
+//!            start                 position             end
+//!   evicted  |  frame  |  frame  |  fra·me  |  frame  |
+//! ```
+//!
+//! Ids are `<epoch>-<sequence>`; the epoch is that of this log, so that an id of another run is known for what it is. A
+//! message may bring an id of its own, which is found just as well, only not in one step.
+
+use super::message::Message;
+use std::collections::hash_map::RandomState;
+use std::collections::VecDeque;
+use std::fmt;
+use std::hash::{BuildHasher, Hasher};
+use std::io;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// The id of an event that was published: what a client that has it sends as `Last-Event-ID`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Id(String);
+
+impl Id {
+    /// Returns the id's text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Id {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+#[derive(Debug)]
+pub struct Log {
+    epoch: String,
+    bytes: VecDeque<u8>,
+    /// The position of the first byte that is kept.
+    start: u64,
+    frames: VecDeque<Frame>,
+    /// The sequence number of the first frame that is kept.
+    first: u64,
+    /// The id of the last frame that was evicted, if it had one of its own: whoever has that one misses nothing yet.
+    before: Option<String>,
+    max_events: usize,
+    max_bytes: usize,
+    scratch: Vec<u8>,
+}
+
+#[derive(Debug)]
+struct Frame {
+    /// The position behind it.
+    end: u64,
+    /// An id that the message brought along.
+    own_id: Option<String>,
+}
+
+impl Log {
+    pub fn new(max_events: usize, max_bytes: usize) -> Log {
+        // Seconds keep the epochs of one machine's runs apart, and the hash those of one second.
+        let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        let random = RandomState::new().build_hasher().finish() as u16;
+        Log {
+            epoch: format!("{seconds:x}{random:04x}"),
+            bytes: VecDeque::new(),
+            start: 0,
+            frames: VecDeque::new(),
+            first: 0,
+            before: None,
+            max_events: max_events.max(1),
+            max_bytes,
+            scratch: Vec::new(),
+        }
+    }
+
+    /// Appends a message, with an id if it brings none, and evicts what no longer fits.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidInput`, with nothing changed: for a message that the format cannot hold, and for one that is larger than
+    /// the log.
+    pub fn append(&mut self, message: &Message) -> io::Result<Id> {
+        self.scratch.clear();
+        let own_id = message.id_text().map(str::to_owned);
+        let id = own_id.clone().unwrap_or_else(|| self.id_of(self.first + self.frames.len() as u64));
+        if own_id.is_none() {
+            self.scratch.extend_from_slice(b"id: ");
+            self.scratch.extend_from_slice(id.as_bytes());
+            self.scratch.push(b'\n');
+        }
+        message.encode(&mut self.scratch)?;
+        if self.scratch.len() > self.max_bytes {
+            let (length, max) = (self.scratch.len(), self.max_bytes);
+            let message = format!("the message has {length} bytes, and max_bytes of the channel's history is {max}");
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
+        }
+        self.push(own_id);
+        Ok(Id(id))
+    }
+
+    /// Appends the event that ends a stream, which has no id: there is nothing to resume behind it.
+    pub fn append_close(&mut self, close: &Message) {
+        self.scratch.clear();
+        close.encode(&mut self.scratch).expect("our own message is valid");
+        self.push(None);
+    }
+
+    fn push(&mut self, own_id: Option<String>) {
+        while self.frames.len() >= self.max_events || self.bytes.len() + self.scratch.len() > self.max_bytes {
+            if !self.evict() {
+                break;
+            }
+        }
+        self.bytes.extend(&self.scratch);
+        self.frames.push_back(Frame { end: self.end(), own_id });
+    }
+
+    fn evict(&mut self) -> bool {
+        let Some(frame) = self.frames.pop_front() else { return false };
+        self.bytes.drain(..(frame.end - self.start) as usize);
+        self.start = frame.end;
+        self.first += 1;
+        self.before = frame.own_id;
+        true
+    }
+
+    /// The position of the first frame that is kept.
+    pub fn start(&self) -> u64 {
+        self.start
+    }
+
+    /// The position behind the last frame.
+    pub fn end(&self) -> u64 {
+        self.start + self.bytes.len() as u64
+    }
+
+    /// The position of the last `frames` frames, or of as many as there are.
+    pub fn last(&self, frames: usize) -> u64 {
+        self.position_of(self.frames.len().saturating_sub(frames))
+    }
+
+    /// What lies between a position and the end, in two pieces; `None` if some of it was evicted.
+    pub fn from(&self, position: u64) -> Option<(&[u8], &[u8])> {
+        let at = usize::try_from(position.checked_sub(self.start)?).ok()?;
+        let (front, back) = self.bytes.as_slices();
+        match at.checked_sub(front.len()) {
+            None => Some((&front[at..], back)),
+            Some(at) => Some((&[], back.get(at..)?)),
+        }
+    }
+
+    /// The position right behind the event with that id: `None` if it is not known, or if something behind it was evicted.
+    pub fn find(&self, id: &str) -> Option<u64> {
+        if let Some(sequence) = self.sequence_of(id) {
+            let after = sequence.checked_add(1)?.checked_sub(self.first)?;
+            let after = usize::try_from(after).ok().filter(|&after| after <= self.frames.len())?;
+            return Some(self.position_of(after));
+        }
+        let is_it = |own_id: &Option<String>| own_id.as_deref() == Some(id) && !id.is_empty();
+        match self.frames.iter().rposition(|frame| is_it(&frame.own_id)) {
+            Some(at) => Some(self.frames[at].end),
+            None => is_it(&self.before).then_some(self.start),
+        }
+    }
+
+    /// The id of the frame that begins at or behind a position; `None` at the end.
+    pub fn id_from(&self, position: u64) -> Option<String> {
+        self.id_at(self.frames.partition_point(|frame| frame.end <= position))
+    }
+
+    /// The id of the last frame that ends at or before a position; `None` if it is not known any more.
+    pub fn id_before(&self, position: u64) -> Option<String> {
+        match self.frames.partition_point(|frame| frame.end <= position) {
+            0 if position < self.start || self.first == 0 => None,
+            0 => Some(self.before.clone().unwrap_or_else(|| self.id_of(self.first - 1))),
+            at => self.id_at(at - 1),
+        }
+    }
+
+    /// The position behind the frame that a position lies in; the position itself between two frames.
+    pub fn frame_end(&self, position: u64) -> u64 {
+        let at = self.frames.partition_point(|frame| frame.end <= position);
+        match self.frames.get(at) {
+            Some(frame) if self.position_of(at) != position => frame.end,
+            _ => position,
+        }
+    }
+
+    fn id_at(&self, at: usize) -> Option<String> {
+        let frame = self.frames.get(at)?;
+        Some(frame.own_id.clone().unwrap_or_else(|| self.id_of(self.first + at as u64)))
+    }
+
+    fn id_of(&self, sequence: u64) -> String {
+        format!("{}-{sequence}", self.epoch)
+    }
+
+    /// The sequence number in an id that this log gave.
+    fn sequence_of(&self, id: &str) -> Option<u64> {
+        let (epoch, sequence) = id.split_once('-')?;
+        (epoch == self.epoch).then(|| sequence.parse().ok()).flatten()
+    }
+
+    fn position_of(&self, frame: usize) -> u64 {
+        match frame.checked_sub(1) {
+            Some(before) => self.frames[before].end,
+            None => self.start,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn log(max_events: usize, max_bytes: usize) -> Log {
+        Log { epoch: "e".to_owned(), ..Log::new(max_events, max_bytes) }
+    }
+
+    fn from(log: &Log, position: u64) -> Option<String> {
+        log.from(position).map(|(front, back)| String::from_utf8([front, back].concat()).unwrap())
+    }
+
+    #[test]
+    fn frames_get_ids_and_lie_one_behind_the_other() {
+        let mut log = log(10, 1_000);
+        assert_eq!(log.append(&"a".into()).unwrap().as_str(), "e-0");
+        let behind_a = log.end();
+        assert_eq!(log.append(&Message::new().id("own").data("b")).unwrap().as_str(), "own");
+        assert_eq!(from(&log, 0).unwrap(), "id: e-0\ndata: a\n\nid: own\ndata: b\n\n");
+        assert_eq!(from(&log, behind_a).unwrap(), "id: own\ndata: b\n\n");
+        assert_eq!(from(&log, behind_a + 3).unwrap(), " own\ndata: b\n\n");
+        assert_eq!(from(&log, log.end()).unwrap(), "");
+        assert_eq!(from(&log, log.end() + 1), None);
+    }
+
+    #[test]
+    fn an_id_is_found_as_long_as_nothing_behind_it_is_missing() {
+        let mut log = log(2, 1_000);
+        assert_eq!(log.find("e-0"), None, "not yet given");
+        log.append(&"a".into()).unwrap();
+        log.append(&Message::new().id("own").data("b")).unwrap();
+        assert_eq!((log.find("e-0"), log.find("own")), (Some(17), Some(log.end())));
+        for foreign in ["", "e", "e-", "e-2", "e--1", "f-0", "e-0-0", "e-18446744073709551615", "nonsense"] {
+            assert_eq!(log.find(foreign), None, "{foreign}");
+        }
+        log.append(&"c".into()).unwrap();
+        assert_eq!((log.start(), log.find("e-0")), (17, Some(17)), "evicted, but nothing is missing behind it");
+        log.append(&"d".into()).unwrap();
+        assert_eq!((log.find("e-0"), log.find("own")), (None, Some(log.start())));
+        log.append(&"e".into()).unwrap();
+        assert_eq!(log.find("own"), None);
+    }
+
+    #[test]
+    fn bounds_hold_in_events_and_bytes_and_too_large_is_refused_by_name() {
+        let mut log = log(100, 40);
+        (0..9).for_each(|n| drop(log.append(&n.to_string().into()).unwrap()));
+        assert_eq!(from(&log, log.start()).unwrap(), "id: e-7\ndata: 7\n\nid: e-8\ndata: 8\n\n");
+        assert_eq!((from(&log, 0), log.last(1), log.last(9)), (None, log.end() - 17, log.start()));
+        let error = log.append(&"x".repeat(40).into()).unwrap_err();
+        assert!(error.to_string().contains("max_bytes"), "{error}");
+        assert!(log.append(&Message::new().event("\n")).is_err());
+        assert_eq!(log.append(&"next".into()).unwrap().as_str(), "e-9", "what was refused left no trace");
+    }
+
+    #[test]
+    fn ids_and_frame_ends_around_a_position() {
+        let mut log = log(2, 1_000);
+        assert_eq!((log.id_before(0), log.id_from(0), log.frame_end(0)), (None, None, 0));
+        (0..3).for_each(|n| drop(log.append(&n.to_string().into()).unwrap()));
+        assert_eq!((log.id_before(17).unwrap(), log.id_from(17).unwrap()), ("e-0".to_owned(), "e-1".to_owned()));
+        assert_eq!((log.id_before(20).unwrap(), log.id_before(34).unwrap()), ("e-0".to_owned(), "e-1".to_owned()));
+        assert_eq!((log.id_from(51), log.id_before(16)), (None, None));
+        assert_eq!((log.frame_end(17), log.frame_end(18), log.frame_end(33), log.frame_end(34)), (17, 34, 34, 34));
+    }
+}

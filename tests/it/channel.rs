@@ -1,0 +1,351 @@
+//! One event to many subscribers.
+
+use super::event_stream::{parse, Event, Parser};
+use super::support::{serve, Client, Running, TIMEOUT};
+use brooklet::sse::{Channel, ChannelConfig, Lag, Message, Newcomers};
+use brooklet::Server;
+use std::io::ErrorKind;
+use std::sync::mpsc;
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+fn feeding(channel: &Channel) -> Running {
+    feeding_after(channel, |server| server)
+}
+
+fn feeding_after(channel: &Channel, build: impl FnOnce(Server) -> Server) -> Running {
+    let feed = channel.clone();
+    let post = channel.clone();
+    serve(|server| {
+        build(server)
+            .get("/", move |ctx| feed.subscribe(ctx))
+            .post("/", move |ctx| post.subscribe(ctx))
+    })
+}
+
+/// A subscriber that reads events one by one.
+struct Subscriber {
+    client: Client,
+    parser: Parser,
+    taken: usize,
+}
+
+fn subscribe(server: &Running, target: &str, fields: &str) -> Subscriber {
+    let mut client = server.connect();
+    client.send(format!("GET {target} HTTP/1.1\r\nHost: localhost\r\n{fields}\r\n"));
+    let head = client.head();
+    assert_eq!((head.status, head.header("content-type")), (200, Some("text/event-stream")));
+    Subscriber { client, parser: Parser::default(), taken: 0 }
+}
+
+impl Subscriber {
+    #[track_caller]
+    fn next(&mut self) -> Event {
+        while self.parser.events.len() == self.taken {
+            let frame = self.client.until(b"\n\n");
+            self.parser.feed(&frame);
+        }
+        self.taken += 1;
+        self.parser.events[self.taken - 1].clone()
+    }
+
+    #[track_caller]
+    fn data(&mut self) -> String {
+        self.next().data
+    }
+}
+
+/// Waits for something that happens by itself in bounded time, by asking again.
+#[track_caller]
+fn eventually(what: impl Fn() -> bool) {
+    let deadline = Instant::now() + 2 * TIMEOUT;
+    while !what() {
+        assert!(Instant::now() < deadline);
+        std::thread::yield_now();
+    }
+}
+
+fn await_subscribers(channel: &Channel, count: usize) {
+    eventually(|| channel.subscribers() == count);
+}
+
+#[test]
+fn every_subscriber_gets_every_event_in_order() {
+    let channel = Channel::new();
+    let server = feeding(&channel);
+    let mut subscribers: Vec<_> = (0..50).map(|_| subscribe(&server, "/", "")).collect();
+    await_subscribers(&channel, 50);
+    let ids: Vec<_> = (0..100).map(|n| channel.publish(n.to_string()).unwrap().to_string()).collect();
+    for subscriber in &mut subscribers {
+        for (n, id) in ids.iter().enumerate() {
+            let event = subscriber.next();
+            assert_eq!((event.kind.as_str(), event.data, &event.last_event_id), ("message", n.to_string(), id));
+        }
+    }
+}
+
+#[test]
+fn a_newcomer_gets_what_comes_from_now_on_or_the_last_few() {
+    let channel = Channel::new();
+    let server = feeding(&channel);
+    channel.publish("before").unwrap();
+    let mut subscriber = subscribe(&server, "/", "");
+    await_subscribers(&channel, 1);
+    channel.publish("after").unwrap();
+    assert_eq!(subscriber.data(), "after");
+
+    let channel = Channel::with(ChannelConfig { newcomers: Newcomers::Last(2), ..ChannelConfig::default() });
+    let server = feeding(&channel);
+    ["a", "b", "c"].iter().for_each(|text| drop(channel.publish(*text).unwrap()));
+    let mut subscriber = subscribe(&server, "/", "");
+    assert_eq!([subscriber.data(), subscriber.data()], ["b", "c"]);
+}
+
+#[test]
+fn who_comes_back_goes_on_behind_the_last_event_by_header_or_query() {
+    let channel = Channel::new();
+    let server = feeding(&channel);
+    let first = channel.publish("a").unwrap();
+    channel.publish(Message::new().id("own id").data("b")).unwrap();
+    channel.publish("c").unwrap();
+    let mut by_header = subscribe(&server, "/", &format!("Last-Event-ID: {first}\r\n"));
+    assert_eq!([by_header.data(), by_header.data()], ["b", "c"]);
+    let mut by_query = subscribe(&server, "/?lastEventId=own+id", "");
+    assert_eq!(
+        by_query.next(),
+        Event { kind: "message".into(), data: "c".into(), ..by_header.parser.events[1].clone() }
+    );
+    let mut both = subscribe(&server, "/?lastEventId=nonsense", &format!("Last-Event-ID: {first}\r\n"));
+    assert_eq!(both.data(), "b", "the header wins");
+}
+
+#[test]
+fn who_comes_back_too_late_or_from_elsewhere_is_told_of_the_gap() {
+    let channel = Channel::with(ChannelConfig { max_events: 2, ..ChannelConfig::default() });
+    let server = feeding(&channel);
+    let ids: Vec<_> = (0..5).map(|n| channel.publish(n.to_string()).unwrap().to_string()).collect();
+    let evicted = ids[0].clone();
+    for last in [evicted.as_str(), "another-7", "nonsense", "", "1'\"<>"] {
+        let mut subscriber = subscribe(&server, "/", &format!("Last-Event-ID: {last}\r\n"));
+        let gap = subscriber.next();
+        assert_eq!((gap.kind.as_str(), gap.data), ("gap", format!("{last}\n{}", ids[3])), "{last}");
+        assert_eq!([subscriber.data(), subscriber.data()], ["3", "4"]);
+    }
+    let mut subscriber = subscribe(&server, "/", &format!("Last-Event-ID: {}\r\n", ids[2]));
+    assert_eq!(subscriber.next().kind, "message", "the one before the oldest misses nothing");
+}
+
+#[test]
+fn an_invalid_or_too_large_message_reaches_nobody() {
+    let channel = Channel::with(ChannelConfig { max_bytes: 1_000, ..ChannelConfig::default() });
+    let server = feeding(&channel);
+    let mut subscriber = subscribe(&server, "/", "");
+    await_subscribers(&channel, 1);
+    assert_eq!(channel.publish(Message::new().id("a\nb").data("x")).unwrap_err().kind(), ErrorKind::InvalidInput);
+    let error = channel.publish("x".repeat(1_000)).unwrap_err();
+    assert!(error.kind() == ErrorKind::InvalidInput && error.to_string().contains("max_bytes"), "{error}");
+    channel.publish("good").unwrap();
+    assert_eq!(subscriber.data(), "good");
+}
+
+#[test]
+fn head_and_other_methods_get_what_http_says() {
+    let channel = Channel::new();
+    let server = feeding(&channel);
+    let mut client = server.connect();
+    client.send("HEAD / HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    assert_eq!(client.head().header("content-type"), Some("text/event-stream"));
+    client.assert_end();
+    let answer = server.ask("POST / HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    assert_eq!((answer.status, answer.header("allow")), (405, Some("GET, HEAD")));
+    assert_eq!(channel.subscribers(), 0);
+}
+
+#[test]
+fn close_says_goodbye_after_everything_else_and_then_answers_204() {
+    let channel = Channel::new();
+    let server = feeding(&channel);
+    let mut subscribers: Vec<_> = (0..20).map(|_| subscribe(&server, "/", "")).collect();
+    await_subscribers(&channel, 20);
+    channel.publish("last").unwrap();
+    channel.clone().close();
+    for subscriber in &mut subscribers {
+        assert_eq!(subscriber.data(), "last");
+        assert_eq!((subscriber.next().kind, subscriber.client.rest()), ("close".to_owned(), Vec::new()));
+    }
+    assert_eq!(channel.publish("late").unwrap_err().kind(), ErrorKind::BrokenPipe);
+    assert_eq!(server.get("/").status, 204);
+    await_subscribers(&channel, 0);
+}
+
+#[test]
+fn dropping_the_last_handle_closes() {
+    let channel = Channel::new();
+    let other = channel.clone();
+    let slot = std::sync::Arc::new(Mutex::new(Some(channel)));
+    let feed = std::sync::Arc::clone(&slot);
+    let server = serve(|server| server.get("/", move |ctx| feed.lock().unwrap().as_ref().unwrap().subscribe(ctx)));
+    let mut subscriber = subscribe(&server, "/", "");
+    await_subscribers(&other, 1);
+    drop(other);
+    slot.lock().unwrap().as_ref().unwrap().publish("still open").unwrap();
+    assert_eq!(subscriber.data(), "still open");
+    drop(slot.lock().unwrap().take());
+    assert_eq!((subscriber.next().kind, subscriber.client.rest()), ("close".to_owned(), Vec::new()));
+}
+
+#[test]
+fn a_server_that_stops_sends_a_jittered_retry_and_close() {
+    let channel = Channel::new();
+    let server = feeding(&channel);
+    let mut subscribers: Vec<_> = (0..50).map(|_| subscribe(&server, "/", "")).collect();
+    await_subscribers(&channel, 50);
+    channel.publish("last").unwrap();
+    let asked = Instant::now();
+    server.handle().shutdown(Duration::from_secs(60));
+    server.join().unwrap();
+    assert!(asked.elapsed() < TIMEOUT, "nobody is waited for");
+    let mut retries = Vec::new();
+    for subscriber in &mut subscribers {
+        assert_eq!((subscriber.data(), subscriber.next().kind), ("last".to_owned(), "close".to_owned()));
+        assert_eq!(subscriber.client.rest(), b"");
+        retries.extend(subscriber.parser.retry);
+    }
+    assert!(retries.len() == 50 && retries.iter().all(|retry| (1_000..5_000).contains(retry)));
+    retries.sort_unstable();
+    retries.dedup();
+    assert!(retries.len() > 25, "one each");
+    await_subscribers(&channel, 0);
+    channel.publish("the channel lives on").unwrap();
+}
+
+#[test]
+fn who_leaves_is_noticed_though_nothing_is_published() {
+    let channel = Channel::new();
+    let (left, leaving) = mpsc::channel();
+    let left = Mutex::new(left);
+    let (came, coming) = mpsc::channel();
+    let came = Mutex::new(came);
+    channel.on_join(move |_, count| came.lock().unwrap().send(count).unwrap());
+    channel.on_leave(move |channel, count| left.lock().unwrap().send((channel.subscribers(), count)).unwrap());
+    let server = feeding(&channel);
+    let mut subscribers: Vec<_> = (0..3).map(|_| subscribe(&server, "/", "")).collect();
+    let mut counts: Vec<_> = (0..3).map(|_| coming.recv_timeout(TIMEOUT).unwrap()).collect();
+    counts.sort_unstable();
+    assert_eq!(counts.last(), Some(&3));
+    drop(subscribers.pop()); // FIN
+    assert_eq!(leaving.recv_timeout(TIMEOUT).unwrap(), (2, 2));
+    subscribers.last_mut().unwrap().client.send("stray bytes, which must not hide the end");
+    drop(subscribers.pop());
+    assert_eq!(leaving.recv_timeout(TIMEOUT).unwrap(), (1, 1));
+    channel.publish("for those who stay").unwrap();
+    assert_eq!(subscribers[0].data(), "for those who stay");
+    subscribers.pop().unwrap().client.reset();
+    assert_eq!(leaving.recv_timeout(TIMEOUT).unwrap(), (0, 0));
+}
+
+#[test]
+fn hooks_may_publish_and_panic() {
+    let channel = Channel::new();
+    channel.on_join(|channel, count| drop(channel.publish(format!("{count} here")).unwrap()));
+    channel.on_leave(|channel, count| {
+        channel.publish(format!("{count} left")).unwrap();
+        panic!("on purpose, in a hook");
+    });
+    let server = feeding(&channel);
+    let mut first = subscribe(&server, "/", "");
+    assert_eq!(first.data(), "1 here");
+    let second = subscribe(&server, "/", "");
+    assert_eq!(first.data(), "2 here");
+    drop(second);
+    assert_eq!(first.data(), "1 left");
+    channel.publish("on").unwrap();
+    assert_eq!(first.data(), "on");
+}
+
+#[test]
+fn keep_alive_comments_come_in_silence_and_retry_comes_first() {
+    let config = ChannelConfig {
+        keep_alive: Duration::from_millis(20),
+        retry: Some(Duration::from_millis(1_234)),
+        ..ChannelConfig::default()
+    };
+    let channel = Channel::with(config);
+    let server = feeding(&channel);
+    let mut subscriber = subscribe(&server, "/", "");
+    assert_eq!(subscriber.client.until(b"\n\n"), b"retry: 1234\n\n");
+    assert_eq!(subscriber.client.until(b"\n\n"), b":\n\n");
+    assert_eq!(subscriber.client.until(b"\n\n"), b":\n\n");
+}
+
+/// Events of this size fill a client's buffers soon.
+fn large(n: usize) -> String {
+    format!("{n} {}", "x".repeat(100_000))
+}
+
+#[test]
+fn who_reads_nothing_is_cut_and_is_told_of_the_gap_when_it_comes_back() {
+    let channel = Channel::with(ChannelConfig { max_bytes: 1_000_000, ..ChannelConfig::default() });
+    let server = feeding(&channel);
+    let mut stalled = subscribe(&server, "/", "");
+    await_subscribers(&channel, 1);
+    let mut n = 0;
+    while channel.subscribers() > 0 {
+        channel.publish(large(n)).unwrap();
+        n += 1;
+        assert!(n < 10_000);
+    }
+    // What it got is whole events in order, and perhaps a piece of one.
+    let stream = stalled.client.rest();
+    let events = parse(&stream);
+    assert!(events.iter().enumerate().all(|(n, event)| event.data == large(n)));
+    let last = &events.last().unwrap().last_event_id;
+    let mut back = subscribe(&server, "/", &format!("Last-Event-ID: {last}\r\n"));
+    let gap = back.next();
+    assert_eq!(gap.kind, "gap");
+    let first = back.next();
+    assert_eq!(gap.data, format!("{last}\n{}", first.last_event_id));
+}
+
+#[test]
+fn who_may_skip_is_told_of_the_gap_on_the_same_connection() {
+    let channel = Channel::with(ChannelConfig { max_bytes: 1_000_000, lag: Lag::Skip, ..ChannelConfig::default() });
+    let server = feeding(&channel);
+    let mut slow = subscribe(&server, "/", "");
+    await_subscribers(&channel, 1);
+    (0..300).for_each(|n| drop(channel.publish(large(n)).unwrap()));
+    let (mut expected, mut gaps, mut last_id) = (0, 0, String::new());
+    while expected < 300 {
+        let event = slow.next();
+        if event.kind == "gap" {
+            let first = slow.next();
+            assert_eq!(event.data, format!("{last_id}\n{}", first.last_event_id));
+            let n: usize = first.data.split(' ').next().unwrap().parse().unwrap();
+            assert!(n > expected, "something is missing, and only then");
+            (expected, gaps, last_id) = (n + 1, gaps + 1, first.last_event_id);
+        } else {
+            assert_eq!(event.data, large(expected));
+            (expected, last_id) = (expected + 1, event.last_event_id);
+        }
+    }
+    assert!(gaps > 0);
+    assert_eq!(channel.subscribers(), 1);
+}
+
+#[test]
+fn a_thousand_channels_with_a_subscriber_each_work() {
+    let channels: std::sync::Arc<Vec<_>> = std::sync::Arc::new((0..1_000).map(|_| Channel::new()).collect());
+    let feeds = std::sync::Arc::clone(&channels);
+    let server =
+        serve(|server| server.get("/{n}", move |ctx| feeds[ctx.param("n").parse::<usize>().unwrap()].subscribe(ctx)));
+    let mut subscribers: Vec<_> = (0..1_000).map(|n| subscribe(&server, &format!("/{n}"), "")).collect();
+    channels.iter().for_each(|channel| await_subscribers(channel, 1));
+    channels
+        .iter()
+        .enumerate()
+        .for_each(|(n, channel)| drop(channel.publish(n.to_string()).unwrap()));
+    subscribers
+        .iter_mut()
+        .enumerate()
+        .for_each(|(n, subscriber)| assert_eq!(subscriber.data(), n.to_string()));
+}
