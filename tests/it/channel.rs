@@ -349,3 +349,96 @@ fn a_thousand_channels_with_a_subscriber_each_work() {
         .enumerate()
         .for_each(|(n, subscriber)| assert_eq!(subscriber.data(), n.to_string()));
 }
+
+/// Four threads publish while 200 clients connect, read some, drop the connection in the middle of anything and resume. The
+/// pace is the publishers' own subscriptions: each waits for its last event before it goes on.
+#[test]
+fn nothing_is_lost_doubled_or_out_of_order_in_any_clients_whole_life() {
+    const EVENTS: usize = 4_000;
+    // With the last event first, who comes for the first time when all is over finds that out.
+    let newcomers = Newcomers::Last(1);
+    let channel = Channel::with(ChannelConfig { max_events: 2 * EVENTS, newcomers, ..ChannelConfig::default() });
+    let server = feeding(&channel);
+    std::thread::scope(|scope| {
+        let clients: Vec<_> = (0..200u64)
+            .map(|number| {
+                let server = &server;
+                scope.spawn(move || {
+                    let mut state = number + 1;
+                    let mut random = move |below: u64| {
+                        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                        (state >> 33) % below
+                    };
+                    let (mut next, mut last_id, mut connections) = (None, None::<String>, 0);
+                    loop {
+                        let field = last_id.iter().map(|id| format!("Last-Event-ID: {id}\r\n")).collect::<String>();
+                        let mut subscriber = subscribe(server, "/", &field);
+                        connections += 1;
+                        // Some read to the end; the others drop the connection, now and then with events unread.
+                        for _ in 0..if connections > 20 { u64::MAX } else { random(400) } {
+                            let event = subscriber.next();
+                            assert_eq!(event.kind, "message");
+                            let sequence: usize = event.last_event_id.split_once('-').unwrap().1.parse().unwrap();
+                            assert!(next.map_or(true, |next| next == sequence), "{next:?} expected, {sequence} came");
+                            if event.data == "end" {
+                                return (sequence, connections);
+                            }
+                            (next, last_id) = (Some(sequence + 1), Some(event.last_event_id));
+                        }
+                    }
+                })
+            })
+            .collect();
+        eventually(|| channel.subscribers() > 100);
+        let publishers: Vec<_> = (0..4)
+            .map(|publisher| {
+                let (channel, server) = (&channel, &server);
+                scope.spawn(move || {
+                    let mut own = subscribe(server, "/", "");
+                    await_hearing(channel, &mut own, publisher);
+                    for burst in 0..EVENTS / 4 / 10 {
+                        let data = |n: usize| format!("{publisher}: {burst} {n}");
+                        (0..10).for_each(|n| drop(channel.publish(data(n)).unwrap()));
+                        while own.data() != data(9) {}
+                    }
+                })
+            })
+            .collect();
+        publishers.into_iter().for_each(|publisher| publisher.join().unwrap());
+        let end = channel.publish("end").unwrap();
+        let published: usize = end.as_str().split_once('-').unwrap().1.parse().unwrap();
+        let mut connections = 0;
+        for client in clients {
+            let (last, its_connections) = client.join().unwrap();
+            assert_eq!(last, published);
+            connections += its_connections;
+        }
+        assert!(connections > 400, "they did come back: {connections}");
+    });
+}
+
+/// A subscription stands as soon as its head is read; that it is heard is known when something comes back.
+fn await_hearing(channel: &Channel, own: &mut Subscriber, publisher: usize) {
+    let hello = format!("{publisher}: hello");
+    own.client.stream.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
+    loop {
+        channel.publish(hello.as_str()).unwrap();
+        if own.heard(&hello) {
+            return own.client.stream.set_read_timeout(Some(TIMEOUT)).unwrap();
+        }
+    }
+}
+
+impl Subscriber {
+    /// Whether these data come before the read times out.
+    fn heard(&mut self, data: &str) -> bool {
+        while let Some(frame) = self.client.try_until(b"\n\n") {
+            self.parser.feed(&frame);
+            if self.parser.events[self.taken..].iter().any(|event| event.data == data) {
+                self.taken = self.parser.events.len();
+                return true;
+            }
+        }
+        false
+    }
+}

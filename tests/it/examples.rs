@@ -90,3 +90,30 @@ fn a_taken_port_is_said_clearly() {
     assert!(!output.status.success());
     assert!(message.contains(&clock.address.to_string()) && message.contains("take another port"), "{message}");
 }
+
+#[test]
+fn chat_sends_what_is_said_to_everybody_and_remembers_it() {
+    let chat = Example::start("chat");
+    assert!(chat.get("/").text().contains("EventSource(\"/room\")"));
+    let say = |text: &str| {
+        let mut client = Client::connect(chat.address);
+        client.send(format!("POST /say HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n{text}", text.len()));
+        client.answer().status
+    };
+    let enter = || {
+        let mut client = Client::connect(chat.address);
+        client.send("GET /room HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        client.head();
+        client
+    };
+    let mut first = enter();
+    first.until(b"event: present\ndata: 1\n\n");
+    assert_eq!((say("hello\neverybody"), say("  "), say(&"x".repeat(3_000))), (204, 422, 422));
+    let said = parse(&first.until(b"everybody\n\n"));
+    assert_eq!(said.last().unwrap().data, "hello\neverybody");
+    let mut second = enter();
+    second.until(b"data: hello\ndata: everybody\n\n");
+    second.until(b"event: present\ndata: 2\n\n");
+    drop(first);
+    second.until(b"event: present\ndata: 1\n\n");
+}

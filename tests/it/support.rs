@@ -165,6 +165,16 @@ impl Client {
         }
     }
 
+    /// The same, or `None` if the read times out first.
+    pub fn try_until(&mut self, end: &[u8]) -> Option<Vec<u8>> {
+        while !self.unread.windows(end.len()).any(|window| window == end) {
+            if self.more().ok()? == 0 {
+                return None;
+            }
+        }
+        Some(self.until(end))
+    }
+
     #[track_caller]
     pub fn exactly(&mut self, length: usize) -> Vec<u8> {
         while self.unread.len() < length {
