@@ -18,6 +18,7 @@ use super::channel::{Hub, Lag};
 use super::cursor::{Cursor, Progress};
 use super::message;
 use super::server::{OnStop, Socket};
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::Shutdown;
@@ -86,6 +87,15 @@ pub fn all() -> &'static [Broadcaster] {
     })
 }
 
+thread_local! {
+    static IS_BROADCASTER: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether this is the thread of a broadcaster, in a hook of a channel then.
+pub fn is_this_thread() -> bool {
+    IS_BROADCASTER.get()
+}
+
 impl Broadcaster {
     /// Sees to it that the thread runs, until [`join`](Broadcaster::join) or [`leave`](Broadcaster::leave).
     ///
@@ -130,6 +140,7 @@ impl Broadcaster {
     }
 
     fn run(&'static self) {
+        IS_BROADCASTER.set(true);
         let mut crowd = Crowd::default();
         loop {
             let mut inbox = self.inbox();
@@ -288,7 +299,7 @@ impl Crowd {
 impl Group {
     /// Sends everybody what was published since the last round, and the rest to those who are behind.
     fn round(&mut self, now: Instant, batch: &mut Vec<u8>, index: usize) {
-        let (base, closed) = self.hub.copy(self.synced, usize::MAX, batch);
+        let (base, closed) = self.hub.copy_round(index, self.synced, batch);
         let end = base + batch.len() as u64;
         self.synced = end;
         self.behind = false;

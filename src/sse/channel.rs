@@ -15,8 +15,11 @@ use std::fmt;
 use std::io::{self, ErrorKind};
 use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
+
+/// How long a publisher may be held up for a round to begin: longer than a round to ten thousand takes.
+const PACE: Duration = Duration::from_millis(100);
 
 /// How a [`Channel`] keeps its history and treats its subscribers.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -108,6 +111,8 @@ pub struct Hub {
     number: usize,
     config: ChannelConfig,
     state: Mutex<State>,
+    /// A round has begun.
+    round: Condvar,
     subscribers: AtomicUsize,
     /// What each broadcaster has of this channel.
     shards: Vec<Shard>,
@@ -121,6 +126,8 @@ type Hook = Arc<dyn Fn(&Channel, usize) + Send + Sync>;
 struct State {
     log: Log,
     closed: bool,
+    /// The position that each broadcaster's last round went up to.
+    rounds: Vec<u64>,
 }
 
 #[derive(Default)]
@@ -147,7 +154,12 @@ impl Channel {
         static NUMBER: AtomicUsize = AtomicUsize::new(0);
         let hub = Arc::new(Hub {
             number: NUMBER.fetch_add(1, Ordering::Relaxed),
-            state: Mutex::new(State { log: Log::new(config.max_events, config.max_bytes), closed: false }),
+            state: Mutex::new(State {
+                log: Log::new(config.max_events, config.max_bytes),
+                closed: false,
+                rounds: vec![0; broadcast::all().len()],
+            }),
+            round: Condvar::new(),
             config,
             subscribers: AtomicUsize::new(0),
             shards: broadcast::all().iter().map(|_| Shard::default()).collect(),
@@ -202,8 +214,12 @@ impl Channel {
         no_result
     }
 
-    /// Publishes an event: returns as soon as it is in the history, and never waits for a subscriber. The event gets an
-    /// id, unless the message brings one of its own; resuming works by either.
+    /// Publishes an event: returns as soon as it is in the history. The event gets an id, unless the message brings one of
+    /// its own; resuming works by either.
+    ///
+    /// This never waits for a subscriber. But who publishes faster than the machine can send, for longer than half of the
+    /// history lasts, is held up until the next round of writes begins, so that a burst does not leave everybody behind;
+    /// for a tenth of a second at the most.
     ///
     /// # Errors
     ///
@@ -213,7 +229,7 @@ impl Channel {
         let message = message.into();
         let hub = &self.handle.hub;
         let id = {
-            let mut state = hub.state();
+            let mut state = hub.paced();
             if state.closed {
                 return Err(io::Error::new(ErrorKind::BrokenPipe, "the channel is closed"));
             }
@@ -274,10 +290,30 @@ impl Hub {
         }
     }
 
+    /// The state, once no broadcaster is so far behind that what is published now may evict what it has not sent.
+    fn paced(&self) -> MutexGuard<'_, State> {
+        let state = self.state();
+        if broadcast::is_this_thread() {
+            return state; // a hook would wait for its own thread
+        }
+        let is_far_behind = |state: &mut State| {
+            let mut rounds = self.shards.iter().zip(&state.rounds);
+            let is_far = |(shard, round): (&Shard, &u64)| {
+                shard.subscribers.load(Ordering::SeqCst) > 0 && state.log.is_half_behind(*round)
+            };
+            !state.closed && rounds.any(is_far)
+        };
+        let waited = self.round.wait_timeout_while(state, PACE, is_far_behind);
+        waited.unwrap_or_else(PoisonError::into_inner).0
+    }
+
     /// Counts a subscriber in and finds its place. One step: what is published before it is behind that place, and what
     /// is published after finds it counted.
     fn join(&self, index: usize, last_event_id: Option<&str>) -> Cursor {
-        let state = self.state();
+        let mut state = self.state();
+        if self.shards[index].subscribers.load(Ordering::SeqCst) == 0 {
+            state.rounds[index] = state.log.end();
+        }
         self.subscribers.fetch_add(1, Ordering::SeqCst);
         self.shards[index].subscribers.fetch_add(1, Ordering::SeqCst);
         Cursor::new(&state.log, last_event_id, self.config.newcomers)
@@ -321,6 +357,15 @@ impl Hub {
         }
         drop(state);
         self.tell();
+    }
+
+    /// Copies what a round sends: all that was published since the last one, or as much of it as is kept. Returns where the
+    /// copy begins, and whether the channel is closed.
+    pub fn copy_round(&self, index: usize, position: u64, out: &mut Vec<u8>) -> (u64, bool) {
+        let copied = self.copy(position, usize::MAX, out);
+        self.state().rounds[index] = copied.0 + out.len() as u64;
+        self.round.notify_all();
+        copied
     }
 
     /// Copies what lies behind a position, up to the frame that byte `most` of it lies in; or behind the start, if that is later. Returns where the

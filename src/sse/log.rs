@@ -144,6 +144,13 @@ impl Log {
         self.position_of(self.frames.len().saturating_sub(frames))
     }
 
+    /// Whether so much lies behind a position that as much again would evict some of it.
+    pub fn is_half_behind(&self, position: u64) -> bool {
+        let frames = self.frames.len() - self.frames.partition_point(|frame| frame.end <= position);
+        let bytes = self.end().saturating_sub(position.max(self.start));
+        2 * frames > self.max_events || 2 * bytes > self.max_bytes as u64
+    }
+
     /// What lies between a position and the end, in two pieces; `None` if some of it was evicted.
     pub fn from(&self, position: u64) -> Option<(&[u8], &[u8])> {
         let at = usize::try_from(position.checked_sub(self.start)?).ok()?;

@@ -278,6 +278,19 @@ fn keep_alive_comments_come_in_silence_and_retry_comes_first() {
     assert_eq!(subscriber.client.until(b"\n\n"), b":\n\n");
 }
 
+/// Far more than the history holds, as fast as it goes: who reads gets all of it.
+#[test]
+fn a_burst_larger_than_the_history_leaves_nobody_behind_who_reads() {
+    let channel = Channel::with(ChannelConfig { max_events: 100, ..ChannelConfig::default() });
+    let server = feeding(&channel);
+    let mut subscribers: Vec<_> = (0..5).map(|_| subscribe(&server, "/", "")).collect();
+    await_subscribers(&channel, 5);
+    (0..20_000).for_each(|n| drop(channel.publish(n.to_string()).unwrap()));
+    for subscriber in &mut subscribers {
+        (0..20_000).for_each(|n| assert_eq!(subscriber.data(), n.to_string()));
+    }
+}
+
 /// Events of this size fill a client's buffers soon.
 fn large(n: usize) -> String {
     format!("{n} {}", "x".repeat(100_000))
