@@ -35,7 +35,7 @@ fn main() -> io::Result<()> {
 fn stream(ctx: Context<'_>) -> Response {
     let count = ctx.query("n").and_then(|n| n.parse().ok()).unwrap_or(10);
     let event = |n: u64| {
-        let nanoseconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos());
+        let nanoseconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos() as u64);
         sse::Message::new().id(n).data(format_args!("{{\"seq\":{n},\"t\":{nanoseconds}}}"))
     };
     sse::stream(ctx, |mut events| events.send_messages((0..count).map(event)))

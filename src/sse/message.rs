@@ -29,10 +29,13 @@ pub struct Message {
     fault: Option<&'static str>,
 }
 
+/// Most events fit, and are one allocation.
+const USUAL: usize = 128;
+
 impl Message {
     /// Returns an event with nothing in it.
     pub fn new() -> Message {
-        Message::default()
+        Message { lines: String::with_capacity(USUAL), ..Message::default() }
     }
 
     /// Sets the event's id, which a client that reconnects sends as `Last-Event-ID`. `""` makes the client forget its
@@ -41,7 +44,7 @@ impl Message {
     pub fn id(self, id: impl Display) -> Message {
         const RULE: &str = "id: an event's id must not hold a line break or NUL (WHATWG HTML 9.2.6)";
         let start = self.lines.len();
-        let mut message = self.line("id", id, &['\n', '\r', '\0'], RULE);
+        let mut message = self.line("id", id, b"\n\r\0", RULE);
         if message.lines.len() > start {
             message.id = Some(start + "id: ".len()..message.lines.len() - 1);
         }
@@ -53,7 +56,7 @@ impl Message {
     #[must_use]
     #[doc(alias = "name")]
     pub fn event(self, name: impl Display) -> Message {
-        self.line("event", name, &['\n', '\r'], "event: an event's name must not hold a line break (WHATWG HTML 9.2.6)")
+        self.line("event", name, b"\n\r", "event: an event's name must not hold a line break (WHATWG HTML 9.2.6)")
     }
 
     /// Adds data: any text, which the client gets as it is, but for line breaks: `\r\n` and `\r` arrive as `\n`. Called
@@ -72,16 +75,20 @@ impl Message {
     /// Sets how long the client waits before it reconnects; sent in whole milliseconds.
     #[must_use]
     pub fn retry(self, delay: Duration) -> Message {
-        self.line("retry", delay.as_millis(), &[], "")
+        self.line("retry", delay.as_millis(), b"", "")
     }
 
-    fn line(mut self, name: &'static str, value: impl Display, forbidden: &[char], rule: &'static str) -> Message {
+    fn line(mut self, name: &'static str, value: impl Display, forbidden: &[u8], rule: &'static str) -> Message {
         let start = self.lines.len();
-        let written = writeln!(self.lines, "{name}: {value}");
-        let line = &self.lines[start..];
-        if written.is_err() || line[..line.len() - 1].contains(forbidden) {
+        self.lines.push_str(name);
+        self.lines.push_str(": ");
+        let value_at = self.lines.len();
+        let written = write!(self.lines, "{value}");
+        if written.is_err() || self.lines[value_at..].bytes().any(|b| forbidden.contains(&b)) {
             self.lines.truncate(start);
             self.fault.get_or_insert(rule);
+        } else {
+            self.lines.push('\n');
         }
         self
     }

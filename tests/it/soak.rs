@@ -1,1 +1,279 @@
-//! (being written)
+//! Ten minutes with every kind of client: what the server's process holds afterwards is what it held before.
+//!
+//! ```text
+//! BROOKLET_SOAK_SECONDS=60 cargo test --test it soak -- --ignored --nocapture
+//! ```
+#![cfg(target_os = "linux")]
+
+use super::support::{Client, TIMEOUT};
+use super::survival::{be_a_server, Child};
+use brooklet::{sse, Config, Response};
+use std::io::{Read, Write};
+use std::net::{Shutdown, SocketAddr};
+use std::thread;
+use std::time::{Duration, Instant};
+
+const SECONDS: &str = "BROOKLET_SOAK_SECONDS";
+
+/// Each kind of client has this many threads.
+const EACH: usize = 3;
+
+/// What a client rests between two connections, and no more than that: it is what bounds the rate. All kinds together
+/// open about 300 connections a second, which leaves no system short of ports.
+const REST: Duration = Duration::from_millis(50);
+
+/// No timeout of the server is longer, so everything has ended that long after the last client.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// glibc would have a heap for every few threads, and how full each of them gets is a matter of luck.
+const ONE_HEAP: &str = "export MALLOC_ARENA_MAX=1;";
+
+/// Beyond what it was after the warm-up. A leak of 20 bytes a connection would be more in ten minutes.
+const RSS_KB: usize = 2 * 1024;
+
+/// Threads that wait for connections, at the most; which of them have gone to rest is a matter of luck.
+const WAITING: usize = 16;
+
+#[test]
+#[ignore = "a server that the soak runs"]
+fn a_server_for_all() {
+    let config = Config {
+        read_header_timeout: PATIENCE,
+        read_timeout: PATIENCE,
+        write_timeout: PATIENCE,
+        idle_timeout: PATIENCE,
+        ..Config::default()
+    };
+    be_a_server(|server| {
+        server
+            .config(config)
+            .get("/", |_| "hello")
+            .get("/n/{n}", |ctx| ctx.param("n").to_owned())
+            .get("/large", |_| "x".repeat(1_000_000))
+            .get("/chunked", |_| Response::stream("text/plain", |out| (0..100).try_for_each(|n| writeln!(out, "{n}"))))
+            .post("/echo", |mut ctx| ctx.body_text())
+            .get("/error", |_| std::io::Error::other("as asked"))
+            .get("/stream", |ctx| {
+                sse::stream(ctx, |mut events| {
+                    for n in 0..20 {
+                        events.wait(Duration::from_millis(5))?;
+                        events.send_message(sse::Message::new().id(n).data("ping"))?;
+                    }
+                    events.close()
+                })
+            })
+            .get("/take", |ctx| {
+                let (mut conn, no_result) = ctx.takeover_conn();
+                thread::spawn(move || {
+                    let mut line = [0; 5];
+                    conn.stream().set_read_timeout(Some(PATIENCE))?;
+                    conn.read_exact(&mut line)?;
+                    conn.write_all(&line)
+                });
+                no_result
+            })
+            .on_request(|_| ()) // or standard error would tell of every client that left
+    });
+}
+
+/// Random numbers (xorshift64*): the same ones for the same seed.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, end: usize) -> usize {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33) as usize % end
+    }
+}
+
+fn request(target: &str) -> String {
+    format!("GET {target} HTTP/1.1\r\nHost: localhost\r\n\r\n")
+}
+
+fn keeps_alive(client: &mut Client, random: &mut Random) {
+    for _ in 0..random.below(20) {
+        let n = random.below(1_000_000).to_string();
+        assert_eq!(client.get(&format!("/n/{n}")).text(), n);
+    }
+    assert_eq!(client.get("/chunked").body.len(), 290);
+    assert_eq!(client.get("/error").status, 500);
+    assert_eq!(client.get("/nowhere").status, 404);
+}
+
+fn goes_byte_by_byte(client: &mut Client, random: &mut Random) {
+    let body = "slowly";
+    let request = format!("POST /echo HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+    for byte in request.bytes() {
+        client.send([byte]);
+        thread::sleep(Duration::from_millis(random.below(8) as u64)); // this is what it is to be slow
+    }
+    assert_eq!(client.answer().text(), body);
+}
+
+fn never_finishes(client: &mut Client, random: &mut Random) {
+    let request = request("/n/1");
+    client.send(&request[..1 + random.below(request.len() - 1)]);
+    assert_eq!(client.answer().status, 408);
+}
+
+fn closes_its_half(client: &mut Client, random: &mut Random) {
+    let body = "x".repeat(random.below(100_000));
+    client.send(format!("POST /echo HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n{body}", body.len()));
+    client.finish();
+    assert_eq!(client.answer().text(), body);
+    client.assert_end();
+}
+
+/// Leaves by a reset: what it asked for is not read.
+fn resets(client: &mut Client, random: &mut Random) {
+    client.send(request(["/large", "/", "/stream", "/chunked"][random.below(4)]));
+    let _ = client.stream.peek(&mut [0]);
+}
+
+fn pipelines(client: &mut Client, random: &mut Random) {
+    let many = 1 + random.below(100);
+    client.send((0..many).map(|n| request(&format!("/n/{n}"))).collect::<String>());
+    (0..many).for_each(|n| assert_eq!(client.answer().text(), n.to_string()));
+}
+
+/// Noise, or a request with a few bytes of it: whatever is answered is HTTP, and then it ends.
+fn talks_garbage(client: &mut Client, random: &mut Random) {
+    let mut bytes: Vec<u8> = match random.below(2) {
+        0 => (0..random.below(3_000)).map(|_| random.below(256) as u8).collect(),
+        _ => {
+            "POST /echo HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n".into()
+        }
+    };
+    for _ in 0..random.below(4) {
+        let at = random.below(bytes.len() + 1);
+        bytes.insert(at, random.below(256) as u8);
+    }
+    client.send(&bytes);
+    let _ = client.stream.shutdown(Shutdown::Write);
+    let mut answer = Vec::new();
+    // A reset is an answer too, to what comes after the end.
+    let _ = client.stream.read_to_end(&mut answer);
+    assert!(answer.is_empty() || answer.starts_with(b"HTTP/1.1 "), "{bytes:?}");
+}
+
+fn leaves_a_stream(client: &mut Client, random: &mut Random) {
+    client.send(request("/stream"));
+    assert_eq!(client.head().status, 200);
+    match random.below(4) {
+        0 => assert!(client.rest().ends_with(b"event: close\ndata: close\n\n")),
+        events => (0..events).for_each(|_| drop(client.until(b"\n\n"))),
+    }
+}
+
+fn is_taken_over(client: &mut Client, random: &mut Random) {
+    client.send(request("/take"));
+    match random.below(3) {
+        0 => return, // it leaves
+        1 => client.send("aloha"),
+        _ => client.send("aloha, and more than was asked for"),
+    }
+    assert_eq!(client.exactly(5), b"aloha");
+}
+
+fn says_nothing(client: &mut Client, _: &mut Random) {
+    client.assert_end();
+}
+
+type Kind = (&'static str, fn(&mut Client, &mut Random));
+
+const KINDS: [Kind; 10] = [
+    ("keeps alive", keeps_alive),
+    ("goes byte by byte", goes_byte_by_byte),
+    ("never finishes", never_finishes),
+    ("closes its half", closes_its_half),
+    ("resets", resets),
+    ("pipelines", pipelines),
+    ("talks garbage", talks_garbage),
+    ("leaves a stream", leaves_a_stream),
+    ("is taken over", is_taken_over),
+    ("says nothing", says_nothing),
+];
+
+/// Runs all kinds for so long; how many connections each has had.
+fn run_all(address: SocketAddr, time: Duration, seed: u64) -> [usize; KINDS.len()] {
+    let end = Instant::now() + time;
+    let mut seed = Random(seed | 1);
+    let threads = KINDS.map(|(name, kind)| {
+        [(); EACH].map(|()| {
+            let client = move |mut random: Random| {
+                let mut connections = 0;
+                while Instant::now() < end {
+                    kind(&mut Client::connect(address), &mut random);
+                    connections += 1;
+                    thread::sleep(REST);
+                }
+                connections
+            };
+            let random = Random(1 + seed.below(usize::MAX) as u64);
+            thread::Builder::new().name(name.to_owned()).spawn(move || client(random)).unwrap()
+        })
+    });
+    threads.map(|threads| threads.map(|thread| thread.join().unwrap()).iter().sum())
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Held {
+    rss_kb: usize,
+    threads: usize,
+    descriptors: usize,
+}
+
+fn held(child: &Child) -> Held {
+    Held {
+        rss_kb: child.status("VmRSS").unwrap(),
+        threads: child.status("Threads").unwrap(),
+        descriptors: std::fs::read_dir(child.proc("fd")).unwrap().count(),
+    }
+}
+
+/// What it holds when all that clients have left behind has ended, which shows in the descriptors.
+fn settled(child: &Child, descriptors: usize) -> Held {
+    let waited = Instant::now();
+    loop {
+        let now = held(child);
+        if now.descriptors <= descriptors {
+            return now;
+        }
+        assert!(waited.elapsed() < TIMEOUT + PATIENCE, "{now:?}, but {descriptors} descriptors at the start");
+        thread::sleep(REST); // the process next door tells nobody when it is done
+    }
+}
+
+#[test]
+#[ignore = "ten minutes"]
+fn ten_minutes_of_everything_leave_nothing_behind() {
+    let seconds = std::env::var(SECONDS).map_or(600, |seconds| seconds.parse().unwrap());
+    let time = Duration::from_secs(seconds);
+    let seed = u64::from(std::process::id()) << 20;
+    let mut child = Child::start("soak::a_server_for_all", ONE_HEAP);
+    // Whoever is answered knows that the server is up, and when this one sees the end, its descriptor is closed.
+    let mut first = child.connect();
+    first.send("GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+    assert!(first.rest().ends_with(b"hello"));
+    let at_start = held(&child);
+    println!("{time:?} of clients, seed {seed:#x}\nat the start   {at_start:?}");
+
+    run_all(child.address(), (time / 4).min(Duration::from_secs(60)), seed);
+    let warm = settled(&child, at_start.descriptors);
+    println!("after warm-up  {warm:?}");
+
+    let connections = run_all(child.address(), time, !seed);
+    child.assert_alive();
+    let end = settled(&child, at_start.descriptors);
+    println!("at the end     {end:?}");
+    for ((name, _), connections) in KINDS.iter().zip(connections) {
+        println!("{connections:>8} connections: {name}");
+        assert!(connections > 0, "{name}");
+    }
+    assert_eq!(child.get("/").text(), "hello");
+    assert_eq!(end.descriptors, warm.descriptors);
+    assert!(end.threads <= at_start.threads + WAITING, "{end:?}");
+    assert!(end.rss_kb <= warm.rss_kb + RSS_KB, "{end:?}");
+}

@@ -1,1 +1,566 @@
-//! (being written)
+//! `Handle::shutdown`: who is answered, who is told, who is cut, and when `serve` returns.
+
+use super::support::{serve, Client, Running, TIMEOUT};
+use brooklet::{sse, Connection, Context, Handle, Response, Server};
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::{Arc, Barrier, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// A grace that nobody waits for: who returns before it does so because nobody is left.
+const LONG: Duration = Duration::from_secs(60);
+
+/// A grace that is waited for.
+const SHORT: Duration = Duration::from_millis(300);
+
+/// What a busy machine may add. The server itself takes a millisecond or two.
+const SLACK: Duration = Duration::from_secs(1);
+
+const HOUR: Duration = Duration::from_secs(3600);
+const GOODBYE: &str = "event: close\ndata: close\n\n";
+
+/// Waits for `serve` to return, and says how long that took. What hangs fails.
+#[track_caller]
+fn returned(server: Running) -> Duration {
+    let (done, returns) = mpsc::channel();
+    let waited = Instant::now();
+    thread::spawn(move || done.send(server.join()));
+    returns.recv_timeout(TIMEOUT).expect("serve has not returned").unwrap();
+    waited.elapsed()
+}
+
+#[track_caller]
+fn assert_at_once(server: Running) {
+    let took = returned(server);
+    assert!(took < SLACK, "nobody is left, but serve took {took:?}");
+}
+
+/// Asserts that `serve` waits for the end of the grace, and not much longer.
+#[track_caller]
+fn assert_after(grace: Duration, stopped: Instant, server: Running) {
+    returned(server);
+    let took = stopped.elapsed();
+    assert!(took >= grace, "somebody was left, but serve took only {took:?}");
+    assert!(took < grace + SLACK, "the grace was {grace:?}, and serve took {took:?}");
+}
+
+/// A server that answers `/` at once, and `/slow` when it is let go.
+struct Slow {
+    server: Running,
+    /// A request for `/slow` has come to its handler.
+    entered: Receiver<()>,
+    /// Lets one go; dropped, it lets all go.
+    go: Sender<()>,
+}
+
+fn slow() -> Slow {
+    let (enter, entered) = mpsc::channel();
+    let (go, gate) = mpsc::channel();
+    let (enter, gate) = (Mutex::new(enter), Mutex::new(gate));
+    let server = serve(|server| {
+        server.get("/", |_| "hello").get("/slow", move |_| {
+            let _ = enter.lock().unwrap().send(());
+            let _ = gate.lock().unwrap().recv();
+            "at last"
+        })
+    });
+    Slow { server, entered, go }
+}
+
+impl Slow {
+    /// A client whose request is in its handler.
+    fn ask(&self) -> Client {
+        let mut client = self.server.connect();
+        client.send("GET /slow HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        self.entered.recv_timeout(TIMEOUT).unwrap();
+        client
+    }
+}
+
+/// How many descriptors this process may have: a thousand streams are two thousand, which not every system allows.
+fn descriptors() -> usize {
+    let ulimit = std::process::Command::new("sh").args(["-c", "ulimit -n"]).output().unwrap();
+    String::from_utf8(ulimit.stdout).unwrap().trim().parse().unwrap_or(usize::MAX)
+}
+
+#[test]
+fn an_idle_server_returns_at_once() {
+    let server = serve(|server| server.get("/", |_| "hello"));
+    server.handle().shutdown(LONG);
+    assert_at_once(server);
+}
+
+#[test]
+fn all_threads_that_wait_for_connections_are_woken() {
+    let server = serve(|server| server.get("/", |_| "hello"));
+    // As many as come together have a thread each, and many of those wait for the next.
+    let mut clients: Vec<_> = (0..40).map(|_| server.connect()).collect();
+    clients.iter_mut().for_each(|client| assert_eq!(client.get("/").text(), "hello"));
+    drop(clients);
+    assert_eq!(server.get("/").text(), "hello");
+    server.handle().shutdown(LONG);
+    assert_at_once(server);
+}
+
+#[test]
+fn idle_connections_are_closed_at_once() {
+    let server = serve(|server| server.get("/", |_| "hello"));
+    // Connections are accepted in their order: when the later ones are answered, these are all known to the server.
+    let mut silent: Vec<_> = (0..20).map(|_| server.connect()).collect();
+    let mut asking: Vec<_> = (0..100).map(|_| server.connect()).collect();
+    for client in &mut asking {
+        assert_eq!(client.get("/").header("connection"), None);
+    }
+    server.handle().shutdown(LONG);
+    assert_at_once(server);
+    silent.iter_mut().chain(&mut asking).for_each(Client::assert_end);
+}
+
+#[test]
+fn a_request_in_its_handler_is_answered_with_the_end_announced() {
+    let slow = slow();
+    let mut idle = slow.server.connect();
+    assert_eq!(idle.get("/").text(), "hello");
+    let mut client = slow.ask();
+    slow.server.handle().shutdown(LONG);
+    idle.assert_end(); // while the other one is still in its handler
+    slow.go.send(()).unwrap();
+    let answer = client.answer();
+    assert_eq!((answer.status, answer.text(), answer.header("connection")), (200, "at last", Some("close")));
+    client.assert_end();
+    drop(client);
+    assert_at_once(slow.server);
+}
+
+#[test]
+fn a_handler_that_outlasts_the_grace_holds_nobody_up() {
+    let slow = slow();
+    let mut client = slow.ask();
+    let stopped = Instant::now();
+    slow.server.handle().shutdown(SHORT);
+    assert_after(SHORT, stopped, slow.server);
+    client.assert_end();
+    drop(slow.go); // until here it was in its handler
+}
+
+#[test]
+fn half_a_request_may_be_finished() {
+    let server = serve(|server| server.get("/", |_| "hello").post("/", |mut ctx| ctx.body_text()));
+    let (head, rest) = ("POST / HTTP/1.1\r\nHost: localhost\r\nContent-Le", "ngth: 5\r\n\r\n");
+    // The answer to a request before it, or the word to go on, says that the server has seen what came of this one.
+    let mut in_head = server.connect();
+    in_head.send(format!("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n{head}"));
+    assert_eq!(in_head.answer().text(), "hello");
+    let mut in_body = server.connect();
+    in_body.send(format!("{head}ngth: 5\r\nExpect: 100-continue\r\n\r\n"));
+    assert_eq!(in_body.head().status, 100);
+    server.handle().shutdown(LONG);
+    in_head.send(rest);
+    for mut client in [in_head, in_body] {
+        client.send("whole");
+        let answer = client.answer();
+        assert_eq!((answer.status, answer.text(), answer.header("connection")), (200, "whole", Some("close")));
+        client.assert_end();
+    }
+    assert_at_once(server);
+}
+
+#[test]
+fn a_response_under_way_goes_to_its_end() {
+    let (go, gate) = mpsc::channel::<()>();
+    let gate = Arc::new(Mutex::new(gate));
+    let server = serve(|server| {
+        server.get("/", move |_| {
+            let gate = Arc::clone(&gate);
+            Response::stream("text/plain", move |out| {
+                out.write_all(&[b'x'; 100_000])?;
+                let _ = gate.lock().unwrap().recv();
+                out.write_all(b"the end")
+            })
+        })
+    });
+    let mut client = server.connect();
+    client.send("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    let head = client.head();
+    assert_eq!((head.status, head.header("transfer-encoding")), (200, Some("chunked")));
+    server.handle().shutdown(LONG);
+    drop(go);
+    assert!(client.rest().ends_with(b"the end\r\n0\r\n\r\n"));
+    drop(client);
+    assert_at_once(server);
+}
+
+/// A request behind one that is answered with `Connection: close` was not looked at, and the client knows; and no reset
+/// takes the first answer away.
+#[test]
+fn a_pipelined_request_is_told_of_the_end_by_the_answer_before_it() {
+    for behind in [true, false] {
+        let slow = slow();
+        let mut client = slow.server.connect();
+        let next = "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
+        let (with, after) = if behind { (next, "") } else { ("", next) };
+        client.send(format!("GET /slow HTTP/1.1\r\nHost: localhost\r\n\r\n{with}"));
+        slow.entered.recv_timeout(TIMEOUT).unwrap();
+        slow.server.handle().shutdown(LONG);
+        client.send(after);
+        slow.go.send(()).unwrap();
+        let answer = client.answer();
+        assert_eq!((answer.text(), answer.header("connection")), ("at last", Some("close")));
+        client.assert_end();
+        drop(client);
+        assert_at_once(slow.server);
+    }
+}
+
+#[test]
+fn a_thousand_streams_say_goodbye() {
+    let streams = (descriptors() / 4).min(1_000);
+    let server = serve(|server| server.get("/", |ctx| sse::stream(ctx, |mut events| events.wait(HOUR))));
+    let mut clients: Vec<_> = (0..streams)
+        .map(|_| {
+            let mut client = server.connect();
+            client.send("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n");
+            assert_eq!(client.head().status, 200);
+            client
+        })
+        .collect();
+    server.handle().shutdown(Duration::from_secs(10));
+    for client in &mut clients {
+        assert_eq!(String::from_utf8_lossy(&client.rest()), GOODBYE);
+    }
+    assert_at_once(server);
+}
+
+/// What writers tell of themselves.
+#[derive(Clone)]
+struct Telling {
+    wrote: Sender<()>,
+    ended: Sender<ErrorKind>,
+}
+
+impl Telling {
+    fn write_on(&self, mut write: impl FnMut() -> io::Result<()>) -> io::Result<()> {
+        loop {
+            if let Err(error) = write() {
+                self.ended.send(error.kind()).unwrap();
+                return Err(error);
+            }
+            let _ = self.wrote.send(());
+        }
+    }
+}
+
+/// One each of what can write: an event stream, a response's body, a connection that was taken over.
+#[test]
+fn who_is_blocked_in_a_write_is_cut_when_the_grace_is_over() {
+    const FRAME: [u8; 200_000] = [b'x'; 200_000];
+    let (wrote, writes) = mpsc::channel();
+    let (ended, ends) = mpsc::channel();
+    let telling = Telling { wrote, ended };
+    let [by_stream, by_body, by_raw] = [(); 3].map(|()| telling.clone());
+    let server = serve(|server| {
+        server
+            .get("/stream", move |ctx| {
+                let frame = String::from_utf8_lossy(&FRAME);
+                sse::stream(ctx, |mut events| by_stream.write_on(|| events.send_message(&*frame)))
+            })
+            .get("/body", move |_| {
+                let telling = by_body.clone();
+                Response::stream("text/plain", move |out| telling.write_on(|| out.write_all(&FRAME)))
+            })
+            .get("/raw", move |ctx| {
+                let (mut conn, no_result) = ctx.takeover_conn();
+                let telling = by_raw.clone();
+                thread::spawn(move || telling.write_on(|| conn.write_all(&FRAME)));
+                no_result
+            })
+            .on_request(|_| ()) // or standard error would tell of the cut
+    });
+    let clients = ["/stream", "/body", "/raw"].map(|path| {
+        let mut client = server.connect();
+        client.send(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n"));
+        writes.recv_timeout(TIMEOUT).unwrap();
+        client
+    });
+    // When nothing more goes for a while, the kernel's buffers are full and all three are blocked.
+    while writes.recv_timeout(Duration::from_millis(200)).is_ok() {}
+    assert!(ends.try_recv().is_err());
+    let stopped = Instant::now();
+    server.handle().shutdown(SHORT);
+    assert_after(SHORT, stopped, server);
+    for _ in &clients {
+        let kind = ends.recv_timeout(TIMEOUT).expect("the cut ends a blocked write");
+        assert!(matches!(kind, ErrorKind::BrokenPipe | ErrorKind::ConnectionReset), "{kind:?}");
+    }
+}
+
+#[test]
+fn a_taken_over_connection_is_told_by_the_end_of_its_input_and_cut_after_the_grace() {
+    let grace = Duration::from_millis(500);
+    let (give, given) = mpsc::channel::<Connection>();
+    let (tell, told) = mpsc::channel();
+    let give = Mutex::new(give);
+    let server = serve(|server| {
+        server.get("/", move |ctx| {
+            let (conn, no_result) = ctx.takeover_conn();
+            give.lock().unwrap().send(conn).unwrap();
+            no_result
+        })
+    });
+    let mut client = server.connect();
+    client.send("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    let mut conn = given.recv_timeout(TIMEOUT).unwrap();
+    thread::spawn(move || {
+        let read = conn.read(&mut [0]); // no timeout: it is blocked until it is told
+        tell.send((read, conn.is_stopping(), conn.write_all(b"bye"))).unwrap();
+        tell.send((conn.read(&mut [0]), true, Ok(()))).unwrap();
+        conn // and is held by nobody else
+    });
+    let stopped = Instant::now();
+    server.handle().shutdown(grace);
+    let (read, stopping, said_goodbye) = told.recv_timeout(TIMEOUT).unwrap();
+    assert_eq!((read.unwrap(), stopping), (0, true));
+    said_goodbye.unwrap();
+    returned(server);
+    assert!(stopped.elapsed() < grace + SLACK);
+    assert_eq!(client.rest(), b"bye");
+}
+
+#[test]
+fn a_taken_over_connection_that_nobody_drops_is_cut_after_the_grace() {
+    let (give, given) = mpsc::channel::<Connection>();
+    let give = Mutex::new(give);
+    let server = serve(|server| {
+        server.get("/", move |ctx| {
+            let (conn, no_result) = ctx.takeover_conn();
+            give.lock().unwrap().send(conn).unwrap();
+            no_result
+        })
+    });
+    let mut client = server.connect();
+    client.send("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    let mut conn = given.recv_timeout(TIMEOUT).unwrap();
+    let stopped = Instant::now();
+    server.handle().shutdown(SHORT);
+    assert_after(SHORT, stopped, server);
+    client.assert_end();
+    let kind = conn.write(b"too late").map_err(|error| error.kind());
+    assert_eq!(kind, Err(ErrorKind::BrokenPipe));
+}
+
+#[test]
+fn of_two_ends_the_earlier_one_holds() {
+    for graces in [[LONG, Duration::ZERO], [Duration::ZERO, LONG]] {
+        let slow = slow();
+        let mut client = slow.ask();
+        graces.iter().for_each(|grace| slow.server.handle().shutdown(*grace));
+        assert_at_once(slow.server);
+        client.assert_end();
+        drop(slow.go);
+    }
+}
+
+#[test]
+fn threads_that_stop_it_together_agree_on_the_earliest_end() {
+    let slow = slow();
+    let mut client = slow.ask();
+    let together = Arc::new(Barrier::new(9));
+    for n in 0..8 {
+        let (handle, together) = (slow.server.handle().clone(), Arc::clone(&together));
+        thread::spawn(move || {
+            together.wait();
+            handle.shutdown(if n == 5 { SHORT } else { LONG });
+            handle.shutdown(LONG);
+        });
+    }
+    let stopped = Instant::now();
+    together.wait();
+    assert_after(SHORT, stopped, slow.server);
+    client.assert_end();
+    drop(slow.go);
+}
+
+#[test]
+fn stopped_before_it_serves_it_returns_at_once() {
+    let server = Server::bind("127.0.0.1:0").unwrap().get("/", |_| "hello");
+    let mut early = Client::connect(server.local_addr());
+    early.send("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    server.handle().shutdown(LONG);
+    let (done, returns) = mpsc::channel();
+    let started = Instant::now();
+    thread::spawn(move || done.send(server.serve()));
+    returns.recv_timeout(TIMEOUT).unwrap().unwrap();
+    assert!(started.elapsed() < SLACK);
+    // Whoever came before is not left hanging: with an end or a reset.
+    let read = early.stream.read(&mut [0]).map_err(|error| error.kind());
+    assert!(matches!(read, Ok(0) | Err(ErrorKind::ConnectionReset)), "{read:?}");
+}
+
+#[test]
+fn a_handler_that_stops_the_server_is_answered() {
+    for grace in [LONG, Duration::MAX] {
+        let server = serve(|server| {
+            let handle = server.handle();
+            server.get("/stop", move |_| {
+                handle.shutdown(grace);
+                "stopping"
+            })
+        });
+        let mut client = server.connect();
+        let answer = client.get("/stop");
+        assert_eq!((answer.text(), answer.header("connection")), ("stopping", Some("close")));
+        client.assert_end();
+        drop(client);
+        assert_at_once(server);
+    }
+}
+
+#[test]
+fn a_stream_a_guard_and_a_hook_may_stop_the_server_too() {
+    let stopping = |build: fn(Server, Handle) -> Server| {
+        let server = serve(|server| {
+            let handle = server.handle();
+            build(server, handle)
+        });
+        let mut client = server.connect();
+        client.send("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        client.head();
+        let rest = String::from_utf8(client.rest()).unwrap();
+        drop(client);
+        assert_at_once(server);
+        rest
+    };
+    let by_stream = stopping(|server, handle| {
+        server.get("/", move |ctx: Context<'_>| {
+            let handle = handle.clone();
+            sse::stream(ctx, move |mut events| {
+                handle.shutdown(LONG);
+                events.wait(HOUR)
+            })
+        })
+    });
+    assert_eq!(by_stream, GOODBYE);
+    let by_guard = stopping(|server, handle| {
+        server
+            .before(move |_| {
+                handle.shutdown(LONG);
+                None
+            })
+            .get("/", |_| "hello")
+    });
+    assert_eq!(by_guard, "hello");
+    let by_hook = stopping(|server, handle| server.get("/", |_| "hello").on_request(move |_| handle.shutdown(LONG)));
+    assert_eq!(by_hook, "hello");
+}
+
+#[test]
+fn a_grace_without_end_ends_with_the_last_connection() {
+    let slow = slow();
+    let mut client = slow.ask();
+    slow.server.handle().shutdown(Duration::MAX);
+    slow.server.handle().shutdown(Duration::from_secs(u64::MAX));
+    let (done, returns) = mpsc::channel();
+    thread::spawn(move || done.send(slow.server.join()));
+    let early = returns.recv_timeout(SHORT);
+    assert!(early.is_err(), "somebody is left");
+    slow.go.send(()).unwrap();
+    assert_eq!(client.answer().text(), "at last");
+    drop(client);
+    returns.recv_timeout(TIMEOUT).unwrap().unwrap();
+}
+
+/// Round trips on a connection, the last of which asks for its end; whether all went well.
+fn round_trips(address: SocketAddr) -> io::Result<bool> {
+    let mut stream = TcpStream::connect_timeout(&address, TIMEOUT)?;
+    stream.set_read_timeout(Some(TIMEOUT))?;
+    for last in [false, false, true] {
+        let connection = if last { "Connection: close\r\n" } else { "" };
+        stream.write_all(format!("GET / HTTP/1.1\r\nHost: localhost\r\n{connection}\r\n").as_bytes())?;
+        let mut answer = Vec::new();
+        while !answer.ends_with(b"\r\n\r\nhello") {
+            let mut some = [0; 1024];
+            match stream.read(&mut some)? {
+                0 => return Ok(false),
+                read => answer.extend_from_slice(&some[..read]),
+            }
+        }
+    }
+    Ok(true)
+}
+
+#[test]
+fn the_port_is_free_once_serve_has_returned_however_busy_it_was() {
+    let start = |server: Server| {
+        let server = server.get("/", |_| "hello");
+        let (handle, (done, returns)) = (server.handle(), mpsc::channel());
+        thread::spawn(move || done.send(server.serve()));
+        (handle, returns)
+    };
+    let (mut handle, mut returns) = start(Server::bind("127.0.0.1:0").unwrap());
+    let address = handle.local_addr();
+    for round in 0..20 {
+        let over = Arc::new(AtomicBool::new(false));
+        let (asked, askings) = mpsc::channel();
+        let clients: Vec<_> = (0..8)
+            .map(|_| {
+                let (over, asked) = (Arc::clone(&over), asked.clone());
+                thread::spawn(move || {
+                    // It ends with the first failure: connecting again and again to a port where nobody listens, a
+                    // client would sooner or later be given that very port, and talk to itself.
+                    while !over.load(Ordering::SeqCst) && round_trips(address).is_ok_and(|all| all) {
+                        asked.send(()).unwrap();
+                    }
+                })
+            })
+            .collect();
+        (0..50).for_each(|_| askings.recv_timeout(TIMEOUT).unwrap());
+        let stopped = Instant::now();
+        handle.shutdown(LONG);
+        returns.recv_timeout(TIMEOUT).expect("serve has not returned").unwrap();
+        let took = stopped.elapsed();
+        assert!(took < SLACK, "round {round} took {took:?}");
+        let again = Server::bind(address).unwrap_or_else(|error| panic!("round {round}: {error}"));
+        (handle, returns) = start(again);
+        over.store(true, Ordering::SeqCst);
+        clients.into_iter().for_each(|client| client.join().unwrap());
+    }
+    handle.shutdown(Duration::ZERO);
+    returns.recv_timeout(TIMEOUT).unwrap().unwrap();
+}
+
+#[test]
+fn nobody_listens_any_more_while_a_handler_runs_on() {
+    let slow = slow();
+    let address = slow.server.address();
+    let mut client = slow.ask();
+    slow.server.handle().shutdown(Duration::ZERO);
+    assert_at_once(slow.server);
+    client.assert_end();
+    let kind = TcpStream::connect(address).map_err(|error| error.kind()).err();
+    assert_eq!(kind, Some(ErrorKind::ConnectionRefused));
+    drop(Server::bind(address).unwrap());
+    drop(slow.go); // until here it was in its handler
+}
+
+/// A client that comes during the grace should go elsewhere at once, not wait in a queue that nobody will look at.
+#[test]
+#[ignore = "the listener is kept until the grace is over"]
+fn nobody_listens_any_more_during_the_grace() {
+    let slow = slow();
+    let address = slow.server.address();
+    let mut client = slow.ask();
+    slow.server.handle().shutdown(LONG);
+    let stopped = Instant::now();
+    while TcpStream::connect_timeout(&address, SLACK).map_err(|error| error.kind()).err()
+        != Some(ErrorKind::ConnectionRefused)
+    {
+        assert!(stopped.elapsed() < SLACK, "connections are still taken in");
+    }
+    slow.go.send(()).unwrap();
+    assert_eq!(client.answer().text(), "at last");
+    drop(client);
+    assert_at_once(slow.server);
+}

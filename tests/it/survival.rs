@@ -1,1 +1,459 @@
-//! (being written)
+//! A server that is short of something: descriptors, threads, patience, standard error.
+//!
+//! Limits hold for a whole process, so each of these servers is one of its own: this very binary, told by name to run one
+//! ignored test, which is the server, under a shell's `ulimit`.
+#![cfg(unix)]
+
+use super::support::{Answer, Client, TIMEOUT};
+use brooklet::{sse, Config, Response, Server};
+use std::io::{self, BufRead, BufReader, Read};
+use std::net::SocketAddr;
+use std::process::{self, Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{self, Receiver};
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+const IS_CHILD: &str = "BROOKLET_TEST_CHILD";
+
+const GET: &str = "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
+
+/// A server in a process of its own, which is ended when this is dropped.
+pub struct Child {
+    process: process::Child,
+    address: SocketAddr,
+    stdout: Receiver<String>,
+    stderr: Receiver<String>,
+}
+
+impl Child {
+    /// Runs `test`, which calls [`be_a_server`], after `limits` in the shell.
+    pub fn start(test: &str, limits: &str) -> Child {
+        Child::start_heard(test, limits, true)
+    }
+
+    /// As `start`; and with nobody at the other end of its standard error, unless that is `heard`.
+    fn start_heard(test: &str, limits: &str, heard: bool) -> Child {
+        let mut child = Command::new("sh")
+            .args(["-c", &format!("{limits} exec \"$0\" \"$@\"")])
+            .arg(std::env::current_exe().unwrap())
+            .args(["--exact", test, "--ignored", "--nocapture"])
+            .env(IS_CHILD, "1")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let stdout = lines(child.stdout.take().unwrap());
+        let stderr = child.stderr.take().filter(|_| heard).map_or_else(|| mpsc::channel().1, lines);
+        let address = loop {
+            let line = stdout.recv_timeout(TIMEOUT).expect("the child says where it listens");
+            if let Some((_, address)) = line.split_once("listening on ") {
+                break address.parse().unwrap();
+            }
+        };
+        Child { process: child, address, stdout, stderr }
+    }
+
+    pub fn connect(&self) -> Client {
+        Client::connect(self.address)
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    pub fn get(&self, target: &str) -> Answer {
+        self.connect().get(target)
+    }
+
+    /// The child's folder in `/proc`, on systems that have one.
+    pub fn proc(&self, name: &str) -> String {
+        format!("/proc/{}/{name}", self.process.id())
+    }
+
+    /// A number of `/proc/<pid>/status`; `None` on systems without.
+    pub fn status(&self, field: &str) -> Option<usize> {
+        let status = std::fs::read_to_string(self.proc("status")).ok()?;
+        let line = status.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'))?;
+        line.split_whitespace().next()?.parse().ok()
+    }
+
+    #[track_caller]
+    pub fn assert_alive(&mut self) {
+        assert_eq!(self.process.try_wait().unwrap(), None, "the server's process has ended");
+    }
+
+    /// Waits for the child to end by itself, and well; what it said on the way: standard output, and error.
+    #[track_caller]
+    fn end(mut self) -> (String, String) {
+        let all = |lines: &Receiver<String>| {
+            let mut said = String::new();
+            loop {
+                match lines.recv_timeout(TIMEOUT) {
+                    Ok(line) => said = said + &line + "\n",
+                    Err(mpsc::RecvTimeoutError::Disconnected) => return said,
+                    Err(mpsc::RecvTimeoutError::Timeout) => panic!("the child does not end: {said}"),
+                }
+            }
+        };
+        let said = (all(&self.stdout), all(&self.stderr));
+        let status = self.process.wait().unwrap();
+        assert!(status.success(), "{status}: {said:?}");
+        said
+    }
+}
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// What comes out of a pipe, which is read all the time: a full one would block who writes.
+fn lines(pipe: impl Read + Send + 'static) -> Receiver<String> {
+    let (sender, receiver) = mpsc::channel();
+    thread::spawn(move || BufReader::new(pipe).lines().map_while(Result::ok).try_for_each(|line| sender.send(line)));
+    receiver
+}
+
+/// What a child does: says where it listens, serves, and tries at last whether the port is free again. It ends with its
+/// standard input: at the latest when the test that started it does.
+pub fn be_a_server(build: impl FnOnce(Server) -> Server) {
+    if std::env::var_os(IS_CHILD).is_none() {
+        return; // somebody runs all ignored tests, and this is none
+    }
+    let server = build(Server::bind("127.0.0.1:0").unwrap());
+    let (handle, address) = (server.handle(), server.local_addr());
+    thread::spawn(move || {
+        let _ = io::copy(&mut io::stdin(), &mut io::sink());
+        handle.shutdown(Duration::ZERO);
+    });
+    println!("listening on {address}");
+    server.serve().unwrap();
+    println!("the port again: {:?}", Server::bind(address).map(drop));
+}
+
+/// `/` answers; `/say/{n}` sends a number to all streams; `/stream` is one; `/stop` stops the server.
+fn with_streams(server: Server) -> Server {
+    let (handle, said) = (server.handle(), Arc::new(AtomicUsize::new(0)));
+    let heard = Arc::clone(&said);
+    server
+        .get("/", |_| "hello")
+        .get("/say/{n}", move |ctx| {
+            said.store(ctx.param("n").parse().unwrap(), Ordering::SeqCst);
+            "said"
+        })
+        .get("/stream", move |ctx| {
+            sse::stream(ctx, |mut events| {
+                let mut last = 0;
+                loop {
+                    events.wait(Duration::from_millis(10))?;
+                    let now = heard.load(Ordering::SeqCst);
+                    if now != last {
+                        events.send_message(now.to_string())?;
+                        last = now;
+                    }
+                }
+            })
+        })
+        .get("/stop", move |_| {
+            handle.shutdown(Duration::from_secs(60));
+            "stopping"
+        })
+}
+
+/// A child that has no more of something, and its clients.
+struct Exhausted {
+    child: Child,
+    /// A kept connection: there will be no new one.
+    control: Client,
+    streams: Vec<Client>,
+    held: Vec<Client>,
+    said: usize,
+}
+
+/// Opens streams, and then connections that are answered and kept, until one is refused.
+fn exhaust(test: &str, limits: &str, streams: usize) -> Exhausted {
+    let child = Child::start(test, limits);
+    let mut control = child.connect();
+    assert_eq!(control.get("/").status, 200);
+    let streams = (0..streams)
+        .map(|_| {
+            let mut client = child.connect();
+            client.send("GET /stream HTTP/1.1\r\nHost: localhost\r\n\r\n");
+            assert_eq!(client.head().status, 200);
+            client
+        })
+        .collect();
+    let mut held = Vec::new();
+    let refused = loop {
+        let mut client = child.connect();
+        let answer = client.get("/");
+        match answer.status {
+            200 => held.push(client),
+            _ => break answer,
+        }
+        assert!(held.len() < 100, "nothing is short");
+    };
+    assert!(!held.is_empty());
+    assert_refused(&refused);
+    Exhausted { child, control, streams, held, said: 0 }
+}
+
+#[track_caller]
+fn assert_refused(answer: &Answer) {
+    assert_eq!((answer.status, answer.header("connection")), (503, Some("close")));
+    let seconds: u64 = answer.header("retry-after").unwrap().parse().unwrap();
+    assert!((1..=4).contains(&seconds));
+}
+
+impl Exhausted {
+    /// Has the streams be told something new, and waits until each has got it.
+    fn assert_streams_go_on(&mut self) {
+        self.said += 1;
+        assert_eq!(self.control.get(&format!("/say/{}", self.said)).text(), "said");
+        for stream in &mut self.streams {
+            assert_eq!(stream.until(b"\n\n"), format!("data: {}\n\n", self.said).as_bytes());
+        }
+    }
+
+    /// So many more clients, at once: each is refused before the client's patience ends. How long the last one waited.
+    fn assert_refuses(&self, clients: usize) -> Duration {
+        let started = Instant::now();
+        let mut clients: Vec<_> = (0..clients).map(|_| self.child.connect()).collect();
+        clients.iter_mut().for_each(|client| client.send(GET));
+        clients.iter_mut().for_each(|client| assert_refused(&client.answer()));
+        started.elapsed()
+    }
+
+    /// When those who were held have left, as many as they were are served again, all at a time.
+    fn assert_recovers(&mut self) {
+        let (many, started) = (self.held.len(), Instant::now());
+        self.held.clear();
+        while self.held.len() < many {
+            let mut client = self.child.connect();
+            match client.get("/").status {
+                200 => self.held.push(client),
+                // Those who left do not all have been noticed yet.
+                _ => assert!(started.elapsed() < TIMEOUT, "still short of what was given back"),
+            }
+        }
+        self.held.iter_mut().for_each(|client| assert_eq!(client.get("/").text(), "hello"));
+        self.assert_streams_go_on();
+        self.child.assert_alive();
+    }
+
+    /// Stops it: kept connections are closed, and streams say goodbye. What it said on standard output, and error.
+    fn assert_stops(mut self) -> (String, String) {
+        let answer = self.control.get("/stop");
+        assert_eq!((answer.text(), answer.header("connection")), ("stopping", Some("close")));
+        drop(self.control);
+        self.held.iter_mut().for_each(Client::assert_end);
+        for stream in &mut self.streams {
+            assert_eq!(stream.rest(), b"event: close\ndata: close\n\n");
+        }
+        self.child.end()
+    }
+}
+
+/// Standard error is told once that something is short, not once for each client.
+#[track_caller]
+fn assert_complained_once(stderr: &str, of: &str) {
+    let complaints: Vec<_> = stderr.lines().filter(|line| line.contains("answering 503 while that lasts")).collect();
+    assert!(matches!(&complaints[..], [one] if one.contains(of)), "{stderr}");
+}
+
+const WITH_STREAMS: &str = "survival::a_server_with_streams";
+
+#[test]
+#[ignore = "a server that other tests run"]
+fn a_server_with_streams() {
+    be_a_server(with_streams);
+}
+
+/// 3 standard streams, the listener, its reserve, and one for who waits in `accept`: 34 are left for clients.
+const FEW_DESCRIPTORS: &str = "ulimit -n 40;";
+
+#[test]
+fn out_of_descriptors_it_refuses_with_503_and_recovers() {
+    let mut starved = exhaust(WITH_STREAMS, FEW_DESCRIPTORS, 10);
+    starved.assert_streams_go_on();
+    starved.assert_refuses(8);
+    starved.assert_streams_go_on();
+    starved.child.assert_alive();
+    starved.assert_recovers();
+    let (_, stderr) = starved.assert_stops();
+    assert_complained_once(&stderr, "cannot accept");
+}
+
+#[test]
+fn out_of_descriptors_it_can_be_stopped() {
+    let starved = exhaust(WITH_STREAMS, FEW_DESCRIPTORS, 10);
+    starved.assert_refuses(8);
+    starved.assert_stops();
+}
+
+#[test]
+#[ignore = "a thread that pauses after a refusal still holds the listener"]
+fn out_of_descriptors_a_stop_frees_the_port() {
+    let starved = exhaust(WITH_STREAMS, FEW_DESCRIPTORS, 10);
+    starved.assert_refuses(8);
+    let (stdout, _) = starved.assert_stops();
+    assert!(stdout.contains("the port again: Ok(())"), "{stdout}");
+}
+
+/// The 50th must not wait for a pause after each of the others.
+#[test]
+#[ignore = "the pause after a refusal grows to a second, and all the others wait for it"]
+fn out_of_descriptors_it_refuses_many_in_time() {
+    let took = exhaust(WITH_STREAMS, FEW_DESCRIPTORS, 10).assert_refuses(50);
+    assert!(took < Duration::from_secs(3), "{took:?}");
+}
+
+#[cfg(target_os = "linux")]
+const WITH_HUGE_STACKS: &str = "survival::a_server_with_huge_stacks";
+
+#[cfg(target_os = "linux")]
+#[test]
+#[ignore = "a server that other tests run"]
+fn a_server_with_huge_stacks() {
+    be_a_server(|server| with_streams(server).config(Config { stack_size: 1 << 30, ..Config::default() }));
+}
+
+/// 7 GB: six such stacks, and room to spare for everything else. macOS does not limit address space.
+#[cfg(target_os = "linux")]
+const FEW_STACKS: &str = "ulimit -v 7000000;";
+
+#[cfg(target_os = "linux")]
+#[test]
+fn out_of_threads_it_refuses_with_503_and_recovers() {
+    let mut starved = exhaust(WITH_HUGE_STACKS, FEW_STACKS, 1);
+    starved.assert_streams_go_on();
+    starved.assert_refuses(8);
+    starved.assert_streams_go_on();
+    starved.child.assert_alive();
+    starved.assert_recovers();
+    let (_, stderr) = starved.assert_stops();
+    assert_complained_once(&stderr, "cannot start a thread");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn out_of_threads_a_stop_frees_the_port() {
+    let starved = exhaust(WITH_HUGE_STACKS, FEW_STACKS, 1);
+    starved.assert_refuses(8);
+    let (stdout, _) = starved.assert_stops();
+    assert!(stdout.contains("the port again: Ok(())"), "{stdout}");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+#[ignore = "the pause after a refusal grows to a second, and all the others wait for it"]
+fn out_of_threads_it_refuses_many_in_time() {
+    let took = exhaust(WITH_HUGE_STACKS, FEW_STACKS, 1).assert_refuses(50);
+    assert!(took < Duration::from_secs(3), "{took:?}");
+}
+
+/// How long the half heads below are waited for.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+#[test]
+#[ignore = "a server that other tests run"]
+fn a_server_for_many() {
+    let config = Config { read_header_timeout: PATIENCE, max_connections: 12_000, ..Config::default() };
+    be_a_server(|server| server.get("/", |_| "hello").config(config));
+}
+
+/// How many descriptors a process may have.
+fn descriptors() -> usize {
+    let ulimit = Command::new("sh").args(["-c", "ulimit -n"]).output().unwrap();
+    String::from_utf8(ulimit.stdout).unwrap().trim().parse().unwrap_or(usize::MAX)
+}
+
+/// The most threads that stay to wait for connections.
+const WAITING: usize = 16;
+
+#[test]
+fn ten_thousand_half_heads_keep_nobody_from_being_served() {
+    let many = (descriptors() / 2).min(10_000);
+    if many < 10_000 {
+        println!("{many} instead of 10,000: `ulimit -n` says so");
+    }
+    let mut child = Child::start("survival::a_server_for_many", "");
+    assert_eq!(child.get("/").text(), "hello");
+    let threads_before = child.status("Threads");
+    let started = Instant::now();
+    let mut hanging: Vec<_> = (0..many)
+        .map(|n| {
+            if n % 100 == 0 {
+                assert_eq!(child.get("/").text(), "hello");
+            }
+            let mut client = child.connect();
+            client.send("GET / HTTP/1.1\r\nHost: loc");
+            client
+        })
+        .collect();
+    let opened = started.elapsed();
+    for _ in 0..100 {
+        assert_eq!(child.get("/").text(), "hello");
+    }
+    let threads_between = child.status("Threads");
+    let served = started.elapsed();
+    for client in &mut hanging {
+        assert_eq!(client.answer().status, 408);
+    }
+    let answered = started.elapsed();
+    drop(hanging);
+    child.assert_alive();
+    println!("opened after {opened:?}, others served by {served:?}, all answered 408 by {answered:?}");
+    let Some(before) = threads_before else { return };
+    // A request between looks: the server is asked as fast as it answers, and nothing else happens there.
+    let mut client = child.connect();
+    let closed = Instant::now();
+    let after = loop {
+        let threads = child.status("Threads").unwrap();
+        if threads <= before + WAITING {
+            break threads;
+        }
+        assert!(closed.elapsed() < TIMEOUT, "{threads} threads are left of {threads_between:?}, from {before}");
+        assert_eq!(client.get("/").status, 200);
+    };
+    println!("threads: {before}, then {threads_between:?}, then {after}");
+}
+
+#[test]
+#[ignore = "a server that other tests run"]
+fn a_server_with_faults() {
+    be_a_server(|server| {
+        server
+            .get("/", |_| "hello")
+            .get("/error", |_| io::Error::other("told to nobody"))
+            .get("/panic", |_| -> &str { panic!("told to nobody") })
+            .get("/broken", |_| {
+                Response::stream("text/plain", |out| {
+                    out.write_all(&[b'x'; 100_000])?;
+                    Err(io::Error::other("told to nobody"))
+                })
+            })
+    });
+}
+
+#[test]
+fn a_closed_standard_error_ends_nothing() {
+    let mut child = Child::start_heard("survival::a_server_with_faults", "", false);
+    let mut client = child.connect();
+    for _ in 0..3 {
+        assert_eq!(client.get("/error").status, 500);
+        assert_eq!(client.get("/").status, 200, "on the same connection");
+        assert_eq!(child.get("/panic").status, 500);
+        let mut broken = child.connect();
+        broken.send("GET /broken HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        assert_eq!(broken.head().status, 200);
+        assert!(!broken.rest().ends_with(b"0\r\n\r\n"));
+        assert_eq!(child.get("/").status, 200);
+    }
+    child.assert_alive();
+}
