@@ -9,15 +9,14 @@
 //! are the peer's (try again) or ours: out of descriptors, and the queue is as full as before. Then a descriptor held in
 //! reserve is given up, so that one client at a time can be told 503 instead of hanging.
 
-use super::http::outgoing::{push_date, push_status_line};
-use super::http::StatusCode;
 use super::registry::Registry;
 use super::serve::Service;
-use super::{jitter, linger, log};
+use super::unavailable::unavailable;
+use super::{linger, log};
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -29,9 +28,12 @@ const MAX_WAITING: usize = 16;
 /// with what comes of it.
 const MAX_REFUSING: usize = 64;
 
-/// How long to wait when descriptors or threads have run out: doubling up to a second, as Go does.
+/// How long to wait when not even a client can be refused: doubling up to a second, as Go does.
 const BACKOFF: Duration = Duration::from_millis(5);
 const MAX_BACKOFF: Duration = Duration::from_secs(1);
+
+/// How long a refused client's request has to come, so that it can be read away; 200 of them a second.
+const REFUSAL: Duration = Duration::from_millis(5);
 
 /// How often standard error is told that descriptors or threads have run out.
 const COMPLAIN_EVERY: Duration = Duration::from_secs(60);
@@ -87,19 +89,17 @@ impl Acceptor {
     }
 
     fn lead(self: Arc<Acceptor>) {
-        let mut backoff = BACKOFF;
-        while let Some((stream, peer)) = self.accept(&mut backoff) {
+        while let Some((stream, peer)) = self.accept() {
             let was_last = self.waiting.fetch_sub(1, Ordering::SeqCst) == 1;
             if was_last {
                 self.waiting.fetch_add(1, Ordering::SeqCst);
                 if let Err(error) = self.spawn_follower() {
                     // Nobody else would accept while we serve; so this one client is told, and we stay.
                     self.complain("start a thread", &error);
-                    refuse(stream, &mut backoff);
+                    refuse(stream);
                     continue;
                 }
             }
-            backoff = BACKOFF;
             self.serve(stream, peer);
             let wait_again = |waiting| (waiting < MAX_WAITING).then_some(waiting + 1);
             if self.waiting.fetch_update(Ordering::SeqCst, Ordering::SeqCst, wait_again).is_err() {
@@ -121,13 +121,14 @@ impl Acceptor {
                 .and_then(|()| stream.write_all(&unavailable()));
             linger::close(&stream);
         } else {
-            refuse(stream, &mut BACKOFF.clone());
+            refuse(stream);
         }
         self.refusing.fetch_sub(1, Ordering::SeqCst);
     }
 
     /// Waits for a connection; `None` when the server stops.
-    fn accept(&self, backoff: &mut Duration) -> Option<(TcpStream, SocketAddr)> {
+    fn accept(&self) -> Option<(TcpStream, SocketAddr)> {
+        let mut backoff = BACKOFF;
         // Held only in here: a thread that serves must not keep the port.
         let listener = lock(&self.listener).clone()?;
         while !self.registry.is_stopping() {
@@ -135,14 +136,14 @@ impl Acceptor {
                 _ if self.registry.is_stopping() => break,
                 Ok((stream, peer)) if self.restore_reserve(&listener) => return Some((stream, peer)),
                 Ok((stream, _)) => {
-                    refuse(stream, backoff);
+                    refuse(stream);
                     self.restore_reserve(&listener);
                 }
                 Err(error) if is_the_peers(&error) => (),
                 Err(error) => {
                     self.complain("accept", &error);
                     if lock(&self.reserve).spare.take().is_none() {
-                        pause(backoff);
+                        pause(&mut backoff);
                     }
                 }
             }
@@ -171,22 +172,25 @@ impl Acceptor {
     /// connection wakes one.
     pub fn close(&self) -> Closing {
         lock(&self.reserve).spare = None;
-        let closing = Closing { listener: lock(&self.listener).take() };
+        let listener = lock(&self.listener).take();
+        let address = listener.as_ref().and_then(|listener| listener.local_addr().ok());
+        let closing = Closing { listener: listener.as_ref().map_or_else(Weak::new, Arc::downgrade), address };
+        drop(listener);
         closing.wake();
         closing
     }
 }
 
-/// A listener that nobody is to accept on any more.
+/// A listener that closes as soon as the last thread has left `accept`.
 pub struct Closing {
-    listener: Option<Arc<TcpListener>>,
+    listener: Weak<TcpListener>,
+    address: Option<SocketAddr>,
 }
 
 impl Closing {
     fn wake(&self) -> usize {
-        let Some(listener) = &self.listener else { return 0 };
-        let in_accept = Arc::strong_count(listener) - 1;
-        let Ok(mut address) = listener.local_addr() else { return in_accept };
+        let in_accept = self.listener.strong_count();
+        let Some(mut address) = self.address else { return in_accept };
         match address {
             SocketAddr::V4(v4) if v4.ip().is_unspecified() => address.set_ip(Ipv4Addr::LOCALHOST.into()),
             SocketAddr::V6(v6) if v6.ip().is_unspecified() => address.set_ip(Ipv6Addr::LOCALHOST.into()),
@@ -228,24 +232,9 @@ fn pause(backoff: &mut Duration) {
 
 /// Tells a client 503 without ever waiting for it: the pause is ours, and gives its request time to come, so that it can
 /// be read away and the close is no reset.
-fn refuse(mut stream: TcpStream, backoff: &mut Duration) {
+fn refuse(mut stream: TcpStream) {
     let _ = stream.set_nonblocking(true).and_then(|()| stream.write_all(&unavailable()));
     let _ = stream.shutdown(Shutdown::Write);
-    pause(backoff);
+    thread::sleep(REFUSAL);
     let _ = stream.read(&mut [0; 4 * 1024]);
-}
-
-/// `503` with a `Retry-After` of 1 to 4 seconds: clients that were refused together should not come back together.
-pub fn unavailable() -> Vec<u8> {
-    let mut out = Vec::new();
-    push_status_line(&mut out, StatusCode::SERVICE_UNAVAILABLE);
-    push_date(&mut out);
-    let body = "503 Service Unavailable\n";
-    let rest = format!(
-        "Content-Type: text/plain; charset=utf-8\r\nRetry-After: {}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
-        jitter::pick(1..5),
-        body.len()
-    );
-    out.extend_from_slice(rest.as_bytes());
-    out
 }

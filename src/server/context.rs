@@ -1,10 +1,12 @@
 //! What a handler gets: the request, the way to its body, and the way to take the connection over.
 
-use super::body::{Body, Incoming};
+use super::body::Body;
 use super::connection::Connection;
 use super::http::{response, Error, Form, Headers, Method, Request, Response, StatusCode};
+use super::incoming::Incoming;
 use super::linger;
 use super::router::Params;
+use super::unavailable::unavailable;
 use super::wire::Wire;
 use std::fmt;
 use std::io::{self, Read, Write};
@@ -172,7 +174,7 @@ impl<'a> Context<'a> {
         let flushed = wire.flush();
         let admitted = wire.socket.take_over(self.max_taken_over);
         if flushed.is_ok() && !admitted {
-            let _ = wire.socket.write_all(&super::accept::unavailable());
+            let _ = wire.socket.write_all(&unavailable());
             linger::close(&wire.socket);
         }
         if flushed.is_err() || !admitted {

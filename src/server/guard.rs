@@ -11,7 +11,6 @@
 //! Left out: a check of `Origin` for safe methods. The browser does it, for without CORS fields the page cannot read.
 
 use super::config::Config;
-use super::context::Context;
 use super::http::{authority, Error, Headers, Method, Request, Response, StatusCode};
 use std::io;
 use std::net::IpAddr;
@@ -63,28 +62,23 @@ impl Allowed {
         Ok(())
     }
 
-    /// Refuses a request; or lets its origin read the answer, if that was named, and answers its preflight, for which
-    /// `methods` tells those of a path.
-    pub fn check(
+    /// Refuses a request that should not be here; or returns its origin, if that is one that was named and may read the
+    /// answer.
+    pub fn check<'r>(
         &self,
-        context: &mut Context<'_>,
+        request: &'r Request,
         config: &Config,
-        methods: impl FnOnce(&str) -> String,
-    ) -> Option<Response> {
-        let request = context.request();
-        if config.check_host && context.is_on_loopback() && !self.knows_host(request) {
-            return Some(MISDIRECTED.into());
+        on_loopback: bool,
+    ) -> Result<Option<&'r str>, Error> {
+        if config.check_host && on_loopback && !self.knows_host(request) {
+            return Err(MISDIRECTED);
         }
         let origin = request.headers().get("origin").filter(|origin| self.knows_origin(origin));
-        let Some(origin) = origin.map(str::to_owned) else {
-            let refused = config.check_origin && !request.method().is_safe() && is_cross_origin(request);
-            return refused.then(|| CROSS_ORIGIN.into());
-        };
-        let preflight = preflight(request, methods);
-        for (name, value) in [("Access-Control-Allow-Origin", origin.as_str()), ("Vary", "Origin")] {
-            context.set_response_header(name, value).expect("a value that came whole can be sent");
+        let is_refused = config.check_origin && !request.method().is_safe() && is_cross_origin(request);
+        match origin {
+            None if is_refused => Err(CROSS_ORIGIN),
+            origin => Ok(origin),
         }
-        preflight
     }
 
     /// A request without a host (HTTP/1.0) is none of a browser's.
@@ -104,7 +98,7 @@ impl Allowed {
 
 /// Answers the question whether a page may send what it wants to send (WHATWG Fetch 3.3.5): to an origin that was named
 /// with yes, for the methods that the path has.
-fn preflight(request: &Request, methods: impl FnOnce(&str) -> String) -> Option<Response> {
+pub fn preflight(request: &Request, methods: impl FnOnce(&str) -> String) -> Option<Response> {
     let headers = request.headers();
     if request.method() != Method::Options || !headers.contains("access-control-request-method") {
         return None;

@@ -12,12 +12,14 @@ mod context;
 mod exchange;
 mod guard;
 mod handle;
+mod incoming;
 pub mod jitter;
 pub mod linger;
 mod log;
 mod registry;
 mod router;
 mod serve;
+mod unavailable;
 mod wire;
 
 pub use body::Body;

@@ -13,7 +13,7 @@
 //! A panic in guard, handler or hook is caught here: it ends one request with a 500 and one connection, and poisons
 //! nothing, for nothing that is shared is locked while their code runs.
 
-use super::body::{Body, Incoming, Rest};
+use super::body::Body;
 use super::config::Config;
 use super::context::Context;
 use super::exchange::Exchange;
@@ -22,6 +22,7 @@ use super::http::outgoing::{self, Delivery};
 use super::http::parse::Head;
 use super::http::response::Payload;
 use super::http::{Error, Headers, Method, Request, Response, StatusCode, Version};
+use super::incoming::{Incoming, Rest};
 use super::registry::Socket;
 use super::router::{Found, Router};
 use super::wire::{Paced, Wire};
@@ -134,7 +135,7 @@ impl Service {
         if matches!(response.payload, Payload::TakenOver) {
             response = io::Error::other("the handler returned `no_result` of another connection").into();
         }
-        let rest = Body::new(wire).rest();
+        let rest = wire.body.rest(&mut wire.input);
         let keep_alive = asked.keep_alive && rest != Rest::Unknown && !wire.socket.is_stopping();
         match (self.send(wire, response, &asked, keep_alive, &extra), rest) {
             (Ok(()), Rest::Nothing) => wire.flush_if_large(),
@@ -154,12 +155,17 @@ impl Service {
     }
 
     fn dispatch<'a>(&'a self, mut context: Context<'a>) -> Response {
-        let methods = |path: &str| match self.router.find(Method::Options, path) {
-            Ok(Found::Otherwise(allowed)) => join(&allowed),
-            _ => join(Method::ALL), // it has a route for OPTIONS, or a parameter that does not decode
+        let origin = match self.allowed.check(context.request(), &self.config, context.is_on_loopback()) {
+            Ok(origin) => origin.map(str::to_owned),
+            Err(error) => return error.into(),
         };
-        if let Some(response) = self.allowed.check(&mut context, &self.config, methods) {
-            return response;
+        if let Some(origin) = origin {
+            for (name, value) in [("Access-Control-Allow-Origin", origin.as_str()), ("Vary", "Origin")] {
+                context.set_response_header(name, value).expect("a value that came whole can be sent");
+            }
+            if let Some(response) = guard::preflight(context.request(), |path| self.methods(path)) {
+                return response;
+            }
         }
         if let Some(response) = self.guards.iter().find_map(|guard| guard(&mut context)) {
             return response;
@@ -171,6 +177,14 @@ impl Service {
             }
             Ok(Found::Otherwise(allowed)) => otherwise(context.method(), &allowed),
             Err(error) => error.into(),
+        }
+    }
+
+    /// The methods that a path has.
+    fn methods(&self, path: &str) -> String {
+        match self.router.find(Method::Options, path) {
+            Ok(Found::Otherwise(allowed)) => join(&allowed),
+            _ => join(Method::ALL), // it has a route for OPTIONS, or a parameter that does not decode
         }
     }
 

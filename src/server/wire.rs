@@ -1,10 +1,10 @@
 //! The connection as the serve loop has it: a socket with what was read ahead and what waits to be written.
 
-use super::body::Incoming;
 use super::buffer::Buffer;
 use super::config::{allowance, Config};
 use super::http::parse::{self, Head, Limits};
 use super::http::{Error, StatusCode};
+use super::incoming::Incoming;
 use super::registry::{Phase, Socket};
 use std::io::{self, Write};
 use std::net::SocketAddr;

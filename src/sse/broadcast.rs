@@ -14,8 +14,8 @@
 //! Two locks, never held together: a channel's log, for as long as it takes to copy out of it, and a broadcaster's inbox.
 //! Publishing waits for neither a socket nor a round.
 
-use super::channel::{Hub, Lag};
-use super::cursor::{Cursor, Progress};
+use super::cursor::{Cursor, Lag, Progress};
+use super::hub::Hub;
 use super::message;
 use super::server::{OnStop, Socket};
 use std::cell::Cell;
@@ -41,9 +41,6 @@ const CATCH_UP: usize = 256 * 1024;
 
 /// A broadcaster's stack: its calls are few and shallow, but for the hooks of channels.
 const STACK: usize = 256 * 1024;
-
-/// A channel with fewer subscribers than this has one broadcaster: with a second, each would join less.
-pub const CROWD: usize = 256;
 
 #[derive(Default)]
 pub struct Broadcaster {
@@ -87,6 +84,16 @@ pub fn all() -> &'static [Broadcaster] {
     })
 }
 
+/// Tells the broadcasters of a channel that there is news in it, each once until it looks.
+pub fn tell(hub: &Arc<Hub>) {
+    for (index, broadcaster) in all().iter().enumerate() {
+        if hub.is_to_be_told(index) {
+            broadcaster.inbox().news.push(Arc::clone(hub));
+            broadcaster.wake.notify_one();
+        }
+    }
+}
+
 thread_local! {
     static IS_BROADCASTER: Cell<bool> = const { Cell::new(false) };
 }
@@ -126,12 +133,6 @@ impl Broadcaster {
     /// The one who was expected does not come.
     pub fn leave(&self) {
         self.inbox().expected -= 1;
-        self.wake.notify_one();
-    }
-
-    /// Something was published in this channel, and nothing was since this was said last.
-    pub fn tell(&self, hub: Arc<Hub>) {
-        self.inbox().news.push(hub);
         self.wake.notify_one();
     }
 
@@ -316,7 +317,7 @@ impl Group {
             let fate = match sent {
                 Ok(Progress::InStep) => subscriber.settle(closed),
                 Ok(Progress::Behind) => {
-                    self.hub.note(subscriber);
+                    self.hub.note(&mut subscriber.cursor);
                     Fate::Stays { behind: true }
                 }
                 Ok(Progress::Lost) => subscriber.catch_up(&self.hub, closed, &mut late),
@@ -355,15 +356,11 @@ impl Group {
 }
 
 impl Subscriber {
-    pub fn cursor(&mut self) -> &mut Cursor {
-        &mut self.cursor
-    }
-
     /// Sends a subscriber what lies between its position and the end, a piece at a time.
     fn catch_up(&mut self, hub: &Hub, closed: bool, piece: &mut Vec<u8>) -> Fate {
         loop {
             let position = self.cursor.position();
-            let (base, _) = hub.copy(position, CATCH_UP, piece);
+            let base = hub.copy(position, CATCH_UP, piece);
             let sent = if base == position {
                 self.cursor.send(base, piece, hub.config().lag, &mut self.socket)
             } else if hub.config().lag == Lag::Skip {
@@ -375,7 +372,7 @@ impl Subscriber {
                 Ok(Progress::InStep) if base == position && piece.is_empty() => return self.settle(closed),
                 Ok(Progress::InStep) => (),
                 Ok(Progress::Behind | Progress::Lost) => {
-                    hub.note(self);
+                    hub.note(&mut self.cursor);
                     return Fate::Stays { behind: true };
                 }
                 Err(_) => return Fate::Leaves,

@@ -8,10 +8,27 @@
 //! A position inside a frame is as good as any while the frame is in the log. A subscriber that may skip must be able to
 //! finish a frame that is evicted meanwhile, so for it the rest of the frame is kept aside.
 
-use super::channel::{Lag, Newcomers};
 use super::log::Log;
 use super::message::Message;
 use std::io::{self, ErrorKind, Write};
+
+/// What becomes of a subscriber that has fallen out of the history.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lag {
+    /// Its connection is cut. An `EventSource` reconnects by itself, and is told of the gap then.
+    Disconnect,
+    /// It gets the event `gap`, and goes on with the oldest event that is kept.
+    Skip,
+}
+
+/// What a newcomer gets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Newcomers {
+    /// What is published from now on.
+    FromNow,
+    /// The last so many events first.
+    Last(usize),
+}
 
 pub struct Cursor {
     position: u64,

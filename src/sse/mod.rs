@@ -11,10 +11,13 @@ mod broadcast;
 mod channel;
 mod connection;
 mod cursor;
+mod hub;
 mod log;
 mod message;
 
-pub use channel::{Channel, ChannelConfig, Lag, Newcomers};
+pub use channel::Channel;
 pub use connection::{start_connection, stream, Connection};
+pub use cursor::{Lag, Newcomers};
+pub use hub::ChannelConfig;
 pub use log::Id;
 pub use message::Message;

@@ -1,0 +1,242 @@
+//! What a channel and its broadcasters share: the log behind its lock, and who has subscribed where.
+//!
+//! The lock is held for as long as it takes to append to the log or to copy out of it; never while a socket is written to.
+
+use super::cursor::{Cursor, Lag, Newcomers, Progress};
+use super::log::{Id, Log};
+use super::message::{self, Message};
+use std::io::{self, ErrorKind, Write};
+use std::panic::{catch_unwind, AssertUnwindSafe};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+/// How long a publisher may be held up for a round to begin: longer than a round to ten thousand takes.
+const PACE: Duration = Duration::from_millis(100);
+
+/// How a [`Channel`] keeps its history and treats its subscribers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChannelConfig {
+    /// How many events are kept, for those who come back and those who are behind. Default: 1,024.
+    pub max_events: usize,
+    /// How many bytes of events are kept. It bounds one event too. Default: 4 MiB, which the kernel takes for one client.
+    pub max_bytes: usize,
+    /// After how long a silence a subscriber is sent a comment, to within 4 s. Default: 15 s, as proxies give up after 30
+    /// to 60.
+    pub keep_alive: Duration,
+    /// How long clients are told to wait before they reconnect. Default: nothing is said, and browsers wait some 3 s.
+    pub retry: Option<Duration>,
+    /// What becomes of a subscriber that reads so slowly that the history no longer has what it gets next. Default:
+    /// [`Lag::Disconnect`].
+    pub lag: Lag,
+    /// What a client gets that comes without `Last-Event-ID`. Default: [`Newcomers::FromNow`].
+    pub newcomers: Newcomers,
+}
+
+impl Default for ChannelConfig {
+    fn default() -> ChannelConfig {
+        ChannelConfig {
+            max_events: 1_024,
+            max_bytes: 4 * 1024 * 1024,
+            keep_alive: Duration::from_secs(15),
+            retry: None,
+            lag: Lag::Disconnect,
+            newcomers: Newcomers::FromNow,
+        }
+    }
+}
+
+/// See the module.
+pub struct Hub {
+    number: usize,
+    config: ChannelConfig,
+    state: Mutex<State>,
+    /// A round has begun.
+    round: Condvar,
+    subscribers: AtomicUsize,
+    /// What each broadcaster has of this channel.
+    shards: Vec<Shard>,
+    pub on_join: Mutex<Option<Hook>>,
+    pub on_leave: Mutex<Option<Hook>>,
+}
+
+/// Is told how many subscribers there are.
+pub type Hook = Arc<dyn Fn(usize) + Send + Sync>;
+
+struct State {
+    log: Log,
+    closed: bool,
+    /// The position that each broadcaster's last round went up to.
+    rounds: Vec<u64>,
+}
+
+#[derive(Default)]
+struct Shard {
+    subscribers: AtomicUsize,
+    /// It was told that there is news, and has not looked yet.
+    told: AtomicBool,
+}
+
+/// A channel with fewer subscribers than this has one broadcaster: with a second, each would join less.
+const CROWD: usize = 256;
+
+impl Hub {
+    /// A channel among so many broadcasters.
+    pub fn new(config: ChannelConfig, broadcasters: usize) -> Hub {
+        static NUMBER: AtomicUsize = AtomicUsize::new(0);
+        let log = Log::new(config.max_events, config.max_bytes);
+        Hub {
+            number: NUMBER.fetch_add(1, Ordering::Relaxed),
+            config,
+            state: Mutex::new(State { log, closed: false, rounds: vec![0; broadcasters] }),
+            round: Condvar::new(),
+            subscribers: AtomicUsize::new(0),
+            shards: (0..broadcasters).map(|_| Shard::default()).collect(),
+            on_join: Mutex::new(None),
+            on_leave: Mutex::new(None),
+        }
+    }
+
+    pub fn number(&self) -> usize {
+        self.number
+    }
+
+    pub fn config(&self) -> &ChannelConfig {
+        &self.config
+    }
+
+    pub fn subscribers(&self) -> usize {
+        self.subscribers.load(Ordering::SeqCst)
+    }
+
+    pub fn is_closed(&self) -> bool {
+        self.state().closed
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        lock(&self.state)
+    }
+
+    /// The broadcaster for the next subscriber: the channel's own as long as they are few, then all in turn.
+    pub fn next_shard(&self) -> usize {
+        match self.subscribers() {
+            few if few < CROWD => self.number % self.shards.len(),
+            many => many % self.shards.len(),
+        }
+    }
+
+    /// Appends a message to the log; first waits for the broadcasters if they are far behind, unless this is one of them.
+    pub fn append(&self, message: &Message, is_broadcaster: bool) -> io::Result<Id> {
+        let mut state = if is_broadcaster { self.state() } else { self.paced() };
+        if state.closed {
+            return Err(io::Error::new(ErrorKind::BrokenPipe, "the channel is closed"));
+        }
+        state.log.append(message)
+    }
+
+    /// The state, once no broadcaster is so far behind that what is published now may evict what it has not sent.
+    fn paced(&self) -> MutexGuard<'_, State> {
+        let is_far_behind = |state: &mut State| {
+            let mut rounds = self.shards.iter().zip(&state.rounds);
+            let is_far = |(shard, round): (&Shard, &u64)| !shard.is_empty() && state.log.is_half_behind(*round);
+            !state.closed && rounds.any(is_far)
+        };
+        let waited = self.round.wait_timeout_while(self.state(), PACE, is_far_behind);
+        waited.unwrap_or_else(PoisonError::into_inner).0
+    }
+
+    /// Refuses later messages, and says goodbye to those who have got this far.
+    pub fn close(&self) {
+        let mut state = self.state();
+        if !std::mem::replace(&mut state.closed, true) {
+            state.log.append_close(&message::goodbye(false));
+        }
+    }
+
+    /// Whether a broadcaster is to be told of news: it has subscribers, and was not told since it looked last.
+    pub fn is_to_be_told(&self, index: usize) -> bool {
+        !self.shards[index].is_empty() && !self.shards[index].told.swap(true, Ordering::SeqCst)
+    }
+
+    /// The broadcaster looks now: what is published from here on, it is to be told of.
+    pub fn heard(&self, index: usize) {
+        self.shards[index].told.store(false, Ordering::SeqCst);
+    }
+
+    /// Counts a subscriber in and finds its place. One step: what is published before it is behind that place, and what
+    /// is published after finds it counted.
+    pub fn join(&self, index: usize, last_event_id: Option<&str>) -> Cursor {
+        let mut state = self.state();
+        if self.shards[index].is_empty() {
+            state.rounds[index] = state.log.end();
+        }
+        self.subscribers.fetch_add(1, Ordering::SeqCst);
+        self.shards[index].subscribers.fetch_add(1, Ordering::SeqCst);
+        Cursor::new(&state.log, last_event_id, self.config.newcomers)
+    }
+
+    /// Counts a subscriber out.
+    pub fn left(&self, index: usize) {
+        self.shards[index].subscribers.fetch_sub(1, Ordering::SeqCst);
+        self.subscribers.fetch_sub(1, Ordering::SeqCst);
+        self.call(&self.on_leave);
+    }
+
+    pub fn call(&self, hook: &Mutex<Option<Hook>>) {
+        if let Some(hook) = lock(hook).clone() {
+            // A hook that panics has said so on standard error, and must not take the broadcaster along.
+            let _ = catch_unwind(AssertUnwindSafe(|| hook(self.subscribers())));
+        }
+    }
+
+    /// Copies what a round sends: all that was published since the last one, or as much of it as is kept. Returns where the
+    /// copy begins, and whether the channel is closed.
+    pub fn copy_round(&self, index: usize, position: u64, out: &mut Vec<u8>) -> (u64, bool) {
+        let mut state = self.state();
+        let base = state.copy(position, usize::MAX, out);
+        state.rounds[index] = state.log.end();
+        self.round.notify_all();
+        (base, state.closed)
+    }
+
+    /// Copies what lies behind a position, up to the frame that byte `most` of it lies in; or behind the start, if that is
+    /// later. Returns where the copy begins.
+    pub fn copy(&self, position: u64, most: usize, out: &mut Vec<u8>) -> u64 {
+        self.state().copy(position, most, out)
+    }
+
+    /// Remembers for one who is behind what it had, in case it has to skip.
+    pub fn note(&self, cursor: &mut Cursor) {
+        if self.config.lag == Lag::Skip {
+            cursor.note_last_id(&self.state().log);
+        }
+    }
+
+    pub fn skip(&self, cursor: &mut Cursor, socket: &mut impl Write) -> io::Result<Progress> {
+        cursor.skip(&self.state().log, socket)
+    }
+}
+
+impl Shard {
+    fn is_empty(&self) -> bool {
+        self.subscribers.load(Ordering::SeqCst) == 0
+    }
+}
+
+impl State {
+    fn copy(&self, position: u64, most: usize, out: &mut Vec<u8>) -> u64 {
+        out.clear();
+        let base = position.max(self.log.start());
+        let (front, back) = self.log.from(base).expect("the start and what is behind it are kept");
+        let end = self.log.frame_end(base.saturating_add(most as u64)).min(self.log.end());
+        let length = (end - base) as usize;
+        out.extend_from_slice(&front[..front.len().min(length)]);
+        out.extend_from_slice(&back[..length.saturating_sub(front.len())]);
+        base
+    }
+}
+
+/// Nothing panics while it holds one of these locks.
+pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
