@@ -6,22 +6,19 @@
 //! - **To write**, it need not wait for a socket. An event is news for everybody in the channel, so a round tries them all:
 //!   one non-blocking write each, of everything that was published since the last round. What queued up meanwhile costs
 //!   nearly nothing to join (a 16 KB write is 1.25 times a 100-byte one), and is worth a factor of 15 to 25.
-//! - **Whose buffers are full** is tried again with each round; and, only while there is somebody like that, every 1 to
-//!   5 ms: a failed try costs 0.6 us.
+//! - **Whose buffers are full** is tried again after a millisecond, and the more rarely the longer it takes nothing.
 //! - **Who has left** is found by reading, 0.6 us for an idle socket: a hundred of them at a time, spread so that everybody
 //!   is looked at within 4 s. What a client sends is dropped, for its end would hide behind it.
 //!
 //! Two locks, never held together: a channel's log, for as long as it takes to copy out of it, and a broadcaster's inbox.
-//! Publishing waits for neither a socket nor a round.
+//! Publishing waits for no socket; and for the next round only when it is half a history ahead.
 
-use super::cursor::{Cursor, Lag, Progress};
 use super::hub::Hub;
-use super::message;
-use super::server::{OnStop, Socket};
+use super::server::OnStop;
+use super::subscriber::{Fate, Round, Subscriber};
 use std::cell::Cell;
 use std::collections::BTreeMap;
-use std::io::{self, ErrorKind, Read, Write};
-use std::net::Shutdown;
+use std::io;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -32,12 +29,8 @@ const PASS: Duration = Duration::from_secs(4);
 /// Looked at together: 60 us that an event may have to wait.
 const LOOK: usize = 100;
 
-/// How soon, and at the latest how soon, to try again those whose buffers are full.
-const RETRY: Duration = Duration::from_millis(1);
-const MAX_RETRY: Duration = Duration::from_millis(5);
-
-/// What a subscriber that is behind gets in one write: enough to fill its buffers, little enough to copy.
-const CATCH_UP: usize = 256 * 1024;
+/// Keep-alives more often than this would be all that a broadcaster does.
+const MIN_KEEP_ALIVE: Duration = Duration::from_millis(10);
 
 /// A broadcaster's stack: its calls are few and shallow, but for the hooks of channels.
 const STACK: usize = 256 * 1024;
@@ -58,21 +51,6 @@ struct Inbox {
     /// Those who are about to join. The thread does not end under them.
     expected: usize,
     running: bool,
-}
-
-/// A socket, and how far it has come; its thread ended when it was handed over.
-pub struct Subscriber {
-    socket: Socket,
-    cursor: Cursor,
-    /// When something was sent last, for the keep-alive.
-    written: Instant,
-}
-
-impl Subscriber {
-    /// `socket` is non-blocking.
-    pub fn new(socket: Socket, cursor: Cursor) -> Subscriber {
-        Subscriber { socket, cursor, written: Instant::now() }
-    }
 }
 
 /// All broadcasters of the process. They are started when somebody subscribes, and end when nobody does.
@@ -122,7 +100,7 @@ impl Broadcaster {
 
     /// Takes a subscriber in, after [`expect`](Broadcaster::expect).
     pub fn join(&'static self, hub: Arc<Hub>, subscriber: Subscriber) {
-        subscriber.socket.on_stop(self);
+        subscriber.socket().on_stop(self);
         let mut inbox = self.inbox();
         inbox.expected -= 1;
         inbox.joining.push((hub, subscriber));
@@ -185,11 +163,18 @@ struct Crowd {
     /// By channel, under its number.
     groups: BTreeMap<usize, Group>,
     stopping: bool,
-    /// Where the look for those who have left goes on.
-    looked: (usize, usize),
-    next_look: Option<Instant>,
-    retry: Option<(Instant, Duration)>,
+    look: Look,
     batch: Vec<u8>,
+    piece: Vec<u8>,
+}
+
+/// Where the look for those who have left stands.
+#[derive(Default)]
+struct Look {
+    /// The channel and the place in it where it goes on; the beginning of a pass at the start.
+    at: (usize, usize),
+    next: Option<Instant>,
+    pause: Duration,
 }
 
 /// The subscribers of one channel at one broadcaster.
@@ -198,214 +183,139 @@ struct Group {
     subscribers: Vec<Subscriber>,
     /// The position that the last round went up to.
     synced: u64,
-    behind: bool,
-}
-
-/// Whether a subscriber stays.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Fate {
-    Stays { behind: bool },
-    Leaves,
+    /// The id of the last event before that, for those who may skip.
+    last_id: Option<String>,
+    /// When to try those again who are behind.
+    again: Option<Instant>,
+    /// How many have left whom nobody was told of.
+    left: usize,
 }
 
 impl Crowd {
     fn next_turn(&self) -> Option<Instant> {
-        let retry = self.retry.map(|(at, _)| at);
-        [self.next_look, retry].into_iter().flatten().min()
+        let again = self.groups.values().filter_map(|group| group.again).min();
+        [self.look.next, again].into_iter().flatten().min()
     }
 
     fn turn(&mut self, this: &'static Broadcaster, joining: Vec<(Arc<Hub>, Subscriber)>, news: Vec<Arc<Hub>>) {
-        let now = Instant::now();
-        let retrying = self.retry.is_some_and(|(at, _)| at <= now);
-        let mut rounds: Vec<usize> = Vec::new();
+        let (now, index) = (Instant::now(), this.index());
         for (hub, subscriber) in joining {
-            let number = hub.number();
-            let group = self.groups.entry(number).or_insert_with(|| Group {
-                synced: subscriber.cursor.position(),
-                hub,
-                subscribers: Vec::new(),
-                behind: false,
-            });
+            let group = self.groups.entry(hub.number()).or_insert_with(|| Group::new(hub, subscriber.position()));
             group.subscribers.push(subscriber);
-            rounds.push(number);
+            group.again = Some(now);
         }
         for hub in news {
-            hub.heard(this.index());
-            rounds.push(hub.number());
-        }
-        rounds.sort_unstable();
-        rounds.dedup();
-        let stopping = std::mem::take(&mut self.stopping);
-        for (number, group) in &mut self.groups {
-            let is_due = stopping || (retrying && group.behind) || rounds.binary_search(number).is_ok();
-            if is_due {
-                group.round(now, &mut self.batch, this.index());
+            hub.heard(index);
+            if let Some(group) = self.groups.get_mut(&hub.number()) {
+                group.again = Some(now);
             }
         }
-        if self.next_look.is_some_and(|at| at <= now) {
-            self.look(now, this.index());
+        let stopping = std::mem::take(&mut self.stopping);
+        for group in self.groups.values_mut() {
+            if stopping || group.again.is_some_and(|again| again <= now) {
+                group.round(now, index, &mut self.batch, &mut self.piece);
+            }
         }
-        self.groups.retain(|_, group| !group.subscribers.is_empty());
-        self.schedule(now, retrying);
+        if self.look.next.is_some_and(|next| next <= now) {
+            self.look();
+        }
+        self.schedule(now);
+        self.tell_of_those_who_left(index);
     }
 
-    /// When to look, and when to retry.
-    fn schedule(&mut self, now: Instant, retried: bool) {
-        self.retry = self.groups.values().any(|group| group.behind).then(|| match self.retry {
-            Some((_, pause)) if retried => (now + pause, (pause * 2).min(MAX_RETRY)),
-            Some(retry) => retry,
-            None => (now + RETRY, RETRY),
-        });
+    /// When to look next: often enough to be through in time, also if many have come since the pass began, and no more
+    /// rarely because many have left.
+    fn schedule(&mut self, now: Instant) {
         let subscribers: usize = self.groups.values().map(|group| group.subscribers.len()).sum();
-        let pass = self
-            .groups
-            .values()
-            .map(|group| group.hub.config().keep_alive)
-            .min()
-            .map(|pass| pass.min(PASS));
-        self.next_look = pass.map(|pass| {
-            let pause = pass / (subscribers.div_ceil(LOOK) as u32);
-            match self.next_look {
-                Some(at) if at > now => at.min(now + pause),
-                _ => now + pause,
-            }
-        });
+        let keep_alive = self.groups.values().map(|group| group.keep_alive()).min();
+        let pass = keep_alive.filter(|_| subscribers > 0).map(|keep_alive| keep_alive.min(PASS));
+        let Some(pass) = pass else {
+            self.look = Look::default();
+            return;
+        };
+        let pause = pass / subscribers.div_ceil(LOOK) as u32;
+        if self.look.at == (0, 0) || pause < self.look.pause {
+            self.look.pause = pause;
+        }
+        let next = now + self.look.pause;
+        self.look.next = Some(self.look.next.filter(|at| *at > now).map_or(next, |at| at.min(next)));
     }
 
     /// Looks at some more subscribers, whether they are still there, and sends a keep-alive where one is due.
-    fn look(&mut self, now: Instant, index: usize) {
+    fn look(&mut self) {
+        let now = Instant::now();
         let mut left = LOOK;
-        let (number, mut at) = self.looked;
-        let mut next = self.groups.range_mut(number..);
-        self.looked = (0, 0); // from the beginning, unless we stop before the end
-        for (found, group) in next.by_ref() {
+        let (number, mut at) = std::mem::take(&mut self.look.at); // from the beginning, unless we stop before the end
+        for (found, group) in self.groups.range_mut(number..) {
             if *found != number {
                 at = 0;
             }
             while at < group.subscribers.len() {
                 if left == 0 {
-                    self.looked = (*found, at);
+                    self.look.at = (*found, at);
                     return;
                 }
                 left -= 1;
-                match group.look(at, now) {
-                    true => at += 1,
-                    false => group.remove(at, index),
+                let keep_alive = group.keep_alive();
+                if group.subscribers[at].look(now, keep_alive, group.synced) {
+                    at += 1;
+                } else {
+                    group.remove(at);
                 }
             }
         }
+    }
+
+    /// Counts out those who left, and then calls the hooks, once for each channel: they may publish, and a round that many
+    /// leave in should not become many rounds.
+    fn tell_of_those_who_left(&mut self, index: usize) {
+        let mut hubs = Vec::new();
+        self.groups.retain(|_, group| {
+            if group.left > 0 {
+                group.hub.leave(index, std::mem::take(&mut group.left));
+                hubs.push(Arc::clone(&group.hub));
+            }
+            !group.subscribers.is_empty()
+        });
+        hubs.iter().for_each(|hub| hub.call(&hub.on_leave));
     }
 }
 
 impl Group {
+    fn new(hub: Arc<Hub>, synced: u64) -> Group {
+        Group { hub, subscribers: Vec::new(), synced, last_id: None, again: None, left: 0 }
+    }
+
+    fn keep_alive(&self) -> Duration {
+        self.hub.config().keep_alive.max(MIN_KEEP_ALIVE)
+    }
+
     /// Sends everybody what was published since the last round, and the rest to those who are behind.
-    fn round(&mut self, now: Instant, batch: &mut Vec<u8>, index: usize) {
-        let (base, closed) = self.hub.copy_round(index, self.synced, batch);
-        let end = base + batch.len() as u64;
-        self.synced = end;
-        self.behind = false;
-        let mut late = Vec::new();
+    fn round(&mut self, now: Instant, index: usize, batch: &mut Vec<u8>, piece: &mut Vec<u8>) {
+        let copied = self.hub.copy_round(index, self.synced, batch);
+        let before = (self.synced, self.last_id.as_deref());
+        let round = Round { now, base: copied.base, bytes: batch, closed: copied.closed, before };
+        self.again = None;
         let mut at = 0;
         while at < self.subscribers.len() {
-            let subscriber = &mut self.subscribers[at];
-            let sent = if batch.is_empty() && subscriber.cursor.is_at(end) {
-                Ok(Progress::InStep)
-            } else {
-                subscriber.written = now;
-                subscriber.cursor.send(base, batch, self.hub.config().lag, &mut subscriber.socket)
-            };
-            let fate = match sent {
-                Ok(Progress::InStep) => subscriber.settle(closed),
-                Ok(Progress::Behind) => {
-                    self.hub.note(&mut subscriber.cursor);
-                    Fate::Stays { behind: true }
-                }
-                Ok(Progress::Lost) => subscriber.catch_up(&self.hub, closed, &mut late),
-                Err(_) => Fate::Leaves,
-            };
-            match fate {
-                Fate::Stays { behind } => {
-                    self.behind |= behind;
+            match self.subscribers[at].send(&round, &self.hub, piece) {
+                Fate::InStep => at += 1,
+                Fate::Behind { again } => {
+                    self.again = Some(self.again.map_or(again, |earlier| earlier.min(again)));
                     at += 1;
                 }
-                Fate::Leaves => self.remove(at, index),
-            }
-        }
-    }
-
-    /// Whether the subscriber is still there.
-    fn look(&mut self, at: usize, now: Instant) -> bool {
-        let subscriber = &mut self.subscribers[at];
-        if !subscriber.is_there() {
-            return false;
-        }
-        let is_silent = now.saturating_duration_since(subscriber.written) >= self.hub.config().keep_alive;
-        if is_silent && subscriber.cursor.is_at(self.synced) {
-            subscriber.written = now;
-            // A part of a comment is as bad as a part of a frame.
-            let comment = b":\n\n";
-            return matches!(subscriber.socket.write(comment), Ok(3));
-        }
-        true
-    }
-
-    fn remove(&mut self, at: usize, index: usize) {
-        drop(self.subscribers.swap_remove(at));
-        self.hub.left(index);
-    }
-}
-
-impl Subscriber {
-    /// Sends a subscriber what lies between its position and the end, a piece at a time.
-    fn catch_up(&mut self, hub: &Hub, closed: bool, piece: &mut Vec<u8>) -> Fate {
-        loop {
-            let position = self.cursor.position();
-            let base = hub.copy(position, CATCH_UP, piece);
-            let sent = if base == position {
-                self.cursor.send(base, piece, hub.config().lag, &mut self.socket)
-            } else if hub.config().lag == Lag::Skip {
-                hub.skip(&mut self.cursor, &mut self.socket)
-            } else {
-                return Fate::Leaves; // it resumes by itself, and is told of the gap then
-            };
-            match sent {
-                Ok(Progress::InStep) if base == position && piece.is_empty() => return self.settle(closed),
-                Ok(Progress::InStep) => (),
-                Ok(Progress::Behind | Progress::Lost) => {
-                    hub.note(&mut self.cursor);
-                    return Fate::Stays { behind: true };
+                Fate::Leaves => {
+                    self.subscribers.swap_remove(at);
+                    self.left += 1;
                 }
-                Err(_) => return Fate::Leaves,
             }
         }
+        self.synced = copied.base + batch.len() as u64;
+        self.last_id = copied.last_id;
     }
 
-    /// Says goodbye to one who has everything, if the channel is closed or the server stops.
-    fn settle(&mut self, closed: bool) -> Fate {
-        if !closed && !self.socket.is_stopping() {
-            return Fate::Stays { behind: false };
-        }
-        if !closed {
-            let mut goodbye = Vec::new();
-            message::goodbye(true).encode(&mut goodbye).expect("our own message is valid");
-            let _ = self.socket.write(&goodbye);
-        }
-        let _ = self.socket.shutdown(Shutdown::Write);
-        self.is_there(); // what it sent and nobody read would turn the close into a reset
-        Fate::Leaves
-    }
-
-    /// Reads away what the client sent, up to a bound: there may be always more.
-    fn is_there(&mut self) -> bool {
-        let mut scratch = [0; 1024];
-        for _ in 0..4 {
-            match self.socket.read(&mut scratch) {
-                Ok(0) => return self.socket.is_stopping(), // then the end is ours, and not the client's
-                Ok(_) => (),
-                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => return true,
-                Err(_) => return false,
-            }
-        }
-        true
+    fn remove(&mut self, at: usize) {
+        self.subscribers.swap_remove(at);
+        self.left += 1;
     }
 }

@@ -4,13 +4,14 @@
 //! sent yet is the log behind its position: nothing is queued for anybody, and memory does not grow with slow readers.
 //! Subscribing and replaying are one step under one lock, so nothing falls between.
 
-use super::broadcast::{self, Subscriber};
+use super::broadcast;
 use super::connection::start_response;
 use super::http::{Form, Method, Response, StatusCode};
 use super::hub::{lock, ChannelConfig, Hook, Hub};
 use super::log::Id;
 use super::message::Message;
 use super::server::Context;
+use super::subscriber::Subscriber;
 use std::fmt;
 use std::io;
 use std::sync::{Arc, Mutex};
@@ -112,7 +113,7 @@ impl Channel {
     }
 
     /// Publishes an event: returns as soon as it is in the history. The event gets an id, unless the message brings one of
-    /// its own; resuming works by either.
+    /// its own; resuming works by either, if no two events have the same.
     ///
     /// This never waits for a subscriber. But who publishes faster than the machine can send, for longer than half of the
     /// history lasts, is held up until the next round of writes begins, so that a burst does not leave everybody behind;
@@ -140,8 +141,9 @@ impl Channel {
         self.set_hook(&self.handle.hub.on_join, hook);
     }
 
-    /// Calls `hook` when somebody has left, with how many are there now; in the thread that writes to all of them, so it
-    /// must be quick. It may publish. The last hook wins.
+    /// Calls `hook` when somebody has left, or several have together, with how many are there now; in the thread that writes
+    /// to all of them, so it must be quick. It may publish. The last hook wins. It should use the channel that it is handed:
+    /// one that holds a clone keeps the channel alive for ever.
     pub fn on_leave(&self, hook: impl Fn(&Channel, usize) + Send + Sync + 'static) {
         self.set_hook(&self.handle.hub.on_leave, hook);
     }
@@ -166,8 +168,14 @@ impl Channel {
 
 /// The header wins over the query.
 fn last_event_id(ctx: &Context<'_>) -> Option<String> {
-    let header = ctx.headers().get("last-event-id").map(str::to_owned);
-    header.or_else(|| Form::parse(ctx.request().query()?).get("lastEventId"))
+    // What is not UTF-8 is no id of ours, and must not pass for none: it gets a gap event, as any that is not known.
+    let header = ctx
+        .headers()
+        .get_all("last-event-id")
+        .next()
+        .map(|id| String::from_utf8_lossy(id).into_owned());
+    let id = header.or_else(|| Form::parse(ctx.request().query()?).get("lastEventId"));
+    id.filter(|id| !id.is_empty()) // an empty id is none (WHATWG HTML 9.2.4)
 }
 
 impl fmt::Debug for Channel {

@@ -17,7 +17,8 @@ use std::io::{self, ErrorKind, Write};
 pub enum Lag {
     /// Its connection is cut. An `EventSource` reconnects by itself, and is told of the gap then.
     Disconnect,
-    /// It gets the event `gap`, and goes on with the oldest event that is kept.
+    /// It gets the event `gap`, and goes on with the oldest event that is kept. Until it takes it, the rest of the event
+    /// that it was in is kept for it.
     Skip,
 }
 
@@ -83,6 +84,11 @@ impl Cursor {
         self.position
     }
 
+    /// Where it stands to the byte: it has moved if this is another one.
+    pub fn mark(&self) -> (u64, usize) {
+        (self.position, self.aside.as_ref().map_or(0, |aside| aside.owed.len()))
+    }
+
     /// Whether everything up to `end` was sent.
     pub fn is_at(&self, end: u64) -> bool {
         self.position == end && self.owes_nothing()
@@ -122,6 +128,13 @@ impl Cursor {
     pub fn note_last_id(&mut self, log: &Log) {
         if let Some(id) = log.id_before(self.position).filter(|_| self.position > self.since) {
             self.aside.get_or_insert_with(Box::default).last_id = Some(id);
+        }
+    }
+
+    /// Remembers the id of the last event before `position`, for a subscriber that stands there and has noted none.
+    pub fn note_id_at(&mut self, position: u64, id: &str) {
+        if self.position == position && self.position > self.since && self.aside.is_none() {
+            self.aside = Some(Box::new(Aside { owed: Vec::new(), last_id: Some(id.to_owned()) }));
         }
     }
 

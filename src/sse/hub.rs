@@ -22,7 +22,7 @@ pub struct ChannelConfig {
     /// How many bytes of events are kept. It bounds one event too. Default: 4 MiB, which the kernel takes for one client.
     pub max_bytes: usize,
     /// After how long a silence a subscriber is sent a comment, to within 4 s. Default: 15 s, as proxies give up after 30
-    /// to 60.
+    /// to 60. At least 10 ms.
     pub keep_alive: Duration,
     /// How long clients are told to wait before they reconnect. Default: nothing is said, and browsers wait some 3 s.
     pub retry: Option<Duration>,
@@ -68,6 +68,8 @@ struct State {
     closed: bool,
     /// The position that each broadcaster's last round went up to.
     rounds: Vec<u64>,
+    /// The same, when a publisher waited for that broadcaster in vain: none waits again until it has moved.
+    given_up: Vec<u64>,
 }
 
 #[derive(Default)]
@@ -88,7 +90,12 @@ impl Hub {
         Hub {
             number: NUMBER.fetch_add(1, Ordering::Relaxed),
             config,
-            state: Mutex::new(State { log, closed: false, rounds: vec![0; broadcasters] }),
+            state: Mutex::new(State {
+                log,
+                closed: false,
+                rounds: vec![0; broadcasters],
+                given_up: vec![u64::MAX; broadcasters],
+            }),
             round: Condvar::new(),
             subscribers: AtomicUsize::new(0),
             shards: (0..broadcasters).map(|_| Shard::default()).collect(),
@@ -137,12 +144,19 @@ impl Hub {
     /// The state, once no broadcaster is so far behind that what is published now may evict what it has not sent.
     fn paced(&self) -> MutexGuard<'_, State> {
         let is_far_behind = |state: &mut State| {
-            let mut rounds = self.shards.iter().zip(&state.rounds);
-            let is_far = |(shard, round): (&Shard, &u64)| !shard.is_empty() && state.log.is_half_behind(*round);
-            !state.closed && rounds.any(is_far)
+            let mut rounds = state.rounds.iter().zip(&state.given_up).zip(&self.shards);
+            !state.closed
+                && rounds.any(|((round, given_up), shard)| {
+                    round != given_up && !shard.is_empty() && state.log.is_half_behind(*round)
+                })
         };
         let waited = self.round.wait_timeout_while(self.state(), PACE, is_far_behind);
-        waited.unwrap_or_else(PoisonError::into_inner).0
+        let (mut state, waited) = waited.unwrap_or_else(PoisonError::into_inner);
+        if waited.timed_out() {
+            let State { rounds, given_up, .. } = &mut *state;
+            given_up.clone_from(rounds);
+        }
+        state
     }
 
     /// Refuses later messages, and says goodbye to those who have got this far.
@@ -172,14 +186,15 @@ impl Hub {
         }
         self.subscribers.fetch_add(1, Ordering::SeqCst);
         self.shards[index].subscribers.fetch_add(1, Ordering::SeqCst);
-        Cursor::new(&state.log, last_event_id, self.config.newcomers)
+        // Who comes while the channel closes gets the goodbye at least.
+        let newcomers = if state.closed { Newcomers::Last(1) } else { self.config.newcomers };
+        Cursor::new(&state.log, last_event_id, newcomers)
     }
 
-    /// Counts a subscriber out.
-    pub fn left(&self, index: usize) {
-        self.shards[index].subscribers.fetch_sub(1, Ordering::SeqCst);
-        self.subscribers.fetch_sub(1, Ordering::SeqCst);
-        self.call(&self.on_leave);
+    /// Counts subscribers out.
+    pub fn leave(&self, index: usize, count: usize) {
+        self.shards[index].subscribers.fetch_sub(count, Ordering::SeqCst);
+        self.subscribers.fetch_sub(count, Ordering::SeqCst);
     }
 
     pub fn call(&self, hook: &Mutex<Option<Hook>>) {
@@ -189,14 +204,15 @@ impl Hub {
         }
     }
 
-    /// Copies what a round sends: all that was published since the last one, or as much of it as is kept. Returns where the
-    /// copy begins, and whether the channel is closed.
-    pub fn copy_round(&self, index: usize, position: u64, out: &mut Vec<u8>) -> (u64, bool) {
+    /// Copies what a round sends: all that was published since the last one, or as much of it as is kept.
+    pub fn copy_round(&self, index: usize, position: u64, out: &mut Vec<u8>) -> Copied {
         let mut state = self.state();
         let base = state.copy(position, usize::MAX, out);
-        state.rounds[index] = state.log.end();
+        let end = state.log.end();
+        state.rounds[index] = end;
         self.round.notify_all();
-        (base, state.closed)
+        let last_id = (self.config.lag == Lag::Skip).then(|| state.log.id_before(end)).flatten();
+        Copied { base, closed: state.closed, last_id }
     }
 
     /// Copies what lies behind a position, up to the frame that byte `most` of it lies in; or behind the start, if that is
@@ -215,6 +231,15 @@ impl Hub {
     pub fn skip(&self, cursor: &mut Cursor, socket: &mut impl Write) -> io::Result<Progress> {
         cursor.skip(&self.state().log, socket)
     }
+}
+
+/// What [`Hub::copy_round`] found.
+pub struct Copied {
+    /// The position of the first byte.
+    pub base: u64,
+    pub closed: bool,
+    /// The id of the last event, where subscribers may skip.
+    pub last_id: Option<String>,
 }
 
 impl Shard {

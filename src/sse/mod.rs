@@ -14,6 +14,7 @@ mod cursor;
 mod hub;
 mod log;
 mod message;
+mod subscriber;
 
 pub use channel::Channel;
 pub use connection::{start_connection, stream, Connection};

@@ -125,7 +125,7 @@ fn who_comes_back_too_late_or_from_elsewhere_is_told_of_the_gap() {
     let server = feeding(&channel);
     let ids: Vec<_> = (0..5).map(|n| channel.publish(n.to_string()).unwrap().to_string()).collect();
     let evicted = ids[0].clone();
-    for last in [evicted.as_str(), "another-7", "nonsense", "", "1'\"<>"] {
+    for last in [evicted.as_str(), "another-7", "nonsense", "1'\"<>"] {
         let mut subscriber = subscribe(&server, "/", &format!("Last-Event-ID: {last}\r\n"));
         let gap = subscriber.next();
         assert_eq!((gap.kind.as_str(), gap.data), ("gap", format!("{last}\n{}", ids[3])), "{last}");
@@ -454,4 +454,55 @@ impl Subscriber {
         }
         false
     }
+}
+
+#[test]
+fn many_who_leave_at_once_do_not_drive_out_those_who_stay() {
+    let channel = Channel::with(ChannelConfig { max_events: 20, ..ChannelConfig::default() });
+    channel.on_leave(|channel, count| drop(channel.publish(format!("{count} here"))));
+    let server = feeding(&channel);
+    let leaving: Vec<_> = (0..200).map(|_| subscribe(&server, "/", "")).collect();
+    let mut staying: Vec<_> = (0..20).map(|_| subscribe(&server, "/", "")).collect();
+    await_subscribers(&channel, 220);
+    leaving.into_iter().for_each(|subscriber| subscriber.client.reset());
+    channel.publish("to those who stay").unwrap();
+    await_subscribers(&channel, 20);
+    channel.publish("end").unwrap();
+    for subscriber in &mut staying {
+        while subscriber.data() != "end" {}
+    }
+}
+
+#[test]
+fn who_leaves_after_sending_much_is_noticed_too() {
+    let channel = Channel::with(ChannelConfig { keep_alive: Duration::MAX, ..ChannelConfig::default() });
+    let server = feeding(&channel);
+    let mut subscriber = subscribe(&server, "/", "");
+    await_subscribers(&channel, 1);
+    subscriber.client.send("x".repeat(200_000));
+    drop(subscriber);
+    await_subscribers(&channel, 0);
+}
+
+#[test]
+fn an_id_that_is_no_text_is_not_known_and_an_empty_one_is_none() {
+    let channel = Channel::with(ChannelConfig { newcomers: Newcomers::Last(1), ..ChannelConfig::default() });
+    let server = feeding(&channel);
+    ["a", "b"].iter().for_each(|text| drop(channel.publish(*text).unwrap()));
+    assert_eq!(subscribe(&server, "/", "Last-Event-ID:\r\n").data(), "b");
+    assert_eq!(subscribe(&server, "/?lastEventId=", "").data(), "b");
+    let mut client = server.connect();
+    client.send(b"GET / HTTP/1.1\r\nHost: localhost\r\nLast-Event-ID: caf\xe9\r\n\r\n");
+    client.head();
+    assert!(client.until(b"\n\n").starts_with(b"event: gap\n"));
+}
+
+#[test]
+fn a_keep_alive_of_zero_does_not_run_wild() {
+    let channel = Channel::with(ChannelConfig { keep_alive: Duration::ZERO, ..ChannelConfig::default() });
+    let server = feeding(&channel);
+    let mut subscriber = subscribe(&server, "/", "");
+    let started = Instant::now();
+    (0..10).for_each(|_| assert_eq!(subscriber.client.until(b"\n\n"), b":\n\n"));
+    assert!(started.elapsed() >= Duration::from_millis(90), "10 ms each");
 }
