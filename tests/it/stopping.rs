@@ -2,6 +2,7 @@
 
 use super::support::{serve, Client, Running, TIMEOUT};
 use brooklet::{sse, Connection, Context, Handle, Response, Server};
+use std::collections::HashSet;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -20,7 +21,19 @@ const SHORT: Duration = Duration::from_millis(300);
 const SLACK: Duration = Duration::from_secs(1);
 
 const HOUR: Duration = Duration::from_secs(3600);
-const GOODBYE: &str = "event: close\ndata: close\n\n";
+
+/// Asserts that this is the last event of a server that stops and nothing else, and returns after how many milliseconds it
+/// wants the client back.
+#[track_caller]
+pub fn assert_goodbye(stream: &[u8]) -> u64 {
+    let stream = String::from_utf8_lossy(stream);
+    let retry = stream
+        .strip_prefix("retry: ")
+        .and_then(|rest| rest.strip_suffix("\nevent: close\ndata: close\n\n"));
+    let retry = retry.unwrap_or_else(|| panic!("no goodbye: {stream:?}")).parse().unwrap();
+    assert!((1_000..5_000).contains(&retry), "{retry}");
+    retry
+}
 
 /// Waits for `serve` to return, and says how long that took. What hangs fails.
 #[track_caller]
@@ -228,10 +241,11 @@ fn a_thousand_streams_say_goodbye() {
         })
         .collect();
     server.handle().shutdown(Duration::from_secs(10));
-    for client in &mut clients {
-        assert_eq!(String::from_utf8_lossy(&client.rest()), GOODBYE);
-    }
-    assert_at_once(server);
+    let retries: HashSet<_> = clients.iter_mut().map(|client| assert_goodbye(&client.rest())).collect();
+    assert!(retries.len() > streams / 4, "they are not to come back all at once");
+    // A thousand threads have to be let run to their end, on a machine that may have other things to do.
+    let took = returned(server);
+    assert!(took < SLACK * 3, "all have left, but serve took {took:?}");
 }
 
 /// What writers tell of themselves.
@@ -256,7 +270,7 @@ impl Telling {
 /// One each of what can write: an event stream, a response's body, a connection that was taken over.
 #[test]
 fn who_is_blocked_in_a_write_is_cut_when_the_grace_is_over() {
-    const FRAME: [u8; 200_000] = [b'x'; 200_000];
+    static FRAME: [u8; 200_000] = [b'x'; 200_000];
     let (wrote, writes) = mpsc::channel();
     let (ended, ends) = mpsc::channel();
     let telling = Telling { wrote, ended };
@@ -442,7 +456,7 @@ fn a_stream_a_guard_and_a_hook_may_stop_the_server_too() {
             })
         })
     });
-    assert_eq!(by_stream, GOODBYE);
+    assert_goodbye(by_stream.as_bytes());
     let by_guard = stopping(|server, handle| {
         server
             .before(move |_| {
@@ -547,16 +561,15 @@ fn nobody_listens_any_more_while_a_handler_runs_on() {
 
 /// A client that comes during the grace should go elsewhere at once, not wait in a queue that nobody will look at.
 #[test]
-#[ignore = "the listener is kept until the grace is over"]
 fn nobody_listens_any_more_during_the_grace() {
     let slow = slow();
     let address = slow.server.address();
     let mut client = slow.ask();
     slow.server.handle().shutdown(LONG);
     let stopped = Instant::now();
-    while TcpStream::connect_timeout(&address, SLACK).map_err(|error| error.kind()).err()
-        != Some(ErrorKind::ConnectionRefused)
-    {
+    // It may take a moment, in which the queue may fill up: then a connection hangs, and is not tried for long.
+    let connect = || TcpStream::connect_timeout(&address, Duration::from_millis(50)).map_err(|error| error.kind());
+    while connect().err() != Some(ErrorKind::ConnectionRefused) {
         assert!(stopped.elapsed() < SLACK, "connections are still taken in");
     }
     slow.go.send(()).unwrap();
