@@ -143,7 +143,8 @@ impl Acceptor {
                 Err(error) => {
                     self.complain("accept", &error);
                     if lock(&self.reserve).spare.take().is_none() {
-                        pause(&mut backoff);
+                        self.registry.pause(backoff);
+                        backoff = (backoff * 2).min(MAX_BACKOFF);
                     }
                 }
             }
@@ -154,7 +155,8 @@ impl Acceptor {
     /// Whether there is a descriptor to spare, as there is nearly always.
     fn restore_reserve(&self, listener: &TcpListener) -> bool {
         let mut reserve = lock(&self.reserve);
-        if reserve.spare.is_none() {
+        // Not once the server stops: then this would keep the port.
+        if reserve.spare.is_none() && !self.registry.is_stopping() {
             reserve.spare = listener.try_clone().ok();
         }
         reserve.spare.is_some()
@@ -223,11 +225,6 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 /// Whether the connection that was to be accepted is gone again. The next one is none the worse.
 fn is_the_peers(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset | ErrorKind::Interrupted)
-}
-
-fn pause(backoff: &mut Duration) {
-    thread::sleep(*backoff);
-    *backoff = (*backoff * 2).min(MAX_BACKOFF);
 }
 
 /// Tells a client 503 without ever waiting for it: the pause is ours, and gives its request time to come, so that it can

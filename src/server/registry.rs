@@ -16,7 +16,7 @@ use std::net::{Shutdown, TcpStream};
 use std::ops::Deref;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 #[derive(Default)]
 pub struct Registry {
@@ -122,6 +122,12 @@ impl Registry {
     pub fn wait_for_stop(&self) {
         let members = self.members();
         drop(self.changed.wait_while(members, |members| members.deadline.is_none()));
+    }
+
+    /// Sleeps, unless the server stops.
+    pub fn pause(&self, time: Duration) {
+        let members = self.members();
+        drop(self.changed.wait_timeout_while(members, time, |members| members.deadline.is_none()));
     }
 
     /// Blocks until everybody has left, or cuts those who are still here when the deadline comes.

@@ -177,8 +177,8 @@ impl Subscriber {
 
     /// Reads away what the client sent. Nothing belongs there; a client that goes on and on would hide its own end.
     fn is_there(&mut self) -> bool {
-        let mut scratch = [0; 16 * 1024];
-        for _ in 0..4 {
+        let mut scratch = [0; 1024];
+        for _ in 0..64 {
             match self.socket.read(&mut scratch) {
                 Ok(0) => return self.socket.is_stopping(), // then the end is ours, and not the client's
                 Ok(_) => (),
