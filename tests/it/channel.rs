@@ -219,9 +219,14 @@ fn a_server_that_stops_sends_a_jittered_retry_and_close() {
     channel.publish("the channel lives on").unwrap();
 }
 
+/// A channel that looks for those who have left as often as it sends keep-alives.
+fn watchful(max_events: usize) -> Channel {
+    Channel::with(ChannelConfig { max_events, keep_alive: Duration::from_millis(50), ..ChannelConfig::default() })
+}
+
 #[test]
 fn who_leaves_is_noticed_though_nothing_is_published() {
-    let channel = Channel::new();
+    let channel = watchful(100);
     let (left, leaving) = mpsc::channel();
     let left = Mutex::new(left);
     let (came, coming) = mpsc::channel();
@@ -246,7 +251,7 @@ fn who_leaves_is_noticed_though_nothing_is_published() {
 
 #[test]
 fn hooks_may_publish_and_panic() {
-    let channel = Channel::new();
+    let channel = watchful(100);
     channel.on_join(|channel, count| drop(channel.publish(format!("{count} here")).unwrap()));
     channel.on_leave(|channel, count| {
         channel.publish(format!("{count} left")).unwrap();
@@ -458,7 +463,7 @@ impl Subscriber {
 
 #[test]
 fn many_who_leave_at_once_do_not_drive_out_those_who_stay() {
-    let channel = Channel::with(ChannelConfig { max_events: 20, ..ChannelConfig::default() });
+    let channel = watchful(20);
     channel.on_leave(|channel, count| drop(channel.publish(format!("{count} here"))));
     let server = feeding(&channel);
     let leaving: Vec<_> = (0..200).map(|_| subscribe(&server, "/", "")).collect();

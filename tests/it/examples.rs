@@ -49,6 +49,16 @@ impl Drop for Example {
     }
 }
 
+/// These wait for the most part, so they wait together.
+#[test]
+fn clock_takeover_and_chat_do_what_they_say() {
+    std::thread::scope(|scope| {
+        scope.spawn(clock_ticks_three_times_and_says_goodbye);
+        scope.spawn(takeover_answers_after_ten_seconds_and_others_at_once);
+        scope.spawn(chat_sends_what_is_said_to_everybody_and_remembers_it);
+    });
+}
+
 #[test]
 fn hello_answers() {
     let hello = Example::start("hello");
@@ -56,7 +66,6 @@ fn hello_answers() {
     assert_eq!(hello.get("/hello/Ada").text(), "hello, Ada\n");
 }
 
-#[test]
 fn clock_ticks_three_times_and_says_goodbye() {
     let clock = Example::start("clock");
     let page = clock.get("/");
@@ -70,7 +79,6 @@ fn clock_ticks_three_times_and_says_goodbye() {
     assert_eq!(got, [("tick", "0", "ping"), ("tick", "1", "ping"), ("tick", "2", "ping"), ("close", "2", "close")]);
 }
 
-#[test]
 fn takeover_answers_after_ten_seconds_and_others_at_once() {
     let takeover = Example::start("takeover");
     let mut slow = Client::connect(takeover.address);
@@ -91,7 +99,6 @@ fn a_taken_port_is_said_clearly() {
     assert!(message.contains(&clock.address.to_string()) && message.contains("take another port"), "{message}");
 }
 
-#[test]
 fn chat_sends_what_is_said_to_everybody_and_remembers_it() {
     let chat = Example::start("chat");
     assert!(chat.get("/").text().contains("EventSource(\"/room\")"));

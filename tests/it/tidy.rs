@@ -152,38 +152,40 @@ pub fn status() -> u16 {
 }
 "#;
 
-/// `src/` copied into a binary and into a library, as the README says, builds without a warning, and the host's own
-/// `cargo test` passes.
-#[test]
-fn a_copied_src_is_a_module_of_another_crate() {
-    let folder = std::env::temp_dir().join(format!("brooklet-vendored-{}", std::process::id()));
+/// `src/` copied into a crate, as the README says, builds without a warning, and the host's own `cargo test` passes.
+fn check_copy(edition: &str, main: &str, code: &str) {
+    let folder = std::env::temp_dir().join(format!("brooklet-copy-{edition}-{}", std::process::id()));
     let mount = "#[cfg(not(doctest))]\n#[allow(dead_code, unused_imports)]\n#[path = \"vendor/brooklet/lib.rs\"]\nmod brooklet;\n";
     let readme = fs::read_to_string(root().join("README.md")).unwrap();
     assert!(readme.contains(mount), "the README says how to mount a copy");
-    for (edition, main, code) in [
-        ("2021", "src/main.rs", "fn main() {\n    assert!(brooklet::Server::bind(\"nowhere\").is_err());\n}\n"),
-        ("2024", "src/lib.rs", LIBRARY),
-    ] {
-        let _ = fs::remove_dir_all(&folder);
-        for (path, text) in files("src", "rs") {
-            let copy = folder.join("src/vendor/brooklet").join(path.strip_prefix("src").unwrap());
-            fs::create_dir_all(copy.parent().unwrap()).unwrap();
-            fs::write(copy, text).unwrap();
-        }
-        let manifest =
-            format!("[package]\nname = \"host\"\nversion = \"0.0.0\"\nedition = \"{edition}\"\n[workspace]\n");
-        fs::write(folder.join("Cargo.toml"), manifest).unwrap();
-        fs::write(folder.join(main), format!("//! A host.\n{mount}\n{code}")).unwrap();
-        for arguments in [&["build"][..], &["test"]] {
-            let output = Command::new(env!("CARGO"))
-                .args(arguments)
-                .current_dir(&folder)
-                .env("RUSTFLAGS", "-Dwarnings")
-                .output()
-                .unwrap();
-            let message = String::from_utf8_lossy(&output.stderr);
-            assert!(output.status.success() && !message.contains("warning"), "{main}, cargo {arguments:?}: {message}");
-        }
+    for (path, text) in files("src", "rs") {
+        let copy = folder.join("src/vendor/brooklet").join(path.strip_prefix("src").unwrap());
+        fs::create_dir_all(copy.parent().unwrap()).unwrap();
+        fs::write(copy, text).unwrap();
+    }
+    let manifest = format!("[package]\nname = \"host\"\nversion = \"0.0.0\"\nedition = \"{edition}\"\n[workspace]\n");
+    fs::write(folder.join("Cargo.toml"), manifest).unwrap();
+    fs::write(folder.join(main), format!("//! A host.\n{mount}\n{code}")).unwrap();
+    for arguments in [&["build"][..], &["test"]] {
+        let mut cargo = Command::new(env!("CARGO"));
+        let output = cargo
+            .args(arguments)
+            .current_dir(&folder)
+            .env("RUSTFLAGS", "-Dwarnings")
+            .output()
+            .unwrap();
+        let message = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success() && !message.contains("warning"), "{main}, cargo {arguments:?}: {message}");
     }
     fs::remove_dir_all(&folder).unwrap();
+}
+
+#[test]
+fn a_copied_src_is_a_module_of_a_program() {
+    check_copy("2021", "src/main.rs", "fn main() {\n    assert!(brooklet::Server::bind(\"nowhere\").is_err());\n}\n");
+}
+
+#[test]
+fn a_copied_src_is_a_module_of_a_library() {
+    check_copy("2024", "src/lib.rs", LIBRARY);
 }
