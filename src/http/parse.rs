@@ -245,6 +245,7 @@ impl<'a> Cursor<'a> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::chunked::Decoder;
     use super::framing::{Framing, Length};
     use super::*;
 
@@ -289,6 +290,18 @@ mod tests {
             );
         }
         whole
+    }
+
+    /// Decodes a chunked body in pieces: its data, and how many bytes it took; `None` inside if there must be more.
+    fn chunked(bytes: &[u8], piece: usize) -> Result<Option<(Vec<u8>, usize)>, Error> {
+        let (mut decoder, mut data, mut at) = (Decoder::new(), Vec::new(), 0);
+        let mut out = [0; 64];
+        while at < bytes.len() && !decoder.is_done() {
+            let decoded = decoder.decode(&bytes[at..(at + piece).min(bytes.len())], &mut out)?;
+            at += decoded.consumed;
+            data.extend_from_slice(&out[..decoded.produced]);
+        }
+        Ok(decoder.is_done().then_some((data, at)))
     }
 
     fn with_line_end(bytes: &[u8]) -> Vec<u8> {
@@ -378,7 +391,18 @@ mod tests {
             let ends = [cut.min(other), cut.max(other), bytes.len()];
             assert_eq!(parse(&bytes, ends), whole, "{:?} cut at {cut} and {other}", bytes.escape_ascii().to_string());
             match whole {
-                Ok(Some(_)) => served += 1,
+                Ok(Some((length, framing, _))) => {
+                    served += 1;
+                    if framing.body == Length::Chunked {
+                        let body = &bytes[length..];
+                        assert_eq!(
+                            chunked(body, body.len()),
+                            chunked(body, 1 + cut % 7),
+                            "{:?}",
+                            body.escape_ascii().to_string()
+                        );
+                    }
+                }
                 Ok(None) => (),
                 Err(_) => refused += 1,
             }

@@ -29,6 +29,9 @@ const PASS: Duration = Duration::from_millis(4_500);
 /// Looked at together: 120 us that an event may have to wait.
 const LOOK: usize = 200;
 
+/// What is kept of the memory that a large round took.
+const USUAL_BATCH: usize = 256 * 1024;
+
 /// Keep-alives more often than this would be all that a broadcaster does.
 const MIN_KEEP_ALIVE: Duration = Duration::from_millis(10);
 
@@ -221,6 +224,7 @@ impl Crowd {
         if self.look.next.is_some_and(|next| next <= now) {
             self.look();
         }
+        self.batch.shrink_to(USUAL_BATCH);
         self.schedule(now);
         self.tell_of_those_who_left(index);
     }

@@ -12,12 +12,10 @@
 //! message may bring an id of its own, which is found just as well, only not in one step.
 
 use super::message::Message;
-use std::collections::hash_map::RandomState;
+use super::server::jitter;
 use std::collections::VecDeque;
 use std::fmt;
-use std::hash::{BuildHasher, Hasher};
 use std::io;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 /// The id of an event that was published: what a client that has it sends as `Last-Event-ID`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -62,11 +60,11 @@ struct Frame {
 
 impl Log {
     pub fn new(max_events: usize, max_bytes: usize) -> Log {
-        // Seconds keep the epochs of one machine's runs apart, and the hash those of one second.
-        let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-        let random = RandomState::new().build_hasher().finish() as u16;
         Log {
-            epoch: format!("{seconds:x}{random:04x}"),
+            // Six letters and digits at random: short, for every event carries it, and the same again once in two billion.
+            epoch: (0..6)
+                .map(|_| char::from_digit(jitter::pick(0..36) as u32, 36).expect("below 36"))
+                .collect(),
             bytes: VecDeque::new(),
             start: 0,
             frames: VecDeque::new(),
@@ -115,6 +113,12 @@ impl Log {
             if !self.evict() {
                 break;
             }
+        }
+        if self.bytes.capacity() - self.bytes.len() < self.scratch.len() {
+            // As a deque grows by itself, but not beyond the bound; the goodbye may be more than that allows.
+            let needed = self.bytes.len() + self.scratch.len();
+            let capacity = (2 * self.bytes.capacity()).min(self.max_bytes).max(needed);
+            self.bytes.reserve_exact(capacity - self.bytes.len());
         }
         self.bytes.extend(&self.scratch);
         self.frames.push_back(Frame { end: self.end(), own_id });

@@ -37,6 +37,15 @@ impl Example {
         Example { child, address }
     }
 
+    /// How many of its threads have that name; 0 where the system does not tell.
+    fn threads(&self, name: &str) -> usize {
+        let Ok(tasks) = std::fs::read_dir(format!("/proc/{}/task", self.child.id())) else { return 0 };
+        let names = tasks
+            .flatten()
+            .map(|task| std::fs::read_to_string(task.path().join("comm")).unwrap_or_default());
+        names.filter(|found| found.trim_end() == name).count()
+    }
+
     fn get(&self, target: &str) -> super::support::Answer {
         Client::connect(self.address).get(target)
     }
@@ -113,7 +122,9 @@ fn chat_sends_what_is_said_to_everybody_and_remembers_it() {
         client.head();
         client
     };
+    assert_eq!(chat.threads("brooklet-sse"), 0, "nobody listens, so no thread waits to write to them");
     let mut first = enter();
+    assert!(chat.threads("brooklet-sse") > 0 || !Path::new("/proc").exists());
     first.until(b"event: present\ndata: 1\n\n");
     assert_eq!((say("hello\neverybody"), say("  "), say(&"x".repeat(3_000))), (204, 422, 422));
     let said = parse(&first.until(b"everybody\n\n"));
@@ -123,4 +134,10 @@ fn chat_sends_what_is_said_to_everybody_and_remembers_it() {
     second.until(b"event: present\ndata: 2\n\n");
     drop(first);
     second.until(b"event: present\ndata: 1\n\n");
+    drop(second);
+    let deadline = std::time::Instant::now() + 2 * super::support::TIMEOUT;
+    while chat.threads("brooklet-sse") > 0 {
+        assert!(std::time::Instant::now() < deadline, "everybody has left");
+        std::thread::yield_now();
+    }
 }
