@@ -124,8 +124,8 @@ fn chat_sends_what_is_said_to_everybody_and_remembers_it() {
     };
     assert_eq!(chat.threads("brooklet-sse"), 0, "nobody listens, so no thread waits to write to them");
     let mut first = enter();
-    assert!(chat.threads("brooklet-sse") > 0 || !Path::new("/proc").exists());
     first.until(b"event: present\ndata: 1\n\n");
+    assert!(chat.threads("brooklet-sse") > 0 || !Path::new("/proc").exists());
     assert_eq!((say("hello\neverybody"), say("  "), say(&"x".repeat(3_000))), (204, 422, 422));
     let said = parse(&first.until(b"everybody\n\n"));
     assert_eq!(said.last().unwrap().data, "hello\neverybody");
