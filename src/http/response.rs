@@ -16,7 +16,7 @@ use std::io::{self, Read, Write};
 ///
 /// Handlers return whatever turns into one: a `Response`, a `&'static str` or `String` (text), a [`StatusCode`], or a
 /// `Result` of two such, so that `?` works in a handler. An [`io::Error`] becomes the status of the [`Error`] inside it,
-/// or else 500; what it says goes to [`on_request`](crate::Server::on_request), never to the client.
+/// or else 500; what it says goes to [`on_request`](super::super::Server::on_request), never to the client.
 pub struct Response {
     status: StatusCode,
     headers: Headers,
@@ -137,7 +137,7 @@ impl Response {
     /// Adds a header field; one of the same name stays beside it, but for `Content-Type`, where yours replaces ours.
     ///
     /// A field that [`set_header`](Response::set_header) would refuse turns the response into a 500, and the reason
-    /// goes to [`on_request`](crate::Server::on_request): a wrong response is never sent, nor is one silently changed.
+    /// goes to [`on_request`](super::super::Server::on_request): a wrong response is never sent, nor is one silently changed.
     #[must_use]
     pub fn header(mut self, name: &str, value: impl AsRef<str>) -> Response {
         match self.set_header(name, value.as_ref()) {

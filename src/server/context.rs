@@ -162,9 +162,9 @@ impl<'a> Context<'a> {
     ///
     /// The second part says "somebody else answers"; return it from the handler. The connection can go to any thread.
     /// Responses to earlier requests of a pipeline are written before this returns, which blocks no longer than
-    /// [`write_timeout`](crate::Config::write_timeout).
+    /// [`write_timeout`](super::super::Config::write_timeout).
     ///
-    /// Beyond [`max_taken_over`](crate::Config::max_taken_over) the client is sent a 503 with `Retry-After`, and what you
+    /// Beyond [`max_taken_over`](super::super::Config::max_taken_over) the client is sent a 503 with `Retry-After`, and what you
     /// get is a connection on which reading finds the end and writing fails.
     #[doc(alias = "hijack")]
     #[doc(alias = "upgrade")]

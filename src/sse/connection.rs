@@ -41,7 +41,7 @@ pub struct Connection {
 
 /// Starts an event stream on a connection that was taken over: sends the response's head, at once, so that `onopen`
 /// fires before the first event. The fields that were set with
-/// [`Context::set_response_header`](crate::Context::set_response_header) are sent too, and win over ours.
+/// [`Context::set_response_header`](super::super::Context::set_response_header) are sent too, and win over ours.
 ///
 /// Writes wait 30 s for a client that does not read ([`set_write_timeout`](Connection::set_write_timeout)).
 ///
@@ -90,7 +90,7 @@ pub fn start_response(mut conn: server::Connection, first: &[u8]) -> io::Result<
 /// ```
 ///
 /// An error that says the client is gone is as good an end as any. Others, a field that was refused for example, go to
-/// [`on_request`](crate::Server::on_request), or to standard error where there is none.
+/// [`on_request`](super::super::Server::on_request), or to standard error where there is none.
 pub fn stream(ctx: Context<'_>, events: impl FnOnce(Connection) -> io::Result<()>) -> Response {
     let (conn, mut no_result) = ctx.takeover_conn();
     no_result.cause = start_connection(conn).and_then(events).err().filter(|error| !is_gone(error));

@@ -14,7 +14,7 @@ use std::time::Duration;
 /// How long a publisher may be held up for a round to begin: longer than a round to ten thousand takes.
 const PACE: Duration = Duration::from_millis(100);
 
-/// How a [`Channel`] keeps its history and treats its subscribers.
+/// How a [`Channel`](super::Channel) keeps its history and treats its subscribers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ChannelConfig {
     /// How many events are kept, for those who come back and those who are behind. Default: 1,024.
