@@ -124,12 +124,14 @@ impl Hub {
         lock(&self.state)
     }
 
-    /// The broadcaster for the next subscriber: the channel's own as long as they are few, then all in turn.
+    /// The broadcaster for the next subscriber: the channel's own as long as they are few, then the one that has fewest,
+    /// for the last of the longest round is the one who waits.
     pub fn next_shard(&self) -> usize {
-        match self.subscribers() {
-            few if few < CROWD => self.number % self.shards.len(),
-            many => many % self.shards.len(),
+        if self.subscribers() < CROWD {
+            return self.number % self.shards.len();
         }
+        let subscribers = |index: &usize| self.shards[*index].subscribers.load(Ordering::Relaxed);
+        (0..self.shards.len()).min_by_key(subscribers).unwrap_or(0)
     }
 
     /// Appends a message to the log; first waits for the broadcasters if they are far behind, unless this is one of them.
