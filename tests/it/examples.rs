@@ -2,10 +2,10 @@
 
 use super::event_stream::parse;
 use super::support::Client;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
 
 /// The example's program, which `cargo test` builds along with this one.
 fn program(name: &str) -> PathBuf {
@@ -23,18 +23,21 @@ fn program(name: &str) -> PathBuf {
 struct Example {
     child: Child,
     address: SocketAddr,
+    /// What it prints behind its first line.
+    output: BufReader<ChildStdout>,
 }
 
 impl Example {
     /// Starts an example, and reads its address from its first line.
     fn start(name: &str) -> Example {
         let mut command = Command::new(program(name));
-        let mut child = command.arg("127.0.0.1:0").stdout(Stdio::piped()).spawn().unwrap();
+        let mut child = command.arg("127.0.0.1:0").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let mut output = BufReader::new(child.stdout.take().unwrap());
+        output.read_line(&mut line).unwrap();
         let (_, rest) = line.split_once("http://").unwrap_or_else(|| panic!("no address in {line:?}"));
         let address = rest.split('/').next().unwrap().parse().unwrap();
-        Example { child, address }
+        Example { child, address, output }
     }
 
     /// How many of its threads have that name; 0 where the system does not tell.
@@ -140,4 +143,53 @@ fn chat_sends_what_is_said_to_everybody_and_remembers_it() {
         assert!(std::time::Instant::now() < deadline, "everybody has left");
         std::thread::yield_now();
     }
+}
+
+#[test]
+fn tail_shows_each_line_late_comers_get_the_last_and_the_end_is_told() {
+    let mut tail = Example::start("tail");
+    let mut input = tail.child.stdin.take().unwrap();
+    let mut write = |text: &[u8]| input.write_all(text).unwrap();
+    assert!(tail.get("/").text().contains("EventSource(\"/lines\")"));
+    write(b"first\r\nnot \xff text\n");
+    let mut client = Client::connect(tail.address);
+    client.send("GET /lines HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    client.head();
+    client.until("data: not \u{fffd} text\n\n".as_bytes());
+    write(b"  data: third\nno line end");
+    drop(input);
+    let rest: Vec<_> = parse(&client.rest()).into_iter().map(|event| (event.kind, event.data)).collect();
+    let told = |kind: &str, data: &str| (kind.to_owned(), data.to_owned());
+    let end = [told("end", "the input has ended"), told("close", "close")];
+    assert_eq!(rest, [&[told("message", "  data: third"), told("message", "no line end")], &end[..]].concat());
+    assert!(tail.child.wait().unwrap().success(), "the program ends with its input");
+}
+
+#[test]
+fn tokens_come_one_by_one_and_stop_when_the_client_hangs_up() {
+    let mut tokens = Example::start("tokens");
+    let post = || {
+        let mut client = Client::connect(tokens.address);
+        client.send(
+            "POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 15\r\n\r\n{\"stream\":true}",
+        );
+        assert_eq!(client.head().header("content-type"), Some("text/event-stream"));
+        client
+    };
+    let mut leaving = post();
+    leaving.until(b"}\n\n");
+    drop(leaving);
+    let mut line = String::new();
+    tokens.output.read_line(&mut line).unwrap();
+    assert!(line.starts_with("the client has left after ") && line.ends_with(" words\n"), "{line}");
+    let words: usize = line.split(' ').nth(5).unwrap().parse().unwrap();
+    assert!(words < 5, "{line}");
+
+    let events = parse(&post().rest());
+    let (done, chunks) = events.split_last().unwrap();
+    assert_eq!(done.data, "[DONE]");
+    let content = |data: &str| data.split("\"content\":\"").nth(1).unwrap().split('"').next().unwrap().to_owned();
+    let text: String = chunks.iter().map(|chunk| content(&chunk.data)).collect();
+    assert!(text.starts_with("A brooklet is") && text.ends_with("nobody does."), "{text}");
+    assert!(chunks.last().unwrap().data.contains("\"finish_reason\":\"stop\""));
 }
