@@ -9,6 +9,7 @@
 //! are the peer's (try again) or ours: out of descriptors, and the queue is as full as before. Then a descriptor held in
 //! reserve is given up, so that one client at a time can be told 503 instead of hanging.
 
+use super::lock::lock;
 use super::registry::Registry;
 use super::serve::Service;
 use super::unavailable::unavailable;
@@ -16,7 +17,7 @@ use super::{linger, log};
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -34,6 +35,9 @@ const MAX_BACKOFF: Duration = Duration::from_secs(1);
 
 /// How long a refused client's request has to come, so that it can be read away; 200 of them a second.
 const REFUSAL: Duration = Duration::from_millis(5);
+
+/// How long writing a 503 may take: it is the first thing that the client is sent, so its buffers are empty.
+const REFUSAL_TIMEOUT: Duration = Duration::from_millis(100);
 
 /// How often standard error is told that descriptors or threads have run out.
 const COMPLAIN_EVERY: Duration = Duration::from_secs(60);
@@ -110,14 +114,17 @@ impl Acceptor {
     }
 
     fn serve(&self, stream: TcpStream, peer: SocketAddr) {
-        let Err(mut stream) = self.registry.join(stream, self.service.config.max_connections).map(|socket| {
-            self.service.serve(socket, peer);
-        }) else {
-            return;
-        };
+        match self.registry.join(stream, self.service.config.max_connections) {
+            Ok(socket) => self.service.serve(socket, peer),
+            Err(stream) => self.refuse_patiently(stream),
+        }
+    }
+
+    /// Tells a client 503 and waits until it has read that, as long as not too many are told at once.
+    fn refuse_patiently(&self, mut stream: TcpStream) {
         if self.refusing.fetch_add(1, Ordering::SeqCst) < MAX_REFUSING {
             let _ = stream
-                .set_write_timeout(Some(WAKE_TIMEOUT))
+                .set_write_timeout(Some(REFUSAL_TIMEOUT))
                 .and_then(|()| stream.write_all(&unavailable()));
             linger::close(&stream);
         } else {
@@ -215,11 +222,6 @@ impl Closing {
             thread::sleep(Duration::from_millis(1));
         }
     }
-}
-
-/// Nothing panics while it holds one of these locks.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Whether the connection that was to be accepted is gone again. The next one is none the worse.

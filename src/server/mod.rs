@@ -15,6 +15,7 @@ mod handle;
 mod incoming;
 pub mod jitter;
 pub mod linger;
+pub mod lock;
 mod log;
 mod registry;
 mod router;

@@ -11,6 +11,7 @@
 //! ```
 //! When the grace is over whoever is left is cut.
 
+use super::lock::lock;
 use std::io;
 use std::net::{Shutdown, TcpStream};
 use std::ops::Deref;
@@ -145,9 +146,8 @@ impl Registry {
         }
     }
 
-    /// Nothing panics while it holds this lock; and if it did, each of its states is a whole one.
     fn members(&self) -> MutexGuard<'_, Members> {
-        self.members.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.members)
     }
 }
 

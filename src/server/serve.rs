@@ -81,8 +81,7 @@ impl Service {
     pub fn serve(&self, socket: Socket, peer: SocketAddr) {
         let address = self.address.or_else(|| Some(socket.local_addr().ok()?.ip()));
         // It fails where the client has gone again already.
-        let Ok(mut wire) = Wire::new(socket, peer, &self.config) else { return };
-        wire.on_loopback = address.is_some_and(guard::is_loopback);
+        let Ok(wire) = Wire::new(socket, peer, address.is_some_and(guard::is_loopback), &self.config) else { return };
         let mut slot = Some(wire);
         let mut idle = self.config.read_header_timeout;
         let close = loop {

@@ -29,11 +29,11 @@ pub struct Wire {
 }
 
 impl Wire {
-    pub fn new(socket: Socket, peer: SocketAddr, config: &Config) -> io::Result<Wire> {
+    pub fn new(socket: Socket, peer: SocketAddr, on_loopback: bool, config: &Config) -> io::Result<Wire> {
         socket.set_nodelay(true)?;
         socket.set_write_timeout(Some(config.write_timeout))?;
         let (input, out, body) = (Buffer::new(), Vec::new(), Incoming::none());
-        Ok(Wire { socket, peer, on_loopback: false, input, out, body, read_timeout: None })
+        Ok(Wire { socket, peer, on_loopback, input, out, body, read_timeout: None })
     }
 
     /// Reads the next request head. `None` if there will be none: the client left, or said nothing for `idle`, or the

@@ -14,6 +14,7 @@
 //! Publishing waits for no socket; and for the next round only when it is half a history ahead.
 
 use super::hub::Hub;
+use super::server::lock::lock;
 use super::server::OnStop;
 use super::subscriber::{Fate, Round, Subscriber};
 use std::cell::Cell;
@@ -118,12 +119,13 @@ impl Broadcaster {
     }
 
     fn inbox(&self) -> MutexGuard<'_, Inbox> {
-        self.inbox.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.inbox)
     }
 
     fn run(&'static self) {
         IS_BROADCASTER.set(true);
-        let mut crowd = Crowd::default();
+        let index = all().iter().position(|other| std::ptr::eq(other, self)).expect("there are no others");
+        let mut crowd = Crowd { index, ..Crowd::default() };
         loop {
             let mut inbox = self.inbox();
             while inbox.joining.is_empty() && inbox.news.is_empty() && !inbox.stop {
@@ -141,15 +143,10 @@ impl Broadcaster {
                 inbox = self.wake.wait_timeout(inbox, left).unwrap_or_else(PoisonError::into_inner).0;
             }
             let (joining, news) = (std::mem::take(&mut inbox.joining), std::mem::take(&mut inbox.news));
-            crowd.stopping |= std::mem::take(&mut inbox.stop);
+            let stopping = std::mem::take(&mut inbox.stop);
             drop(inbox);
-            crowd.turn(self, joining, news);
+            crowd.turn(joining, news, stopping);
         }
-    }
-
-    /// Where this one stands among all of them.
-    fn index(&'static self) -> usize {
-        all().iter().position(|other| std::ptr::eq(other, self)).expect("there are no others")
     }
 }
 
@@ -165,7 +162,8 @@ impl OnStop for Broadcaster {
 struct Crowd {
     /// By channel, under its number.
     groups: BTreeMap<usize, Group>,
-    stopping: bool,
+    /// Where its broadcaster stands among all of them.
+    index: usize,
     look: Look,
     batch: Vec<u8>,
     piece: Vec<u8>,
@@ -202,23 +200,22 @@ impl Crowd {
         [self.look.next, again].into_iter().flatten().min()
     }
 
-    fn turn(&mut self, this: &'static Broadcaster, joining: Vec<(Arc<Hub>, Subscriber)>, news: Vec<Arc<Hub>>) {
-        let (now, index) = (Instant::now(), this.index());
+    fn turn(&mut self, joining: Vec<(Arc<Hub>, Subscriber)>, news: Vec<Arc<Hub>>, stopping: bool) {
+        let now = Instant::now();
         for (hub, subscriber) in joining {
             let group = self.groups.entry(hub.number()).or_insert_with(|| Group::new(hub, subscriber.position()));
             group.subscribers.push(subscriber);
             group.again = Some(now);
         }
         for hub in news {
-            hub.heard(index);
+            hub.heard(self.index);
             if let Some(group) = self.groups.get_mut(&hub.number()) {
                 group.again = Some(now);
             }
         }
-        let stopping = std::mem::take(&mut self.stopping);
         for group in self.groups.values_mut() {
             if stopping || group.again.is_some_and(|again| again <= now) {
-                group.round(now, index, &mut self.batch, &mut self.piece);
+                group.round(now, self.index, &mut self.batch, &mut self.piece);
             }
         }
         if self.look.next.is_some_and(|next| next <= now) {
@@ -226,7 +223,7 @@ impl Crowd {
         }
         self.batch.shrink_to(USUAL_BATCH);
         self.schedule(now);
-        self.tell_of_those_who_left(index);
+        self.tell_of_those_who_left();
     }
 
     /// When to look next: often enough to be through in time, also if many have come since the pass began, and no more
@@ -277,11 +274,11 @@ impl Crowd {
 
     /// Counts out those who left, and then calls the hooks, once for each channel: they may publish, and a round that many
     /// leave in should not become many rounds.
-    fn tell_of_those_who_left(&mut self, index: usize) {
+    fn tell_of_those_who_left(&mut self) {
         let mut hubs = Vec::new();
         self.groups.retain(|_, group| {
             if group.left > 0 {
-                group.hub.leave(index, std::mem::take(&mut group.left));
+                group.hub.leave(self.index, std::mem::take(&mut group.left));
                 hubs.push(Arc::clone(&group.hub));
             }
             !group.subscribers.is_empty()
@@ -302,7 +299,8 @@ impl Group {
     /// Sends everybody what was published since the last round, and the rest to those who are behind.
     fn round(&mut self, now: Instant, index: usize, batch: &mut Vec<u8>, piece: &mut Vec<u8>) {
         let copied = self.hub.copy_round(index, self.synced, batch);
-        let before = (self.synced, self.last_id.as_deref());
+        let last_id = self.last_id.take();
+        let before = (self.synced, last_id.as_deref());
         let round = Round { now, base: copied.base, bytes: batch, closed: copied.closed, before };
         self.again = None;
         let mut at = 0;
@@ -313,10 +311,7 @@ impl Group {
                     self.again = Some(self.again.map_or(again, |earlier| earlier.min(again)));
                     at += 1;
                 }
-                Fate::Leaves => {
-                    self.subscribers.swap_remove(at);
-                    self.left += 1;
-                }
+                Fate::Leaves => self.remove(at),
             }
         }
         self.synced = copied.base + batch.len() as u64;

@@ -7,9 +7,10 @@
 use super::broadcast;
 use super::connection::start_response;
 use super::http::{Form, Method, Response, StatusCode};
-use super::hub::{lock, ChannelConfig, Hook, Hub};
+use super::hub::{ChannelConfig, Hook, Hub};
 use super::log::Id;
 use super::message::Message;
+use super::server::lock::lock;
 use super::server::Context;
 use super::subscriber::Subscriber;
 use std::fmt;

@@ -5,6 +5,7 @@
 use super::cursor::{Cursor, Lag, Newcomers, Progress};
 use super::log::{Id, Log};
 use super::message::{self, Message};
+use super::server::lock::lock;
 use std::io::{self, ErrorKind, Write};
 use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -261,9 +262,4 @@ impl State {
         out.extend_from_slice(&back[..length.saturating_sub(front.len())]);
         base
     }
-}
-
-/// Nothing panics while it holds one of these locks.
-pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,7 +1,8 @@
 //! `Handle::shutdown`: who is answered, who is told, who is cut, and when `serve` returns.
 
 use super::support::{serve, Client, Running, TIMEOUT};
-use brooklet::{sse, Connection, Context, Handle, Response, Server};
+use super::takeover::{take, taking};
+use brooklet::{sse, Context, Handle, Response, Server};
 use std::collections::HashSet;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -314,19 +315,9 @@ fn who_is_blocked_in_a_write_is_cut_when_the_grace_is_over() {
 #[test]
 fn a_taken_over_connection_is_told_by_the_end_of_its_input_and_cut_after_the_grace() {
     let grace = Duration::from_millis(500);
-    let (give, given) = mpsc::channel::<Connection>();
     let (tell, told) = mpsc::channel();
-    let give = Mutex::new(give);
-    let server = serve(|server| {
-        server.get("/", move |ctx| {
-            let (conn, no_result) = ctx.takeover_conn();
-            give.lock().unwrap().send(conn).unwrap();
-            no_result
-        })
-    });
-    let mut client = server.connect();
-    client.send("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n");
-    let mut conn = given.recv_timeout(TIMEOUT).unwrap();
+    let (server, taken) = taking();
+    let (mut client, mut conn) = take(&server, &taken, "\r\n");
     thread::spawn(move || {
         let read = conn.read(&mut [0]); // no timeout: it is blocked until it is told
         tell.send((read, conn.is_stopping(), conn.write_all(b"bye"))).unwrap();
@@ -345,18 +336,8 @@ fn a_taken_over_connection_is_told_by_the_end_of_its_input_and_cut_after_the_gra
 
 #[test]
 fn a_taken_over_connection_that_nobody_drops_is_cut_after_the_grace() {
-    let (give, given) = mpsc::channel::<Connection>();
-    let give = Mutex::new(give);
-    let server = serve(|server| {
-        server.get("/", move |ctx| {
-            let (conn, no_result) = ctx.takeover_conn();
-            give.lock().unwrap().send(conn).unwrap();
-            no_result
-        })
-    });
-    let mut client = server.connect();
-    client.send("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n");
-    let mut conn = given.recv_timeout(TIMEOUT).unwrap();
+    let (server, taken) = taking();
+    let (mut client, mut conn) = take(&server, &taken, "\r\n");
     let stopped = Instant::now();
     server.handle().shutdown(SHORT);
     assert_after(SHORT, stopped, server);

@@ -277,19 +277,25 @@ fn a_server_with_streams() {
     be_a_server(with_streams);
 }
 
-/// 3 standard streams, the listener, its reserve, and one for who waits in `accept`: 34 are left for clients.
-const FEW_DESCRIPTORS: &str = "ulimit -n 40;";
-
-#[test]
-fn out_of_descriptors_it_refuses_with_503_and_recovers() {
-    let mut starved = exhaust(WITH_STREAMS, FEW_DESCRIPTORS, 10);
+/// Everything that is promised of a server that has run out of something: streams go on, clients are told, standard error
+/// is told once, and it serves again afterwards.
+#[track_caller]
+fn assert_refuses_and_recovers(mut starved: Exhausted, complaint: &str) {
     starved.assert_streams_go_on();
     starved.assert_refuses(8);
     starved.assert_streams_go_on();
     starved.child.assert_alive();
     starved.assert_recovers();
     let stderr = starved.assert_stops();
-    assert_complained_once(&stderr, "cannot accept");
+    assert_complained_once(&stderr, complaint);
+}
+
+/// 3 standard streams, the listener, its reserve, and one for who waits in `accept`: 34 are left for clients.
+const FEW_DESCRIPTORS: &str = "ulimit -n 40;";
+
+#[test]
+fn out_of_descriptors_it_refuses_with_503_and_recovers() {
+    assert_refuses_and_recovers(exhaust(WITH_STREAMS, FEW_DESCRIPTORS, 10), "cannot accept");
 }
 
 #[test]
@@ -323,14 +329,7 @@ const FEW_STACKS: &str = "ulimit -v 7000000;";
 #[cfg(target_os = "linux")]
 #[test]
 fn out_of_threads_it_refuses_with_503_and_recovers() {
-    let mut starved = exhaust(WITH_HUGE_STACKS, FEW_STACKS, 1);
-    starved.assert_streams_go_on();
-    starved.assert_refuses(8);
-    starved.assert_streams_go_on();
-    starved.child.assert_alive();
-    starved.assert_recovers();
-    let stderr = starved.assert_stops();
-    assert_complained_once(&stderr, "cannot start a thread");
+    assert_refuses_and_recovers(exhaust(WITH_HUGE_STACKS, FEW_STACKS, 1), "cannot start a thread");
 }
 
 #[cfg(target_os = "linux")]

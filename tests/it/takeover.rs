@@ -9,7 +9,7 @@ use std::thread;
 use std::time::Duration;
 
 /// A server that hands every connection to `/take` to the test.
-fn taking() -> (Running, Receiver<Connection>) {
+pub fn taking() -> (Running, Receiver<Connection>) {
     let (give, taken) = mpsc::channel();
     let give = Mutex::new(give);
     let server = serve(|server| {
@@ -23,7 +23,7 @@ fn taking() -> (Running, Receiver<Connection>) {
     (server, taken)
 }
 
-fn take(server: &Running, taken: &Receiver<Connection>, rest: &str) -> (Client, Connection) {
+pub fn take(server: &Running, taken: &Receiver<Connection>, rest: &str) -> (Client, Connection) {
     let mut client = server.connect();
     client.send(format!("POST /take HTTP/1.1\r\nHost: localhost\r\n{rest}"));
     (client, taken.recv_timeout(TIMEOUT).unwrap())
