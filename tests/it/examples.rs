@@ -30,8 +30,13 @@ struct Example {
 impl Example {
     /// Starts an example, and reads its address from its first line.
     fn start(name: &str) -> Example {
+        Example::start_in(name, Path::new("."))
+    }
+
+    fn start_in(name: &str, folder: &Path) -> Example {
         let mut command = Command::new(program(name));
-        let mut child = command.arg("127.0.0.1:0").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        command.arg("127.0.0.1:0").current_dir(folder);
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let mut line = String::new();
         let mut output = BufReader::new(child.stdout.take().unwrap());
         output.read_line(&mut line).unwrap();
@@ -192,4 +197,77 @@ fn tokens_come_one_by_one_and_stop_when_the_client_hangs_up() {
     let text: String = chunks.iter().map(|chunk| content(&chunk.data)).collect();
     assert!(text.starts_with("A brooklet is") && text.ends_with("nobody does."), "{text}");
     assert!(chunks.last().unwrap().data.contains("\"finish_reason\":\"stop\""));
+}
+
+#[test]
+fn dashboard_shows_newcomers_the_last_minutes_and_counts_them() {
+    let dashboard = Example::start("dashboard");
+    assert!(dashboard.get("/").text().contains("EventSource(\"/samples\")"));
+    let watch = || {
+        let mut client = Client::connect(dashboard.address);
+        client.send("GET /samples HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        client.head();
+        client
+    };
+    let sample = |client: &mut Client| parse(&client.until(b"\n\n")).remove(0).data;
+    let mut first = watch();
+    let oldest = sample(&mut first);
+    for (name, above) in [("time", 1.7e12), ("load", -1.0), ("used", 0.0), ("total", 0.0), ("subscribers", -1.0)] {
+        let number = oldest.split(&format!("\"{name}\":")).nth(1).unwrap();
+        let number: f64 = number.split([',', '}']).next().unwrap().parse().unwrap();
+        assert!(number > above, "{name} in {oldest}");
+    }
+    first.until(b"\"subscribers\":1}\n\n");
+    let mut second = watch();
+    assert_eq!(sample(&mut second), oldest, "who comes later gets what was there before");
+    second.until(b"\"subscribers\":2}\n\n");
+}
+
+#[test]
+fn progress_starts_once_cancels_and_tells_newcomers_where_it_is() {
+    let progress = Example::start("progress");
+    assert!(progress.get("/").text().contains("EventSource(\"/progress\")"));
+    let press = |button: &str| {
+        let mut client = Client::connect(progress.address);
+        client.send(format!("POST {button} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n"));
+        client.answer().status
+    };
+    let watch = || {
+        let mut client = Client::connect(progress.address);
+        client.send("GET /progress HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        client.head();
+        client
+    };
+    let mut page = watch();
+    page.until(br#"data: {"state":"idle","percent":0,"found":0}"#);
+    assert_eq!((press("/cancel"), press("/start"), press("/start")), (409, 202, 409));
+    // There are 7,837 primes below 80,000.
+    page.until(br#"data: {"state":"running","percent":1,"found":7837}"#);
+    let reloaded = String::from_utf8(watch().until(b"\n\n")).unwrap();
+    assert!(reloaded.contains(r#""state":"running","percent":"#) && !reloaded.contains(r#""percent":0"#), "{reloaded}");
+    assert_eq!((press("/cancel"), press("/cancel")), (202, 409));
+    page.until(br#"data: {"state":"cancelled","#);
+    assert!(String::from_utf8(watch().until(b"\n\n")).unwrap().contains(r#""state":"cancelled","#));
+    assert_eq!(press("/start"), 202);
+    page.until(br#"data: {"state":"running","percent":0,"found":0}"#);
+}
+
+#[test]
+fn every_example_survives_garbage_and_silence_and_stops_at_ctrl_c() {
+    let names = ["hello", "clock", "takeover", "chat", "tail", "dashboard", "progress", "tokens"];
+    let folder = std::env::temp_dir().join(format!("brooklet-examples-{}", std::process::id()));
+    std::fs::create_dir(&folder).unwrap();
+    for name in names {
+        let mut example = Example::start_in(name, &folder);
+        let silent = Client::connect(example.address);
+        let mut garbage = Client::connect(example.address);
+        garbage.send(b"\x16\x03\x01\x02\0\x01\0\x01\xfc\x03\x03\r\n\r\n"); // as TLS begins
+        assert_eq!(garbage.answer().status, 400, "{name}");
+        assert!(matches!(example.get("/").status, 200 | 404), "{name}");
+        drop(silent);
+        let interrupted = Command::new("kill").args(["-INT", &example.child.id().to_string()]).status().unwrap();
+        assert!(interrupted.success() && !example.child.wait().unwrap().success(), "{name}");
+        assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 0, "{name} leaves nothing behind");
+    }
+    std::fs::remove_dir(&folder).unwrap();
 }
