@@ -9,6 +9,7 @@ mod examples;
 mod guard;
 mod hooks;
 mod limits;
+mod proxy;
 mod requests;
 mod responses;
 mod routing;
