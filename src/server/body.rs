@@ -68,8 +68,9 @@ impl Read for Body<'_> {
         if out.is_empty() {
             return Ok(0);
         }
-        self.read_some(out).inspect_err(|error| {
-            self.wire.body.fail(Error::of(error).unwrap_or(ENDED_EARLY));
+        self.read_some(out).map_err(|error| {
+            self.wire.body.fail(Error::of(&error).unwrap_or(ENDED_EARLY));
+            error
         })
     }
 }
