@@ -83,6 +83,14 @@ impl Response {
     ///
     /// If the reader fails or ends early the connection is cut, so that the client does not take a part for the whole; or
     /// the client gets a 500, if nothing was sent yet.
+    ///
+    /// ```
+    /// # use brooklet::{Context, Response};
+    /// fn film(_: Context<'_>) -> std::io::Result<Response> {
+    ///     let file = std::fs::File::open("film.mp4")?;
+    ///     Ok(Response::reader("video/mp4", file.metadata()?.len(), file))
+    /// }
+    /// ```
     pub fn reader(
         content_type: impl Into<Cow<'static, str>>,
         length: u64,

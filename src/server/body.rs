@@ -7,6 +7,15 @@ use std::io::{self, Read};
 
 /// The request's body, without its framing. Reads block until something comes; `Ok(0)` is the body's end.
 ///
+/// ```
+/// # use brooklet::Context;
+/// fn upload(mut ctx: Context<'_>) -> std::io::Result<String> {
+///     let mut file = std::fs::File::create("upload")?;
+///     let bytes = std::io::copy(&mut ctx.body(), &mut file)?;
+///     Ok(format!("{bytes} bytes\n"))
+/// }
+/// ```
+///
 /// # Errors
 ///
 /// A read returns an error that carries the status to answer with (see [`Error::of`]), and returns it again when asked

@@ -191,8 +191,8 @@ impl Server {
     ///
     /// # Errors
     ///
-    /// `InvalidInput` for the first route, host or origin that was refused, and for a timeout of zero; and what the system says if not even one thread can be
-    /// started. No error of a client or of `accept` ends the server.
+    /// `InvalidInput` for the first route, host or origin that was refused, and for a timeout of zero; and what the system
+    /// says if not even one thread can be started. No error of a client or of `accept` ends the server.
     pub fn serve(self) -> io::Result<()> {
         if let Some(fault) = self.fault {
             return Err(fault);

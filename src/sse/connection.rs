@@ -69,25 +69,7 @@ pub fn start_response(mut conn: server::Connection, first: &[u8]) -> io::Result<
 }
 
 /// Takes a request's connection over and runs `events` on it, in the thread that this is called in: a thread for this
-/// stream alone, for the server has one for each connection.
-///
-/// ```no_run
-/// # use brooklet::{sse, Server};
-/// # use std::time::Duration;
-/// # fn main() -> std::io::Result<()> {
-/// Server::bind("127.0.0.1:8080")?
-///     .get("/sse", |ctx| {
-///         sse::stream(ctx, |mut events| {
-///             for n in 0..3 {
-///                 events.wait(Duration::from_secs(1))?;
-///                 events.send_message(sse::Message::new().id(n).data("ping"))?;
-///             }
-///             events.close()
-///         })
-///     })
-///     .serve()
-/// # }
-/// ```
+/// stream alone, for the server has one for each connection. Returns what the handler is to return.
 ///
 /// An error that says the client is gone is as good an end as any. Others, a field that was refused for example, go to
 /// [`on_request`](super::super::Server::on_request), or to standard error where there is none.
@@ -183,6 +165,18 @@ impl Connection {
     /// nothing does. Returns when all senders are gone. A client that leaves is noticed by the next write, or within half a
     /// second if there is none.
     ///
+    /// ```
+    /// # use brooklet::{sse, Context, Response};
+    /// fn progress(ctx: Context<'_>) -> Response {
+    ///     let (sender, steps) = std::sync::mpsc::channel();
+    ///     std::thread::spawn(move || (0..=100).try_for_each(|percent| sender.send(format!("{percent} %"))));
+    ///     sse::stream(ctx, |mut events| {
+    ///         events.forward(&steps)?;
+    ///         events.close()
+    ///     })
+    /// }
+    /// ```
+    ///
     /// # Errors
     ///
     /// As [`wait`](Connection::wait) and [`send_messages`](Connection::send_messages).
@@ -209,7 +203,7 @@ impl Connection {
         }
     }
 
-    /// Returns the id of the last event that a client which reconnects has got.
+    /// Returns the id of the last event that a client which reconnects has got; `None` for one that is new.
     pub fn last_event_id(&self) -> Option<&str> {
         self.conn.request().headers().get("last-event-id")
     }

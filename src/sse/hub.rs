@@ -16,6 +16,13 @@ use std::time::Duration;
 const PACE: Duration = Duration::from_millis(100);
 
 /// How a [`Channel`](super::Channel) keeps its history and treats its subscribers.
+///
+/// ```
+/// use brooklet::sse::{Channel, ChannelConfig, Newcomers};
+///
+/// let config = ChannelConfig { newcomers: Newcomers::Last(1), ..ChannelConfig::default() };
+/// let state = Channel::with(config); // whoever opens the page sees the latest state at once
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ChannelConfig {
     /// How many events are kept, for those who come back and those who are behind. Default: 1,024.

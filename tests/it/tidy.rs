@@ -1,8 +1,10 @@
 //! What the sources promise about themselves.
 
+use super::support::Client;
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -152,12 +154,15 @@ pub fn status() -> u16 {
 }
 "#;
 
-/// `src/` copied into a crate, as the README says, builds without a warning, and the host's own `cargo test` passes.
-fn check_copy(edition: &str, main: &str, code: &str) {
+/// `src/` copied into a crate, as the README says, builds without a warning, and the host's own `cargo test` passes; then
+/// `check` gets its folder for programs.
+fn check_copy(edition: &str, main: &str, code: &str, check: impl FnOnce(&Path)) {
     let folder = std::env::temp_dir().join(format!("brooklet-copy-{edition}-{}", std::process::id()));
     let mount = "#[cfg(not(doctest))]\n#[allow(dead_code, unused_imports)]\n#[path = \"vendor/brooklet/lib.rs\"]\nmod brooklet;\n";
     let readme = fs::read_to_string(root().join("README.md")).unwrap();
     assert!(readme.contains(mount), "the README says how to mount a copy");
+    let crate_page = mount.lines().skip(1).map(|line| format!("//! {line}\n")).collect::<String>();
+    assert!(fs::read_to_string(root().join("src/lib.rs")).unwrap().contains(&crate_page), "and so does the crate page");
     for (path, text) in files("src", "rs") {
         let copy = folder.join("src/vendor/brooklet").join(path.strip_prefix("src").unwrap());
         fs::create_dir_all(copy.parent().unwrap()).unwrap();
@@ -166,26 +171,46 @@ fn check_copy(edition: &str, main: &str, code: &str) {
     let manifest = format!("[package]\nname = \"host\"\nversion = \"0.0.0\"\nedition = \"{edition}\"\n[workspace]\n");
     fs::write(folder.join("Cargo.toml"), manifest).unwrap();
     fs::write(folder.join(main), format!("//! A host.\n{mount}\n{code}")).unwrap();
-    for arguments in [&["build"][..], &["test"]] {
+    for command in ["build", "test"] {
         let mut cargo = Command::new(env!("CARGO"));
         let output = cargo
-            .args(arguments)
+            .args([command, "--target-dir", "target"])
             .current_dir(&folder)
             .env("RUSTFLAGS", "-Dwarnings")
             .output()
             .unwrap();
         let message = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success() && !message.contains("warning"), "{main}, cargo {arguments:?}: {message}");
+        assert!(output.status.success() && !message.contains("warning"), "{main}, cargo {command}: {message}");
     }
+    check(&folder.join("target/debug"));
     fs::remove_dir_all(&folder).unwrap();
 }
 
+/// The program is that of the crate page, and does what that says.
 #[test]
 fn a_copied_src_is_a_module_of_a_program() {
-    check_copy("2021", "src/main.rs", "fn main() {\n    assert!(brooklet::Server::bind(\"nowhere\").is_err());\n}\n");
+    let crate_page = fs::read_to_string(root().join("src/lib.rs")).unwrap();
+    let lines = crate_page.lines().map_while(|line| line.strip_prefix("//!"));
+    let lines = lines.map(|line| line.strip_prefix(' ').unwrap_or(line));
+    let program = lines.skip_while(|line| *line != "```no_run").skip(1).take_while(|line| *line != "```");
+    let program = program.collect::<Vec<_>>().join("\n").replace("127.0.0.1:8080", "127.0.0.1:0");
+    check_copy("2021", "src/main.rs", &program, |folder| {
+        let mut running = Command::new(folder.join("host")).stdout(Stdio::piped()).spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(running.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let address = line.split('/').nth(2).unwrap().parse().unwrap();
+        let page = Client::connect(address).get("/");
+        let mut client = Client::connect(address);
+        client.send("GET /count HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        let (head, event) = (client.head(), client.until(b"\n\n"));
+        running.kill().unwrap();
+        running.wait().unwrap();
+        assert!(page.text().contains("new EventSource(\"/count\")"));
+        assert_eq!((head.status, event.as_slice()), (200, &b"data: 1\n\n"[..]));
+    });
 }
 
 #[test]
 fn a_copied_src_is_a_module_of_a_library() {
-    check_copy("2024", "src/lib.rs", LIBRARY);
+    check_copy("2024", "src/lib.rs", LIBRARY, |_| ());
 }
