@@ -14,14 +14,15 @@ use std::{fmt, io};
 /// An HTTP server that listens, and is being told what to answer.
 ///
 /// ```no_run
-/// use brooklet::{Response, Server, StatusCode};
+/// use brooklet::{Server, StatusCode};
+/// use std::io;
 ///
-/// # fn main() -> std::io::Result<()> {
+/// # fn main() -> io::Result<()> {
 /// Server::bind("127.0.0.1:8080")?
 ///     .before(|ctx| ctx.path().starts_with("/private").then(|| StatusCode::FORBIDDEN.into()))
 ///     .get("/", |_| "hello\n")
 ///     .get("/hello/{name}", |ctx| format!("hello {}\n", ctx.param("name")))
-///     .post("/echo", |mut ctx| ctx.body_text())
+///     .post("/shout", |mut ctx| -> io::Result<_> { Ok(ctx.body_text()?.to_uppercase()) }) // `?` wants the type
 ///     .on_request(|exchange| println!("{exchange}"))
 ///     .serve()
 /// # }
@@ -41,15 +42,21 @@ impl Server {
     ///
     /// # Errors
     ///
-    /// Those of [`TcpListener::bind`], with the address in the message.
+    /// Those of [`TcpListener::bind`], with the address in the message, and what to do about the common ones.
     pub fn bind(address: impl ToSocketAddrs + fmt::Debug) -> io::Result<Server> {
         let listener = TcpListener::bind(&address).map_err(|error| {
             let hint = match error.kind() {
                 io::ErrorKind::AddrInUse => "; stop the program that has it, or take another port",
                 io::ErrorKind::PermissionDenied => "; ports below 1024 need privileges: take a higher one",
+                io::ErrorKind::AddrNotAvailable => "; it is none of this machine's: 0.0.0.0 takes all that it has",
+                // It was not understood, or its name not found.
+                _ if error.raw_os_error().is_none() => "; an address is a host and a port, as in 127.0.0.1:8080",
                 _ => "",
             };
-            io::Error::new(error.kind(), format!("cannot listen on {address:?}: {error}{hint}"))
+            // `main` shows an error with `{:?}`, which would escape the quotes.
+            let address = format!("{address:?}");
+            let message = format!("cannot listen on {}: {error}{hint}", address.trim_matches('"'));
+            io::Error::new(error.kind(), message)
         })?;
         let handle = Handle::new(listener.local_addr()?);
         Ok(Server { listener, handle, service: Service::default(), fault: None })

@@ -86,10 +86,12 @@ impl<'a> Context<'a> {
     /// a mistake in the program, which no client can cause; it is answered with 500.
     #[track_caller]
     pub fn param(&self, name: &str) -> &str {
-        self.params.get(name).unwrap_or_else(|| match self.params.pattern() {
-            Some(pattern) => panic!("the pattern `{pattern}` has no parameter `{name}`"),
-            None => panic!("there are no path parameters before routing: asked for `{name}`"),
-        })
+        // Not in a closure, whose panic would not be tracked to the caller.
+        match (self.params.get(name), self.params.pattern()) {
+            (Some(value), _) => value,
+            (None, Some(pattern)) => panic!("the pattern `{pattern}` has no parameter `{name}`"),
+            (None, None) => panic!("there are no path parameters before routing: asked for `{name}`"),
+        }
     }
 
     /// Returns the first field of that name in the query, decoded (WHATWG URL 5.1).
@@ -160,7 +162,8 @@ impl<'a> Context<'a> {
 
     /// Takes the connection over: from here on it is yours, and the server neither answers nor closes it.
     ///
-    /// The second part says "somebody else answers"; return it from the handler. The connection can go to any thread.
+    /// The second part says "somebody else answers"; return it from the handler: another answer is dropped, and told to
+    /// [`on_request`](super::super::Server::on_request) as a fault. The connection can go to any thread.
     /// Responses to earlier requests of a pipeline are written before this returns, which blocks no longer than
     /// [`write_timeout`](super::super::Config::write_timeout).
     ///

@@ -12,6 +12,7 @@
 //! When the grace is over whoever is left is cut.
 
 use super::lock::lock;
+use super::log;
 use std::io;
 use std::net::{Shutdown, TcpStream};
 use std::ops::Deref;
@@ -53,6 +54,8 @@ impl Members {
 struct Shared {
     stream: TcpStream,
     phase: AtomicU8,
+    /// Whoever took the connection over has asked whether the server stops, and knows that it does.
+    noticed: AtomicBool,
 }
 
 /// What a connection is doing; see the module's table.
@@ -84,7 +87,8 @@ impl Registry {
         if members.len() - members.taken_over >= max {
             return Err(stream);
         }
-        let shared = Arc::new(Shared { stream, phase: AtomicU8::new(Phase::Busy as u8) });
+        let phase = AtomicU8::new(Phase::Busy as u8);
+        let shared = Arc::new(Shared { stream, phase, noticed: AtomicBool::new(false) });
         let member = Some(Arc::clone(&shared));
         let slot = match members.free.pop() {
             Some(slot) => {
@@ -131,17 +135,29 @@ impl Registry {
         drop(self.changed.wait_timeout_while(members, time, |members| members.deadline.is_none()));
     }
 
-    /// Blocks until everybody has left, or cuts those who are still here when the deadline comes.
+    /// Blocks until everybody has left, or cuts those who are still here when the deadline comes. Standard error is told of
+    /// those who had time to say goodbye and never looked.
     pub fn wait_for_end(&self) {
         let mut members = self.members();
+        let mut had_time = false;
         while members.len() > 0 {
             let left = members.deadline.and_then(|deadline| deadline.checked_duration_since(Instant::now()));
             let Some(left) = left.filter(|left| !left.is_zero()) else {
+                let mut deaf = 0;
                 for member in members.slots.iter().flatten() {
                     let _ = member.stream.shutdown(Shutdown::Both);
+                    deaf += usize::from(member.is(Phase::TakenOver) && !member.noticed.load(Ordering::SeqCst));
+                }
+                drop(members);
+                if had_time && deaf > 0 {
+                    log::line(format_args!(
+                        "{deaf} of the connections that were taken over did not notice the shutdown, and were cut; \
+                         `wait` and `is_stopping` tell a loop of it"
+                    ));
                 }
                 return;
             };
+            had_time = true;
             members = self.changed.wait_timeout(members, left).unwrap_or_else(PoisonError::into_inner).0;
         }
     }
@@ -159,7 +175,11 @@ impl Socket {
     }
 
     pub fn is_stopping(&self) -> bool {
-        self.registry.is_stopping()
+        let is_stopping = self.registry.is_stopping();
+        if is_stopping {
+            self.shared().noticed.store(true, Ordering::SeqCst);
+        }
+        is_stopping
     }
 
     /// Says what the connection does from now on, and whether the server goes on: if it does not, an idle connection
@@ -186,6 +206,7 @@ impl Socket {
     /// Has somebody told when the server begins to stop; at once, if it has.
     pub fn on_stop(&self, watcher: &'static dyn OnStop) {
         let address = |watcher: &'static dyn OnStop| watcher as *const dyn OnStop as *const ();
+        self.shared().noticed.store(true, Ordering::SeqCst);
         let mut members = self.registry.members();
         if members.deadline.is_some() {
             drop(members);
@@ -234,7 +255,11 @@ impl Drop for Socket {
 
 impl io::Read for Socket {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
-        (&self.shared().stream).read(out)
+        let read = (&self.shared().stream).read(out)?;
+        if read == 0 {
+            self.is_stopping(); // whoever finds the end has noticed
+        }
+        Ok(read)
     }
 }
 

@@ -228,15 +228,15 @@ impl Service {
     }
 
     fn report_takeover(&self, asked: &Asked, response: Response, peer: SocketAddr) {
+        let status = response.status_code();
         let answered_too = || {
-            let status = response.status_code();
             io::Error::other(format!(
-                "the handler took the connection over and then answered {status}: return `no_result`"
+                "the handler took the connection over and then answered {status}, which nobody gets: return `no_result`"
             ))
         };
         let fault = match response.payload {
             Payload::TakenOver => response.cause,
-            _ => Some(answered_too()),
+            _ => Some(response.cause.unwrap_or_else(answered_too)),
         };
         self.report(peer, asked, None, 0, fault.as_ref());
     }

@@ -238,6 +238,13 @@ impl Connection {
     /// its `EventSource`; if the server is shutting down, with a `retry` of 1 to 5 s for pages that do not, another one
     /// for each client. Blocks until the client has closed too, or for a second.
     ///
+    /// ```compile_fail,E0382
+    /// fn on_and_on(mut events: brooklet::sse::Connection) -> std::io::Result<()> {
+    ///     events.close()?;
+    ///     events.send_message("nothing comes behind the goodbye")
+    /// }
+    /// ```
+    ///
     /// # Errors
     ///
     /// As [`send_message`](Connection::send_message).
@@ -260,7 +267,8 @@ impl Connection {
     fn write(&mut self) -> io::Result<()> {
         if self.ended {
             self.out.clear();
-            return Err(io::Error::new(ErrorKind::BrokenPipe, "the event stream has ended with an earlier error"));
+            let message = "the event stream has ended with an earlier error: hand that one on with `?`";
+            return Err(io::Error::new(ErrorKind::BrokenPipe, message));
         }
         if self.out.is_empty() {
             return Ok(());

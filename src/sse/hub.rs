@@ -146,7 +146,7 @@ impl Hub {
     pub fn append(&self, message: &Message, is_broadcaster: bool) -> io::Result<Id> {
         let mut state = if is_broadcaster { self.state() } else { self.paced() };
         if state.closed {
-            return Err(io::Error::new(ErrorKind::BrokenPipe, "the channel is closed"));
+            return Err(io::Error::new(ErrorKind::BrokenPipe, "the channel is closed, for good: make a new one"));
         }
         state.log.append(message)
     }

@@ -137,8 +137,22 @@ fn a_taken_port_is_an_error_that_names_the_address() {
     let error = Server::bind(&address).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::AddrInUse);
     assert!(error.to_string().contains(&address), "{error}");
-    let error = Server::bind("no such address").unwrap_err();
-    assert!(error.to_string().contains("no such address"), "{error}");
+}
+
+#[test]
+fn an_address_that_cannot_be_had_is_an_error_that_says_what_to_do() {
+    let no_port = "a host and a port, as in 127.0.0.1:8080";
+    for (address, advice) in [
+        ("no such address", no_port),
+        ("127.0.0.1", no_port),
+        ("127.0.0.1:65536", no_port),
+        (":8080", no_port),
+        ("192.0.2.1:0", "0.0.0.0 takes all that it has"), // of a network for documentation
+    ] {
+        let message = Server::bind(address).unwrap_err().to_string();
+        let named = message.starts_with(&format!("cannot listen on {address}: "));
+        assert!(named && message.ends_with(advice), "{message}");
+    }
 }
 
 /// What the client sends behind its last request is not read; a plain close would turn it into a reset, which destroys what

@@ -192,7 +192,9 @@ fn sending_fails_once_the_client_is_gone_and_ever_after() {
                 break error;
             }
         };
-        assert_eq!(events.send_message("and again").unwrap_err().kind(), ErrorKind::BrokenPipe);
+        let later = events.send_message("and again").unwrap_err();
+        assert_eq!(later.kind(), ErrorKind::BrokenPipe);
+        assert!(later.to_string().contains("an earlier error"), "{later}");
         Err(error)
     });
     drop(open(&server));

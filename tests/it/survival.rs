@@ -447,3 +447,51 @@ fn a_closed_standard_error_ends_nothing() {
     }
     child.assert_alive();
 }
+
+/// `/deaf` is a stream that sends and never looks, `/heedful` one that waits; `/typo/{id}` asks for another parameter.
+#[test]
+#[ignore = "a server that other tests run"]
+fn a_server_with_mistakes() {
+    be_a_server(|server| {
+        let handle = server.handle();
+        let deaf = |mut events: sse::Connection| loop {
+            events.send_message("tick")?;
+            thread::sleep(Duration::from_millis(10));
+        };
+        server
+            .get("/deaf", move |ctx| sse::stream(ctx, deaf))
+            .get("/heedful", |ctx| sse::stream(ctx, |mut events| events.wait(Duration::from_secs(3600))))
+            .get("/typo/{id}", |ctx| ctx.param("name").to_owned())
+            .get("/stop", move |_| {
+                handle.shutdown(Duration::from_millis(200));
+                "stopping"
+            })
+    });
+}
+
+/// What the server said, after requests for these.
+fn mistaken(targets: &[&str]) -> String {
+    let child = Child::start("survival::a_server_with_mistakes", "");
+    let open = |target: &&str| {
+        let mut client = child.connect();
+        client.send(format!("GET {target} HTTP/1.1\r\nHost: localhost\r\n\r\n"));
+        client.head();
+        client
+    };
+    let _clients: Vec<_> = targets.iter().chain(&["/stop"]).map(open).collect();
+    child.end().1
+}
+
+#[test]
+fn streams_that_did_not_notice_the_shutdown_are_told_of() {
+    let told = mistaken(&["/deaf", "/heedful", "/deaf"]);
+    assert!(told.contains("2 of the connections that were taken over") && told.contains("`wait`"), "{told}");
+    let told = mistaken(&["/heedful"]);
+    assert!(!told.contains("taken over"), "{told}");
+}
+
+#[test]
+fn a_parameter_that_the_pattern_lacks_is_told_with_the_line_that_asked() {
+    let told = mistaken(&["/typo/7"]);
+    assert!(told.contains("survival.rs") && told.contains("`/typo/{id}` has no parameter `name`"), "{told}");
+}

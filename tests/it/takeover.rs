@@ -2,7 +2,7 @@
 
 use super::support::{serve, Client, Running, TIMEOUT};
 use brooklet::{Connection, Context, Response};
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::sync::mpsc::{self, Receiver};
 use std::sync::Mutex;
 use std::thread;
@@ -122,6 +122,10 @@ fn a_response_besides_the_takeover_is_dropped_and_told_and_a_stolen_one_is_a_500
                 conn.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nraw").unwrap();
                 "answered too"
             })
+            .get("/failed", |ctx| -> io::Result<Response> {
+                let (_conn, _no_result) = ctx.takeover_conn();
+                Err(io::Error::other("disk on fire"))
+            })
             .get("/swap", move |ctx| {
                 if let Some(stolen) = kept.lock().unwrap().pop() {
                     return stolen;
@@ -142,6 +146,10 @@ fn a_response_besides_the_takeover_is_dropped_and_told_and_a_stolen_one_is_a_500
     assert_eq!(client.get("/both").text(), "raw");
     client.assert_end();
     assert!(tellings.recv_timeout(TIMEOUT).unwrap().contains("return `no_result`"));
+    let mut client = server.connect();
+    client.send("GET /failed HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    client.assert_end();
+    assert_eq!(tellings.recv_timeout(TIMEOUT).unwrap(), "disk on fire", "its own error, if it returned one");
     server.connect().send("GET /swap HTTP/1.1\r\nHost: localhost\r\n\r\n");
     tellings.recv_timeout(TIMEOUT).unwrap();
     assert_eq!(server.get("/swap").status, 500);
