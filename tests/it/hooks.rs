@@ -1,7 +1,7 @@
 //! Guards before, the hook after, and panics anywhere.
 
 use super::support::{serve, TIMEOUT};
-use brooklet::{Response, StatusCode};
+use brooklet::{sse, Response, StatusCode};
 use std::sync::mpsc;
 use std::sync::Mutex;
 
@@ -97,25 +97,38 @@ fn the_hook_is_told_of_each_response() {
 
 #[test]
 fn a_panic_is_a_500_on_its_connection_alone() {
+    let (told, tellings) = mpsc::channel();
+    let told = Mutex::new(told);
     let server = serve(|server| {
         server
             .before(|ctx| if ctx.path() == "/guard" { panic!("on purpose, in a guard") } else { None })
             .get("/", |_| "fine")
             .get("/handler", |_| -> &str { panic!("on purpose, in a handler") })
             .get("/stream", |_| Response::stream("a/b", |_| panic!("on purpose, in a producer")))
-            .on_request(|exchange| {
+            .get("/events", |ctx| sse::stream(ctx, |_| panic!("on purpose, in an event stream")))
+            .on_request(move |exchange| {
                 if exchange.path == Some("/hook") {
                     panic!("on purpose, in the hook");
                 }
+                told.lock().unwrap().send(exchange.error.map(|error| error.to_string())).unwrap();
             })
             .get("/hook", |_| "answered before")
     });
     let mut other = server.connect();
     assert_eq!(other.get("/").text(), "fine");
-    for target in ["/guard", "/handler", "/stream"] {
-        let mut client = server.connect();
-        assert_eq!(client.get(target).status, 500, "{target}");
+    assert_eq!(tellings.recv_timeout(TIMEOUT).unwrap(), None);
+    for (target, connection, said) in [
+        ("/guard", Some("close"), "the handler panicked"),
+        ("/handler", Some("close"), "the handler panicked"),
+        ("/stream", None, "the body's producer panicked"),
+    ] {
+        let answer = server.get(target);
+        assert_eq!((answer.status, answer.header("connection")), (500, connection), "{target}");
+        assert_eq!(tellings.recv_timeout(TIMEOUT).unwrap().as_deref(), Some(said), "{target}");
     }
+    let stream = server.get("/events");
+    assert_eq!((stream.status, stream.text()), (200, ""), "which just ends");
+    assert_eq!(tellings.recv_timeout(TIMEOUT).unwrap().as_deref(), Some("the handler panicked"));
     let mut client = server.connect();
     assert_eq!(client.get("/hook").text(), "answered before");
     assert_eq!(client.get("/").text(), "fine", "a hook's panic costs nobody the connection");

@@ -494,4 +494,5 @@ fn streams_that_did_not_notice_the_shutdown_are_told_of() {
 fn a_parameter_that_the_pattern_lacks_is_told_with_the_line_that_asked() {
     let told = mistaken(&["/typo/7"]);
     assert!(told.contains("survival.rs") && told.contains("`/typo/{id}` has no parameter `name`"), "{told}");
+    assert!(told.contains("GET /typo/7 500 "), "errors of handlers go to standard error: {told}");
 }

@@ -106,27 +106,56 @@ fn the_readme_shows_the_pages_lines_as_they_are() {
     }
 }
 
-/// The table of limits tells the defaults as they are.
+/// The tables of settings have all of them, with their defaults.
 #[test]
 fn the_readme_tells_the_defaults_as_they_are() {
     let readme = fs::read_to_string(root().join("README.md")).unwrap();
-    let config = brooklet::Config::default();
-    let seconds = |timeout: std::time::Duration| format!("{} s ", timeout.as_secs());
-    for (setting, default) in [
-        ("read_header_timeout", seconds(config.read_header_timeout)),
-        ("read_timeout", seconds(config.read_timeout)),
-        ("write_timeout", seconds(config.write_timeout)),
-        ("idle_timeout", seconds(config.idle_timeout)),
-        ("max_header_bytes", config.max_header_bytes.to_string()),
-        ("max_headers", config.max_headers.to_string()),
-        ("max_body_bytes", config.max_body_bytes.to_string()),
-        ("max_connections", config.max_connections.to_string()),
-        ("max_taken_over", config.max_taken_over.to_string()),
-        ("check_host", config.check_host.to_string()),
-        ("check_origin", config.check_origin.to_string()),
-    ] {
-        assert!(readme.contains(&format!("| `{setting}` | {default}")), "{setting} {default}");
+    let settings = format!("{:#?}\n{:#?}", brooklet::Config::default(), brooklet::sse::ChannelConfig::default());
+    let fields = settings
+        .lines()
+        .filter_map(|line| line.strip_prefix("    ")?.strip_suffix(',')?.split_once(": "));
+    let fields: Vec<_> = fields.collect();
+    assert_eq!(fields.len(), 12 + 6, "{settings}");
+    for (setting, default) in fields {
+        let default = default.strip_suffix('s').map_or(default.to_owned(), |seconds| format!("{seconds} s"));
+        assert!(readme.contains(&format!("| `{setting}` | {default} ")), "{setting} {default}");
     }
+}
+
+/// And times that are no settings are said as they are in the sources.
+#[test]
+fn the_readme_tells_the_times_as_they_are() {
+    let readme = fs::read_to_string(root().join("README.md")).unwrap();
+    for (file, constant, claim) in [
+        ("sse/connection.rs", "KEEP_ALIVE: Duration = Duration::from_secs(15)", "after 15 s of silence"),
+        ("sse/connection.rs", "LOOK: Duration = Duration::from_millis(500)", "`forward` within half a second"),
+        ("sse/connection.rs", "WRITE_TIMEOUT: Duration = Duration::from_secs(30)", "cuts the connection after 30 s"),
+        ("sse/subscriber.rs", "STALL: Duration = Duration::from_secs(30)", "and cuts it after 30 s"),
+        ("sse/broadcast.rs", "PASS: Duration = Duration::from_millis(4_500)", "a channel notices within 5 s"),
+        ("server/accept.rs", "COMPLAIN_EVERY: Duration = Duration::from_secs(60)", "once a minute"),
+    ] {
+        assert!(readme.contains(claim), "{claim}");
+        let source = fs::read_to_string(root().join("src").join(file)).unwrap();
+        assert!(source.contains(&format!("const {constant};")), "the README says {claim:?}: {constant}");
+    }
+}
+
+#[test]
+fn the_readme_says_what_it_takes_to_build() {
+    let readme = fs::read_to_string(root().join("README.md")).unwrap();
+    assert!(readme.contains(&format!("Rust {} will do", env!("CARGO_PKG_RUST_VERSION"))));
+    let manifest = fs::read_to_string(root().join("Cargo.toml")).unwrap();
+    assert!(manifest.contains("\n[dependencies]\n\n["), "no other crate comes along");
+}
+
+/// The channel that the README shows is a documentation test.
+#[test]
+fn the_readme_shows_a_channel_that_compiles() {
+    let readme = fs::read_to_string(root().join("README.md")).unwrap();
+    let shown = readme.split("```rust\n").find(|block| block.starts_with("let news = ")).unwrap();
+    let shown = shown.split("```").next().unwrap();
+    let tested = shown.lines().map(|line| format!("/// {line}\n")).collect::<String>();
+    assert!(fs::read_to_string(root().join("src/sse/channel.rs")).unwrap().contains(&tested), "{shown}");
 }
 
 #[test]
