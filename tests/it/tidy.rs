@@ -159,10 +159,12 @@ fn the_readme_shows_a_channel_that_compiles() {
 }
 
 #[test]
-fn the_current_version_has_one_heading_in_the_changelog() {
+fn the_current_version_has_one_heading_in_the_changelog_with_its_date() {
     let changelog = fs::read_to_string(root().join("CHANGELOG.md")).unwrap();
-    let heading = format!("## [{}]", env!("CARGO_PKG_VERSION"));
-    assert_eq!(changelog.lines().filter(|line| line.starts_with(&heading)).count(), 1);
+    let heading = format!("## [{}] - ", env!("CARGO_PKG_VERSION"));
+    let dates: Vec<_> = changelog.lines().filter_map(|line| line.strip_prefix(&heading)).collect();
+    let is_date = |date: &str| date.len() == 10 && date.split('-').all(|part| part.parse::<u16>().is_ok());
+    assert!(matches!(dates[..], [date] if is_date(date)), "{dates:?}");
 }
 
 /// A library that uses its copy in a body and in a module of its own, and has a documentation test.
