@@ -2,7 +2,7 @@
 //!
 //! A channel keeps one log of what was published, and a subscriber is a socket and a position in that log. What it was not
 //! sent yet is the log behind its position: nothing is queued for anybody, and memory does not grow with slow readers.
-//! Subscribing and replaying are one step under one lock, so nothing falls between.
+//! Where a subscriber begins is found in one step under one lock, so nothing falls between what it had and what is new.
 
 use super::broadcast;
 use super::connection::start_response;
@@ -91,7 +91,8 @@ impl Channel {
             unavailable.cause = Some(error);
             return unavailable;
         }
-        let last_event_id = last_event_id(&ctx);
+        // Before the head: whom that tells that the stream is open misses nothing from then on.
+        let cursor = hub.place(last_event_id(&ctx).as_deref());
         let (conn, no_result) = ctx.takeover_conn();
         let mut first = Vec::new();
         if let Some(retry) = hub.config().retry {
@@ -104,7 +105,7 @@ impl Channel {
         });
         match started {
             Ok(socket) => {
-                let cursor = hub.join(index, last_event_id.as_deref());
+                hub.join(index);
                 broadcaster.join(Arc::clone(hub), Subscriber::new(socket, cursor));
                 hub.call(&hub.on_join);
             }

@@ -187,18 +187,23 @@ impl Hub {
         self.shards[index].told.store(false, Ordering::SeqCst);
     }
 
-    /// Counts a subscriber in and finds its place. One step: what is published before it is behind that place, and what
-    /// is published after finds it counted.
-    pub fn join(&self, index: usize, last_event_id: Option<&str>) -> Cursor {
+    /// Finds a subscriber's place: what is published from here on is behind it.
+    pub fn place(&self, last_event_id: Option<&str>) -> Cursor {
+        let state = self.state();
+        // Who comes while the channel closes gets the goodbye at least.
+        let newcomers = if state.closed { Newcomers::Last(1) } else { self.config.newcomers };
+        Cursor::new(&state.log, last_event_id, newcomers)
+    }
+
+    /// Counts a subscriber in: its broadcaster is told of what is published from here on. What was published since its
+    /// place was found, it sends when it takes the subscriber in.
+    pub fn join(&self, index: usize) {
         let mut state = self.state();
         if self.shards[index].is_empty() {
             state.rounds[index] = state.log.end();
         }
         self.subscribers.fetch_add(1, Ordering::SeqCst);
         self.shards[index].subscribers.fetch_add(1, Ordering::SeqCst);
-        // Who comes while the channel closes gets the goodbye at least.
-        let newcomers = if state.closed { Newcomers::Last(1) } else { self.config.newcomers };
-        Cursor::new(&state.log, last_event_id, newcomers)
     }
 
     /// Counts subscribers out.

@@ -101,6 +101,18 @@ fn a_newcomer_gets_what_comes_from_now_on_or_the_last_few() {
     assert_eq!([subscriber.data(), subscriber.data()], ["b", "c"]);
 }
 
+/// The head tells a client that it is open: whoever it then tells to publish, it gets that.
+#[test]
+fn who_has_read_the_head_gets_what_is_published_from_then_on() {
+    let channel = Channel::new();
+    let server = feeding(&channel);
+    for n in 0..1_000 {
+        let mut subscriber = subscribe(&server, "/", "");
+        channel.publish(n.to_string()).unwrap();
+        assert_eq!(subscriber.data(), n.to_string());
+    }
+}
+
 #[test]
 fn who_comes_back_goes_on_behind_the_last_event_by_header_or_query() {
     let channel = Channel::new();
