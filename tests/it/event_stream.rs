@@ -3,7 +3,7 @@
 
 use super::support::serve;
 use brooklet::sse::{self, Message};
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::sync::{Arc, Mutex};
 
 /// What a browser dispatches.
@@ -115,43 +115,44 @@ fn with_plain_breaks(text: &str) -> String {
     text.replace("\r\n", "\n").replace('\r', "\n")
 }
 
-/// Every sequence of up to four nasty pieces, as data, event and id, over a real stream.
-#[test]
-fn whatever_can_be_represented_comes_back_and_the_rest_is_refused_with_nothing_written() {
+/// Every sequence of up to so many nasty pieces.
+pub fn nasty_texts(pieces: usize) -> Vec<String> {
     const PIECES: [&str; 15] =
         ["", "\n", "\r", "\r\n", " ", ":", "data:", "id: 1", "\0", "\u{feff}", "é", "\u{1f600}", "x", "\t", "event"];
     let mut texts = vec![String::new()];
-    for first in PIECES {
-        for second in PIECES {
-            for third in PIECES {
-                texts.extend(PIECES.map(|fourth| [first, second, third, fourth].concat()));
-            }
-        }
+    for _ in 0..pieces {
+        texts = texts.iter().flat_map(|text| PIECES.map(|piece| format!("{text}{piece}"))).collect();
     }
     texts.sort();
     texts.dedup();
-    let texts = Arc::new(texts);
+    texts
+}
+
+/// Sends each text as data, event and id. Returns how many were refused.
+pub fn send_nasty(events: &mut sse::Connection, texts: &[String]) -> io::Result<usize> {
+    let mut refused = 0;
+    for text in texts {
+        let data = Message::new().data(text);
+        for message in [data, Message::new().event(text).data("event"), Message::new().id(text).data("id")] {
+            match events.send_messages([message]) {
+                Err(error) if error.kind() == ErrorKind::InvalidInput => refused += 1,
+                result => result?,
+            }
+        }
+    }
+    Ok(refused)
+}
+
+#[test]
+fn whatever_can_be_represented_comes_back_and_the_rest_is_refused_with_nothing_written() {
+    let texts = Arc::new(nasty_texts(4));
     let refused = Arc::new(Mutex::new(0));
     let (sent, count) = (Arc::clone(&texts), Arc::clone(&refused));
     let server = serve(|server| {
         server.get("/", move |ctx| {
             let (texts, refused) = (Arc::clone(&sent), Arc::clone(&count));
             sse::stream(ctx, move |mut events| {
-                let messages = |text: &String| {
-                    [
-                        Message::new().data(text),
-                        Message::new().event(text).data("event"),
-                        Message::new().id(text).data("id"),
-                    ]
-                };
-                for text in texts.iter() {
-                    for message in messages(text) {
-                        match events.send_messages([message]) {
-                            Err(error) if error.kind() == ErrorKind::InvalidInput => *refused.lock().unwrap() += 1,
-                            result => result?,
-                        }
-                    }
-                }
+                *refused.lock().unwrap() = send_nasty(&mut events, &texts)?;
                 events.close()
             })
         })
