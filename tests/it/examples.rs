@@ -20,16 +20,16 @@ fn program(name: &str) -> PathBuf {
 }
 
 /// A running example, which is ended when this is dropped.
-struct Example {
-    child: Child,
-    address: SocketAddr,
+pub struct Example {
+    pub child: Child,
+    pub address: SocketAddr,
     /// What it prints behind its first line.
     output: BufReader<ChildStdout>,
 }
 
 impl Example {
     /// Starts an example, and reads its address from its first line.
-    fn start(name: &str) -> Example {
+    pub fn start(name: &str) -> Example {
         Example::start_in(name, Path::new("."))
     }
 

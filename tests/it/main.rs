@@ -2,6 +2,7 @@
 #![allow(clippy::incompatible_msrv)] // that is for src/ and examples/: the tests need what ureq does
 
 mod bodies;
+mod browser;
 mod channel;
 mod clients;
 mod connections;

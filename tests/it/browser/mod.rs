@@ -1,0 +1,136 @@
+//! Real browsers: headless Chromium, and a script in the page that talks to the test over the server itself.
+//!
+//! ```text
+//! Chromium ──── stage, a server ──── what is tested: an example's program, or a server of the test
+//!               /         the page, with the probe added
+//!               /probe/…  commands to the page, as events, and its answers
+//!               the rest  passed on byte by byte, noted, and cut when the test says so
+//! ```
+//! So no driver is needed, and a page is seen from inside: its text, its buttons, its `EventSource`. Each page has a
+//! browser of its own, which starts in half a second: it is the only window, in front, and no timer in it is throttled.
+//!
+//! Ignored, as not every machine has Chromium. Run them with `cargo test -- --ignored browser`.
+
+mod pages;
+mod stage;
+
+use brooklet::sse;
+use stage::Stage;
+use std::fs::{self, File};
+use std::io::ErrorKind;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+/// How long anything may take: a machine that builds something else at the same time is slow.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Numbers for profiles and commands.
+static NUMBER: AtomicU64 = AtomicU64::new(0);
+
+/// A Chromium that runs until this is dropped, with a profile of its own.
+struct Chromium {
+    child: Child,
+    profile: PathBuf,
+}
+
+impl Chromium {
+    fn open(url: &str) -> Chromium {
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let profile = std::env::temp_dir().join(format!("brooklet-browser-{}-{number}", std::process::id()));
+        fs::create_dir_all(&profile).unwrap();
+        let spawned = Command::new("chromium")
+            .args(["--headless", "--disable-gpu", "--no-first-run", "--disable-component-update", "--disable-sync"])
+            .args(["--disable-background-networking", "--disable-breakpad"])
+            // Containers run as root, where Chromium has no sandbox, and have a small /dev/shm.
+            .args(["--no-sandbox", "--disable-dev-shm-usage"])
+            .arg(format!("--user-data-dir={}", profile.display()))
+            .arg(url)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(File::create(profile.join("stderr")).unwrap())
+            .spawn();
+        let child = spawned.unwrap_or_else(|error| match error.kind() {
+            ErrorKind::NotFound => panic!("these tests need Chromium: apt-get install chromium"),
+            _ => panic!("chromium: {error}"),
+        });
+        Chromium { child, profile }
+    }
+
+    fn complaints(&self) -> String {
+        fs::read_to_string(self.profile.join("stderr")).unwrap_or_default()
+    }
+}
+
+impl Drop for Chromium {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        // Its other processes end when they miss it, and may still write.
+        let deadline = Instant::now() + PATIENCE;
+        while fs::remove_dir_all(&self.profile).is_err() && self.profile.exists() && Instant::now() < deadline {
+            std::thread::yield_now();
+        }
+    }
+}
+
+/// The page of a stage, open in a browser.
+pub struct Page<'s> {
+    stage: &'s Stage,
+    /// The probe listens to it.
+    commands: sse::Connection,
+    _chromium: Chromium,
+}
+
+impl<'s> Page<'s> {
+    /// Opens the page in a new browser, and waits for its probe.
+    #[track_caller]
+    pub fn open(stage: &'s Stage) -> Page<'s> {
+        let chromium = Chromium::open(&format!("{}/", stage.origin()));
+        let commands = stage.next_page();
+        let commands = commands.unwrap_or_else(|| panic!("Chromium opened no page: {}", chromium.complaints()));
+        Page { stage, commands, _chromium: chromium }
+    }
+
+    /// Reloads the page, as a user does.
+    #[track_caller]
+    pub fn reload(&mut self) {
+        self.send("location.reload()"); // an answer may or may not come
+        self.commands = self.stage.next_page().expect("the page does not come back");
+    }
+
+    /// Evaluates a script in the page, and returns its value as text: what it resolves to, if that is a promise.
+    #[track_caller]
+    pub fn run(&mut self, script: &str) -> String {
+        self.try_run(script).unwrap_or_else(|| panic!("no answer to: {script}"))
+    }
+
+    /// Waits for a condition in the page to hold.
+    #[track_caller]
+    pub fn until(&mut self, condition: &str) {
+        if self.try_run(&format!("until(() => {condition})")).is_none() {
+            panic!("not in {PATIENCE:?}: {condition}; the page shows: {}", self.run("document.body.innerText"));
+        }
+    }
+
+    /// Evaluates a script whose value is an array of texts.
+    #[track_caller]
+    pub fn list(&mut self, script: &str) -> Vec<String> {
+        let joined = self.run(&format!("({script}).map(text => text + \"\\x1e\").join(\"\")"));
+        joined.split_terminator('\x1e').map(str::to_owned).collect()
+    }
+
+    #[track_caller]
+    fn try_run(&mut self, script: &str) -> Option<String> {
+        let number = self.send(script);
+        let outcome = self.stage.answer(number)?;
+        Some(outcome.unwrap_or_else(|error| panic!("{error} in: {script}")))
+    }
+
+    fn send(&mut self, script: &str) -> u64 {
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        self.commands.send_message(sse::Message::new().id(number).data(script)).unwrap();
+        number
+    }
+}

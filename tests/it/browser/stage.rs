@@ -1,0 +1,132 @@
+//! Between a browser and the server that it is to see: adds the probe to the page, and passes everything else on.
+
+use super::super::support::{serve, Client, Running};
+use super::PATIENCE;
+use brooklet::{sse, Context, Method, Response};
+use std::io::{self, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::sync::mpsc::{self, Receiver};
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
+
+/// Evaluates what the test sends, and posts what came of it. `until` asks again and again: what it waits for may be a
+/// variable or what somebody typed, and nothing tells of their changes.
+const PROBE: &str = r#"
+<script>
+  window.until = async condition => {
+    while (!condition()) await new Promise(go => setTimeout(go, 10));
+  };
+  new EventSource("/probe/commands").onmessage = async ({ data, lastEventId }) => {
+    const post = (outcome, value) => fetch(`/probe/${lastEventId}/${outcome}`, { method: "POST", body: value });
+    try { post("value", String(await (0, eval)(data))); } catch (error) { post("error", String(error)); }
+  };
+</script>
+"#;
+
+pub struct Stage {
+    server: Running,
+    relay: Arc<Relay>,
+    pages: Receiver<sse::Connection>,
+    answers: Receiver<(String, Result<String, String>)>,
+}
+
+/// What is passed on, and what was.
+struct Relay {
+    to: SocketAddr,
+    /// Each request: its path, and its `Last-Event-ID`.
+    requests: Mutex<Vec<(String, Option<String>)>>,
+    /// The browser's ends of what is being passed on.
+    open: Mutex<Vec<TcpStream>>,
+}
+
+impl Stage {
+    /// A stage in front of a server.
+    pub fn new(to: SocketAddr) -> Stage {
+        let relay = Arc::new(Relay { to, requests: Mutex::default(), open: Mutex::default() });
+        let ((page, pages), (answer, answers)) = (mpsc::channel(), mpsc::channel());
+        let (page, answer) = (Mutex::new(page), Mutex::new(answer));
+        let (get, post) = (Arc::clone(&relay), Arc::clone(&relay));
+        let server = serve(|server| {
+            server
+                .get("/", move |_| Response::html(Client::connect(to).get("/").text().to_owned() + PROBE))
+                .get("/probe/commands", move |ctx| {
+                    let (conn, no_result) = ctx.takeover_conn();
+                    let page = page.lock().unwrap().clone();
+                    sse::start_connection(conn).and_then(|commands| page.send(commands).map_err(io::Error::other))?;
+                    io::Result::Ok(no_result)
+                })
+                .post("/probe/{number}/{outcome}", move |mut ctx| {
+                    let text = ctx.body_text()?;
+                    let outcome = if ctx.param("outcome") == "value" { Ok(text) } else { Err(text) };
+                    let answer = answer.lock().unwrap().send((ctx.param("number").to_owned(), outcome));
+                    answer.map(|()| "").map_err(io::Error::other)
+                })
+                .route(Method::Get, "/{*rest}", move |ctx| get.pass_on(ctx))
+                .route(Method::Post, "/{*rest}", move |ctx| post.pass_on(ctx))
+        });
+        Stage { server, relay, pages, answers }
+    }
+
+    pub fn origin(&self) -> String {
+        format!("http://{}", self.server.address())
+    }
+
+    /// Cuts every connection that is being passed on, wherever it is.
+    pub fn cut(&self) {
+        for socket in self.relay.open.lock().unwrap().drain(..) {
+            let _ = socket.shutdown(Shutdown::Both); // an error means that it has ended by itself
+        }
+    }
+
+    /// The `Last-Event-ID`s with which a path was asked for so far.
+    pub fn requests(&self, path: &str) -> Vec<Option<String>> {
+        let requests = self.relay.requests.lock().unwrap();
+        requests.iter().filter(|(asked, _)| asked == path).map(|(_, id)| id.clone()).collect()
+    }
+
+    /// The probe of a page that is being loaded.
+    pub fn next_page(&self) -> Option<sse::Connection> {
+        self.pages.recv_timeout(PATIENCE).ok()
+    }
+
+    /// What came of a command, or `None` if nothing has.
+    pub fn answer(&self, number: u64) -> Option<Result<String, String>> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let (answered, outcome) = self.answers.recv_timeout(left).ok()?;
+            if answered == number.to_string() {
+                return Some(outcome); // others are late answers, to what is not waited for any more
+            }
+        }
+    }
+}
+
+impl Relay {
+    /// Hands a request to the server as it came, but that its connection is for this request alone, and copies back what
+    /// comes.
+    fn pass_on(&self, mut ctx: Context<'_>) -> io::Result<Response> {
+        let mut request = format!("{} {} HTTP/1.1\r\n", ctx.method(), ctx.request().target()).into_bytes();
+        for (name, value) in ctx.headers().iter().filter(|(name, _)| !name.eq_ignore_ascii_case("connection")) {
+            request.extend([name.as_bytes(), b": ", value, b"\r\n"].concat());
+        }
+        request.extend(b"Connection: close\r\n\r\n");
+        request.extend(ctx.body_bytes()?);
+        let id = ctx.headers().get("last-event-id").map(str::to_owned);
+        self.requests.lock().unwrap().push((ctx.path().to_owned(), id));
+
+        let (conn, no_result) = ctx.takeover_conn();
+        let Ok(mut server) = TcpStream::connect(self.to) else { return Ok(no_result) };
+        server.write_all(&request)?;
+        self.open.lock().unwrap().push(conn.stream().try_clone()?);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let _ = io::copy(&mut conn.stream(), &mut io::sink());
+                let _ = server.shutdown(Shutdown::Both); // the browser has left, or was cut
+            });
+            let _ = io::copy(&mut &server, &mut conn.stream());
+            let _ = conn.stream().shutdown(Shutdown::Both);
+        });
+        Ok(no_result)
+    }
+}
