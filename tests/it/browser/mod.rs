@@ -12,6 +12,7 @@
 //! Ignored, as not every machine has Chromium. Run them with `cargo test -- --ignored browser`.
 
 mod pages;
+mod protocol;
 mod stage;
 
 use brooklet::sse;

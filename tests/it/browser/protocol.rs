@@ -1,0 +1,273 @@
+//! `EventSource` itself, as Chromium has it: what arrives, and when it comes back and when not.
+
+use super::super::event_stream::{nasty_texts, parse, send_nasty};
+use super::super::support::{serve, Running};
+use super::{Page, Stage, PATIENCE};
+use brooklet::sse::{self, Channel, ChannelConfig, Message};
+use brooklet::{Method, Response, Server, StatusCode};
+use std::io::Write;
+use std::ops::Range;
+use std::sync::{mpsc, Arc, Mutex};
+use std::time::{Duration, Instant};
+
+/// `listen` keeps what comes of these kinds, as `kind|id|data`, and stops at `close`.
+const PAGE: &str = r#"<!doctype html><meta charset="utf-8"><link rel="icon" href="data:,">
+<script>
+  const watch = (url, ...kinds) => {
+    const source = Object.assign(new EventSource(url), { got: [], opened: 0, failed: 0 });
+    source.keep = ({ type, lastEventId, data }) => source.got.push(`${type}|${lastEventId}|${data}`);
+    for (const kind of ["message", "close", ...kinds]) source.addEventListener(kind, source.keep);
+    source.onopen = () => source.opened++;
+    source.onerror = () => source.failed++;
+    return source;
+  };
+  const listen = (...wanted) => {
+    const source = watch(...wanted);
+    source.addEventListener("close", () => source.close());
+    return source;
+  };
+  const pause = milliseconds => new Promise(go => setTimeout(go, milliseconds));
+</script>"#;
+
+/// Far shorter than the 3 s that Chromium waits by itself, and than the pause in which it must not come back.
+const RETRY: Duration = Duration::from_millis(50);
+
+fn stage(build: impl FnOnce(Server) -> Server) -> (Running, Stage) {
+    let server = serve(|server| build(server).get("/", |_| Response::html(PAGE)));
+    let stage = Stage::new(server.address());
+    (server, stage)
+}
+
+#[test]
+#[ignore = "needs Chromium: cargo test -- --ignored browser"]
+fn events_arrive_as_they_were_sent() {
+    let long = "é世\u{1f600}".repeat(30_000); // any buffer ends within a character
+    let sent = long.clone();
+    let (_server, stage) = stage(move |server| {
+        server.get("/events", move |ctx| {
+            sse::stream(ctx, |mut events| {
+                events.send_message("unnamed")?;
+                events.send_message(Message::new().event("tick").id("a b").data("named"))?;
+                events.send_comment("skipped\ndata: skipped")?;
+                events.send_message("  several\nlines\r\nof\rtext \n\n")?;
+                events.send_message(Message::new().event("tick").data(""))?;
+                events.send_message(Message::new().id("größe-\u{1f600}"))?;
+                events.send_message(Message::new().event("größe").data("世界 \u{1f600} \u{2028}\u{2029}\u{85}\0"))?;
+                events.send_message(sent.as_str())?;
+                events.send_message(Message::new().id("").data("forgotten"))?;
+                events.close()
+            })
+        })
+    });
+    let mut page = Page::open(&stage);
+    page.run("source = listen('/events', 'tick', 'größe')");
+    page.until("source.readyState === EventSource.CLOSED");
+    let expected = [
+        "message||unnamed",
+        "tick|a b|named",
+        "message|a b|  several\nlines\nof\ntext \n\n",
+        "tick|a b|",
+        "größe|größe-\u{1f600}|世界 \u{1f600} \u{2028}\u{2029}\u{85}\0",
+        &format!("message|größe-\u{1f600}|{long}"),
+        "message||forgotten",
+        "close||close",
+    ];
+    assert_eq!(page.list("source.got"), expected);
+    assert_eq!(page.run("[source.opened, source.failed]"), "1,0");
+}
+
+/// The browser agrees with the parser that the other tests read streams with.
+#[test]
+#[ignore = "needs Chromium: cargo test -- --ignored browser"]
+fn every_sequence_of_nasty_pieces_arrives_as_the_parser_of_this_suite_says() {
+    let texts = nasty_texts(2);
+    let (server, stage) = stage(move |server| {
+        server.get("/events", move |ctx| {
+            sse::stream(ctx, |mut events| {
+                send_nasty(&mut events, &texts)?;
+                events.close()
+            })
+        })
+    });
+    let expected = parse(server.get("/events").text().as_bytes());
+    let expected: Vec<_> = expected.iter().map(|e| format!("{}|{}|{}", e.kind, e.last_event_id, e.data)).collect();
+    let mut page = Page::open(&stage);
+    // The name of an event comes as the data of the one before it.
+    page.run("source = listen('/events')");
+    page.run("source.addEventListener('message', ({ data }) => source.addEventListener(data, source.keep))");
+    page.until("source.readyState === EventSource.CLOSED");
+    assert_eq!(page.list("source.got"), expected);
+}
+
+/// Each stream ends with half an event, which does not count: neither its data nor its id.
+#[test]
+#[ignore = "needs Chromium: cargo test -- --ignored browser"]
+fn a_stream_that_was_cut_goes_on_behind_the_last_whole_event_after_the_time_it_was_told() {
+    const CUTS: usize = 12; // with its own 3 s the browser would take longer than `PATIENCE`
+    const LAST_RETRY: Duration = Duration::from_millis(700);
+    let times = Arc::new(Mutex::new(Vec::new()));
+    let noted = Arc::clone(&times);
+    let (_server, stage) = stage(move |server| {
+        server.get("/events", move |ctx| {
+            noted.lock().unwrap().push(Instant::now());
+            sse::stream(ctx, |mut events| {
+                let last = events.last_event_id().map(|id| id.strip_prefix("café-").unwrap().parse().unwrap());
+                let next = last.map_or(0, |last: usize| last + 1);
+                if next == CUTS {
+                    return events.close();
+                }
+                let retry = if next == CUTS - 1 { LAST_RETRY } else { RETRY };
+                events.send_message(Message::new().retry(retry).id(format_args!("café-{next}")).data(next))?;
+                events.stream().write_all("id: café-1000\ndata: half\n".as_bytes())
+            })
+        })
+    });
+    let mut page = Page::open(&stage);
+    page.run("source = listen('/events')");
+    page.until("source.readyState === EventSource.CLOSED");
+    let mut expected: Vec<_> = (0..CUTS).map(|n| format!("message|café-{n}|{n}")).collect();
+    expected.push(format!("close|café-{}|close", CUTS - 1));
+    assert_eq!(page.list("source.got"), expected);
+    assert_eq!(page.run("[source.opened, source.failed]"), format!("{},{CUTS}", CUTS + 1));
+    let ids: Vec<_> = stage.requests("/events").into_iter().flatten().collect();
+    assert_eq!(ids, (0..CUTS).map(|n| format!("café-{n}")).collect::<Vec<_>>());
+    let waited: Vec<_> = times.lock().unwrap().windows(2).map(|pair| pair[1] - pair[0]).collect();
+    assert!(waited.iter().all(|waited| *waited >= RETRY) && waited[CUTS - 1] >= LAST_RETRY, "{waited:?}");
+}
+
+#[test]
+#[ignore = "needs Chromium: cargo test -- --ignored browser"]
+fn a_channels_subscriber_that_is_cut_again_and_again_gets_every_event_once_and_in_order() {
+    const NUMBERS: usize = 2_000;
+    const CUTS: usize = 5;
+    let config = ChannelConfig { retry: Some(RETRY), max_events: 2 * NUMBERS, ..ChannelConfig::default() };
+    let channel = Channel::with(config);
+    let feed = channel.clone();
+    let (_server, stage) = stage(move |server| server.get("/events", move |ctx| feed.subscribe(ctx)));
+    let mut page = Page::open(&stage);
+    page.run("source = listen('/events', 'gap')");
+    page.until("source.readyState === EventSource.OPEN");
+    let padding = "é".repeat(500);
+    let publish = |numbers: Range<usize>| {
+        numbers.for_each(|n| drop(channel.publish(format!("{n} {padding}")).unwrap()));
+    };
+    publish(0..1);
+    page.until("source.got.length === 1"); // from here on there is an id to come back with
+    for cut in 1..=CUTS {
+        publish(NUMBERS * (cut - 1) / CUTS + 1..NUMBERS * cut / CUTS - 100);
+        stage.cut(); // while those are under way
+        publish(NUMBERS * cut / CUTS - 100..NUMBERS * cut / CUTS + 1);
+        page.until(&format!("source.got.length > {}", NUMBERS * cut / CUTS - 100));
+    }
+    channel.close();
+    page.until("source.readyState === EventSource.CLOSED");
+    let expected: Vec<_> = (0..=NUMBERS).map(|n| n.to_string()).chain(["close".to_owned()]).collect();
+    assert_eq!(page.list("source.got.map(event => event.split('|')[2].split(' ')[0])"), expected);
+    let ids = stage.requests("/events");
+    assert!(ids.len() == CUTS + 1 && ids[1..].iter().all(Option::is_some), "{ids:?}");
+}
+
+#[test]
+#[ignore = "needs Chromium: cargo test -- --ignored browser"]
+fn what_the_history_no_longer_has_is_a_gap_event_in_its_place() {
+    let channel = Channel::with(ChannelConfig { max_events: 2, ..ChannelConfig::default() });
+    let feed = channel.clone();
+    let [_, second, third] = ["evicted", "second", "third"].map(|text| channel.publish(text).unwrap());
+    let (_server, stage) = stage(move |server| {
+        server.get("/events", move |ctx| match ctx.headers().contains("last-event-id") {
+            true => feed.subscribe(ctx),
+            false => sse::stream(ctx, |mut events| {
+                events.send_message(Message::new().retry(RETRY).id("long ago").data("before"))
+            }),
+        })
+    });
+    let mut page = Page::open(&stage);
+    page.run("source = listen('/events', 'gap')");
+    page.until("source.got.length === 4");
+    let after = [format!("message|{second}|second"), format!("message|{third}|third")];
+    let got = page.list("source.got");
+    assert_eq!((got[0].as_str(), &got[2..]), ("message|long ago|before", &after[..]));
+    assert!(got[1].starts_with("gap|") && got[1].ends_with(&format!("|long ago\n{second}")), "{}", got[1]);
+}
+
+#[test]
+#[ignore = "needs Chromium: cargo test -- --ignored browser"]
+fn close_and_204_end_it_for_good_and_a_plain_end_does_not() {
+    let channel = Channel::with(ChannelConfig { retry: Some(RETRY), ..ChannelConfig::default() });
+    let feed = channel.clone();
+    let (_server, stage) = stage(move |server| {
+        let goodbye = |mut events: sse::Connection| {
+            events.send_message(Message::new().retry(RETRY))?;
+            events.close()
+        };
+        server
+            .get("/goodbye", move |ctx| sse::stream(ctx, goodbye))
+            .get("/channel", move |ctx| feed.subscribe(ctx))
+    });
+    let mut page = Page::open(&stage);
+    page.run("good = listen('/goodbye')");
+    page.until("good.readyState === EventSource.CLOSED");
+    // Pages that do not call `close()` come back: for ever, or until a channel that is closed answers 204.
+    page.run("deaf = watch('/goodbye')");
+    page.until("deaf.opened > 2");
+    page.run("deaf.close()");
+    page.run("channel = watch('/channel')");
+    page.until("channel.readyState === EventSource.OPEN");
+    channel.close();
+    page.until("channel.readyState === EventSource.CLOSED");
+    let asked = stage.requests("/goodbye").len();
+    page.run("pause(500)"); // ten times what they were told to wait
+    assert_eq!(stage.requests("/goodbye").len(), asked);
+    assert_eq!(page.run("[good.opened, good.failed, good.got]"), "1,0,close||close");
+    assert_eq!(stage.requests("/channel"), [None, None]);
+    assert_eq!(page.run("[channel.opened, channel.failed, channel.got]"), "1,2,close||close", "an end, and 204");
+}
+
+#[test]
+#[ignore = "needs Chromium: cargo test -- --ignored browser"]
+fn a_page_of_another_origin_reads_and_changes_nothing_unless_it_was_named() {
+    let (_server, stage) = stage(|server| server);
+    let mut page = Page::open(&stage);
+    let other = |build: &dyn Fn(Server) -> Server| {
+        let (told, tellings) = mpsc::channel();
+        let told = Mutex::new(told);
+        let changed = Arc::new(Mutex::new(0));
+        let change = Arc::clone(&changed);
+        let events = |mut events: sse::Connection| match events.last_event_id().map(str::to_owned) {
+            None => events.send_message(Message::new().retry(RETRY).id(7).data("first")),
+            Some(id) => events.send_message(Message::new().id(8).data(id)).and_then(|()| events.close()),
+        };
+        let server = serve(|server| {
+            build(server)
+                .get("/events", move |ctx| sse::stream(ctx, events))
+                .post("/", move |_| {
+                    *change.lock().unwrap() += 1;
+                    "changed"
+                })
+                .on_request(move |exchange| {
+                    let _ = told.lock().unwrap().send((exchange.method, exchange.status));
+                })
+        });
+        (server, changed, tellings)
+    };
+    // `localhost` is another site besides: the browser then holds more against it.
+    let url = |server: &Running, path: &str| format!("'http://localhost:{}{path}'", server.address().port());
+
+    let (server, changed, tellings) = other(&|server| server);
+    page.run(&format!("foreign = listen({})", url(&server, "/events")));
+    page.until("foreign.readyState === EventSource.CLOSED");
+    assert_eq!(page.run("[foreign.opened, foreign.failed]"), "0,1");
+    page.run(&format!("fetch({}, {{ method: 'POST', mode: 'no-cors', body: 'text' }})", url(&server, "/")));
+    let told = [(); 2].map(|()| tellings.recv_timeout(PATIENCE).unwrap());
+    assert!(told.contains(&(Some(Method::Post), Some(StatusCode::FORBIDDEN))), "{told:?}");
+    assert_eq!(*changed.lock().unwrap(), 0);
+
+    let (server, changed, _tellings) = other(&|server| server.allow_origin(&stage.origin()));
+    page.run(&format!("named = listen({})", url(&server, "/events")));
+    page.until("named.readyState === EventSource.CLOSED");
+    assert_eq!(page.list("named.got"), ["message|7|first", "message|8|7", "close|8|close"]);
+    // The field makes the browser ask first.
+    let post = format!("fetch({}, {{ method: 'POST', headers: {{ 'X-Own': 'x' }} }})", url(&server, "/"));
+    assert_eq!(page.run(&format!("{post}.then(answer => answer.text())")), "changed");
+    assert_eq!(*changed.lock().unwrap(), 1);
+}
