@@ -83,8 +83,8 @@ fn tail_shows_the_lines_as_they_come_late_comers_the_last_of_them_and_the_end() 
     write(0..50);
     first.until("lines.children.length === 50");
     cut(&stage, &mut first);
-    write(50..150);
-    first.until("lines.children.length === 150");
+    write(50..200);
+    first.until("lines.children.length === 200");
     let mut late = Page::open(&stage);
     late.until("lines.children.length === 100");
     drop(input);
@@ -93,9 +93,9 @@ fn tail_shows_the_lines_as_they_come_late_comers_the_last_of_them_and_the_end() 
         assert_eq!(page.run("source.readyState === EventSource.CLOSED"), "true");
     }
     let line = |n: usize| format!("  line <b>{n}</b> größer\n");
-    let from = |first: usize| (first..150).map(line).chain(["the input has ended\n".to_owned()]).collect::<Vec<_>>();
+    let from = |first: usize| (first..200).map(line).chain(["the input has ended\n".to_owned()]).collect::<Vec<_>>();
     assert_eq!(shown(&mut first), from(0));
-    assert_eq!(shown(&mut late), from(50), "a hundred lines");
+    assert_eq!(shown(&mut late), from(100), "a hundred lines");
     assert_eq!(stage.requests("/lines").len(), 3, "the first page, again after the cut, the late one");
     assert!(tail.child.wait().unwrap().success());
 }
