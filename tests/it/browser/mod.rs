@@ -17,12 +17,14 @@ mod stage;
 
 use brooklet::sse;
 use stage::Stage;
-use std::fs::{self, File};
-use std::io::ErrorKind;
+use std::fs;
+use std::io::{ErrorKind, Read};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::sync::mpsc::{self, Receiver};
+use std::thread;
+use std::time::Duration;
 
 /// How long anything may take: a machine that builds something else at the same time is slow.
 pub const PATIENCE: Duration = Duration::from_secs(30);
@@ -34,13 +36,14 @@ static NUMBER: AtomicU64 = AtomicU64::new(0);
 struct Chromium {
     child: Child,
     profile: PathBuf,
+    /// What all of its processes have written to standard error, once the last of them has ended.
+    complaints: Receiver<String>,
 }
 
 impl Chromium {
     fn open(url: &str) -> Chromium {
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let profile = std::env::temp_dir().join(format!("brooklet-browser-{}-{number}", std::process::id()));
-        fs::create_dir_all(&profile).unwrap();
         let spawned = Command::new("chromium")
             .args(["--headless", "--disable-gpu", "--no-first-run", "--disable-component-update", "--disable-sync"])
             .args(["--disable-background-networking", "--disable-breakpad"])
@@ -50,29 +53,34 @@ impl Chromium {
             .arg(url)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
-            .stderr(File::create(profile.join("stderr")).unwrap())
+            .stderr(Stdio::piped())
             .spawn();
-        let child = spawned.unwrap_or_else(|error| match error.kind() {
+        let mut child = spawned.unwrap_or_else(|error| match error.kind() {
             ErrorKind::NotFound => panic!("these tests need Chromium: apt-get install chromium"),
             _ => panic!("chromium: {error}"),
         });
-        Chromium { child, profile }
+        let (complain, complaints) = mpsc::channel();
+        let mut stderr = child.stderr.take().unwrap();
+        thread::spawn(move || {
+            let mut written = Vec::new();
+            let _ = stderr.read_to_end(&mut written);
+            complain.send(String::from_utf8_lossy(&written).into_owned())
+        });
+        Chromium { child, profile, complaints }
     }
 
-    fn complaints(&self) -> String {
-        fs::read_to_string(self.profile.join("stderr")).unwrap_or_default()
+    /// Ends it, and its other processes, which end when they miss it.
+    fn end(&mut self) -> String {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        self.complaints.recv_timeout(PATIENCE).unwrap_or_default()
     }
 }
 
 impl Drop for Chromium {
     fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-        // Its other processes end when they miss it, and may still write.
-        let deadline = Instant::now() + PATIENCE;
-        while fs::remove_dir_all(&self.profile).is_err() && self.profile.exists() && Instant::now() < deadline {
-            std::thread::yield_now();
-        }
+        self.end();
+        let _ = fs::remove_dir_all(&self.profile);
     }
 }
 
@@ -88,9 +96,9 @@ impl<'s> Page<'s> {
     /// Opens the page in a new browser, and waits for its probe.
     #[track_caller]
     pub fn open(stage: &'s Stage) -> Page<'s> {
-        let chromium = Chromium::open(&format!("{}/", stage.origin()));
+        let mut chromium = Chromium::open(&format!("{}/", stage.origin()));
         let commands = stage.next_page();
-        let commands = commands.unwrap_or_else(|| panic!("Chromium opened no page: {}", chromium.complaints()));
+        let commands = commands.unwrap_or_else(|| panic!("Chromium opened no page: {}", chromium.end()));
         Page { stage, commands, _chromium: chromium }
     }
 
