@@ -9,7 +9,7 @@ pub fn check(authority: &[u8]) -> Result<(), Error> {
     const RULE: Error = Error::bad("Host is one host with an optional port (RFC 9110 7.2)");
     let text = std::str::from_utf8(authority).map_err(|_| RULE)?;
     let (host, port) = split(text).ok_or(RULE)?;
-    let valid_port = port.map_or(true, |port| port.is_empty() || is_port(port));
+    let valid_port = matches!(port, None | Some("")) || port.is_some_and(is_port);
     (is_host(host) && valid_port).then_some(()).ok_or(RULE)
 }
 

@@ -171,7 +171,8 @@ impl Acceptor {
 
     fn complain(&self, what: &str, error: &io::Error) {
         let mut reserve = lock(&self.reserve);
-        if reserve.complained.map_or(true, |last| last.elapsed() > COMPLAIN_EVERY) {
+        let has_just = reserve.complained.is_some_and(|last| last.elapsed() <= COMPLAIN_EVERY);
+        if !has_just {
             reserve.complained = Some(Instant::now());
             log::line(format_args!("cannot {what}, answering 503 while that lasts: {error}"));
         }

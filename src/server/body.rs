@@ -19,8 +19,8 @@ use std::io::{self, Read};
 /// # Errors
 ///
 /// A read returns an error that carries the status to answer with (see [`Error::of`]), and returns it again when asked
-/// again: 400 for broken chunks, and of kind `UnexpectedEof` where the client ended before its body did; 408, kind
-/// `TimedOut`, past [`read_timeout`](super::Config::read_timeout); 413 past
+/// again: 400 for broken chunks, and of kind `UnexpectedEof` or `ConnectionReset` where the client ended before its body did;
+/// 408, kind `TimedOut`, past [`read_timeout`](super::Config::read_timeout); 413 past
 /// [`max_body_bytes`](super::Config::max_body_bytes). A body that ends early is never taken for a whole one.
 pub struct Body<'a> {
     wire: &'a mut Wire,
@@ -52,7 +52,7 @@ impl<'a> Body<'a> {
             Err(error) if is_timeout(&error) => {
                 Err(Error::new(StatusCode::REQUEST_TIMEOUT, "the request body took too long").into())
             }
-            Err(error) => Err(error),
+            Err(error) => Err(io::Error::new(error.kind(), ENDED_EARLY)), // a reset is an end too
         }
     }
 
@@ -77,9 +77,10 @@ impl Read for Body<'_> {
         if out.is_empty() {
             return Ok(0);
         }
-        self.read_some(out).map_err(|error| {
-            self.wire.body.fail(Error::of(&error).unwrap_or(ENDED_EARLY));
-            error
-        })
+        let read = self.read_some(out);
+        if let Err(error) = &read {
+            self.wire.body.fail(Error::of(error).unwrap_or(ENDED_EARLY));
+        }
+        read
     }
 }

@@ -238,6 +238,8 @@ fn parse(pattern: &str) -> Result<Vec<Segment<'_>>, &'static str> {
                 None => Segment::Parameter(check_name(name)?),
             },
             None if part.contains(['{', '}']) => return Err("`{name}` and `{*name}` take a whole segment"),
+            // Other routers' parameters, which would quietly match nothing here.
+            None if part.starts_with(':') || part == "*" => return Err("a parameter is `{name}`, the rest `{*name}`"),
             None if !part.bytes().all(ascii::is_target) || part.contains('?') => {
                 return Err(
                     "a segment is as it stands on the wire: no query, and percent-encoded what is not plain ASCII",
@@ -344,7 +346,7 @@ mod tests {
     fn malformed_patterns_are_refused_by_name() {
         for bad in [
             "", "a", "/{", "/{}", "/{a", "/a}", "/x{a}", "/{a}x", "/{a b}", "/{*}", "/{*a}/b", "/{a}/{a}", "/{a}/{*a}",
-            "/a?b", "/é", "/a b",
+            "/a?b", "/é", "/a b", "/:a", "/a/*",
         ] {
             let error = add(&mut Router::default(), Method::Get, bad).unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::InvalidInput);

@@ -76,6 +76,15 @@ struct Asked {
     started: Instant,
 }
 
+/// What went wrong with a request, and on whose side.
+#[derive(Clone, Copy)]
+enum Fault<'e> {
+    None,
+    Ours(&'e io::Error),
+    /// It went, or reads too slowly: nothing to wake anybody for.
+    TheClients(&'e io::Error),
+}
+
 impl Service {
     /// Serves one connection to its end, or until it is taken over.
     pub fn serve(&self, socket: Socket, peer: SocketAddr) {
@@ -208,10 +217,10 @@ impl Service {
         let mut socket = Paced::new(&mut wire.socket, self.config.write_timeout);
         let closes = response.closes();
         let status = response.status_code();
-        let sent = catch_unwind(AssertUnwindSafe(|| outgoing::send(response, &delivery, &mut wire.out, &mut socket)));
-        match sent.unwrap_or_else(|_| Err(io::Error::other("the response's body panicked when it was dropped"))) {
-            Ok(sent) => {
-                self.report(wire.peer, asked, Some(sent.status), sent.body_bytes, sent.fault.as_ref());
+        match catch_unwind(AssertUnwindSafe(|| outgoing::send(response, &delivery, &mut wire.out, &mut socket))) {
+            Ok(Ok(sent)) => {
+                let fault = sent.fault.as_ref().map_or(Fault::None, Fault::Ours);
+                self.report(wire.peer, asked, Some(sent.status), sent.body_bytes, fault);
                 match sent.keep_alive {
                     true => Ok(()),
                     // A client that was not the one to ask for the end may be sending its next request; and much of a
@@ -220,8 +229,13 @@ impl Service {
                     false => Err(Close::Announced),
                 }
             }
-            Err(error) => {
-                self.report(wire.peer, asked, Some(status), 0, Some(&error));
+            Ok(Err(error)) => {
+                self.report(wire.peer, asked, Some(status), 0, Fault::TheClients(&error));
+                Err(Close::ClientGone)
+            }
+            Err(_) => {
+                let error = io::Error::other("the response's body panicked when it was dropped");
+                self.report(wire.peer, asked, Some(status), 0, Fault::Ours(&error));
                 Err(Close::ClientGone)
             }
         }
@@ -238,18 +252,15 @@ impl Service {
             Payload::TakenOver => response.cause,
             _ => Some(response.cause.unwrap_or_else(answered_too)),
         };
-        self.report(peer, asked, None, 0, fault.as_ref());
+        self.report(peer, asked, None, 0, fault.as_ref().map_or(Fault::None, Fault::Ours));
     }
 
     /// Tells the hook, or standard error where there is none and something went wrong on our side.
-    fn report(
-        &self,
-        peer: SocketAddr,
-        asked: &Asked,
-        status: Option<StatusCode>,
-        bytes: u64,
-        error: Option<&io::Error>,
-    ) {
+    fn report(&self, peer: SocketAddr, asked: &Asked, status: Option<StatusCode>, bytes: u64, fault: Fault<'_>) {
+        let error = match fault {
+            Fault::None => None,
+            Fault::Ours(error) | Fault::TheClients(error) => Some(error),
+        };
         let exchange = || Exchange {
             peer,
             method: asked.method,
@@ -262,7 +273,7 @@ impl Service {
         match &self.hook {
             // A hook that panics has said so on standard error; the response is on its way.
             Some(hook) => drop(catch_unwind(AssertUnwindSafe(|| hook(&exchange())))),
-            None if error.is_some() => log::line(format_args!("{}", exchange())),
+            None if matches!(fault, Fault::Ours(_)) => log::line(format_args!("{}", exchange())),
             None => (),
         }
     }

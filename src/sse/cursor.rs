@@ -95,7 +95,7 @@ impl Cursor {
     }
 
     fn owes_nothing(&self) -> bool {
-        self.aside.as_ref().map_or(true, |aside| aside.owed.is_empty())
+        !self.aside.as_ref().is_some_and(|aside| !aside.owed.is_empty())
     }
 
     /// Sends what is owed, and then `bytes`, which are those of the log from `base` on: one write, if the client takes it.

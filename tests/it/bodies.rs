@@ -1,8 +1,9 @@
 //! Request bodies: by length and chunked, asked for with 100, cut short, too large, left unread.
 
-use super::support::{serve, Running};
-use brooklet::{Config, Error, StatusCode};
+use super::support::{serve, Running, TIMEOUT};
+use brooklet::{Config, Context, Error, StatusCode};
 use std::io::{ErrorKind, Read};
+use std::sync::{mpsc, Mutex};
 
 fn echo() -> Running {
     serve(|server| {
@@ -204,4 +205,30 @@ fn a_client_that_sends_its_whole_body_before_it_reads_gets_the_answer() {
             assert_eq!(client.answer().status, status, "{connection}{length}");
         }
     }
+}
+
+/// A browser's cancelled upload is a reset: no handler is to blame for it.
+#[test]
+fn a_reset_in_the_body_is_the_clients_end_and_no_fault_of_the_handlers() {
+    let (tell, told) = mpsc::channel();
+    let (start, reading) = mpsc::channel();
+    let (tell, start) = (Mutex::new(tell), Mutex::new(start));
+    let server = serve(|server| {
+        let server = server.post("/", move |mut ctx: Context<'_>| {
+            start.lock().unwrap().send(()).unwrap();
+            ctx.body_text()
+        });
+        server.on_request(move |exchange| {
+            let error = exchange.error.map(|error| error.to_string());
+            tell.lock().unwrap().send((exchange.status, error)).unwrap();
+        })
+    });
+    let mut client = server.connect();
+    client.send("OPTIONS * HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    client.send("POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\n\r\nhalf");
+    client.stream.peek(&mut [0]).unwrap();
+    reading.recv_timeout(TIMEOUT).unwrap();
+    client.reset(); // for it leaves an answer unread
+    assert_eq!(told.recv_timeout(TIMEOUT).unwrap(), (Some(StatusCode::NO_CONTENT), None));
+    assert_eq!(told.recv_timeout(TIMEOUT).unwrap(), (Some(StatusCode::BAD_REQUEST), None));
 }
