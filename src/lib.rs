@@ -10,6 +10,7 @@
 //! Or without a dependency: copy `src/` to `src/vendor/brooklet/`, and begin `main.rs` with
 //!
 //! ```text
+//! #[rustfmt::skip]
 //! #[allow(dead_code, unused_imports)]
 //! #[path = "vendor/brooklet/lib.rs"]
 //! mod brooklet;

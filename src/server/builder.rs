@@ -151,6 +151,18 @@ impl Server {
 
     /// Adds a guard. It sees every valid request before routing, in the order of adding, and either lets it pass with
     /// `None` or answers it. What it sets with [`Context::set_response_header`] goes with the later response.
+    ///
+    /// ```no_run
+    /// # use brooklet::{Server, StatusCode};
+    /// # fn main() -> std::io::Result<()> {
+    /// # Server::bind("127.0.0.1:8080")?
+    /// .before(|ctx| match ctx.query("token").as_deref() {
+    ///     Some("secret") => None,
+    ///     _ => Some(StatusCode::UNAUTHORIZED.into()),
+    /// })
+    /// # .serve()
+    /// # }
+    /// ```
     pub fn before<G>(mut self, guard: G) -> Server
     where
         G: Fn(&mut Context<'_>) -> Option<Response> + Send + Sync + 'static,

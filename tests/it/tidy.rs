@@ -5,6 +5,7 @@ use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -148,14 +149,18 @@ fn the_readme_says_what_it_takes_to_build() {
     assert!(manifest.contains("\n[dependencies]\n\n["), "no other crate comes along");
 }
 
-/// The channel that the README shows is a documentation test.
+/// The pieces of a program that the README shows are documentation tests.
 #[test]
-fn the_readme_shows_a_channel_that_compiles() {
+fn the_readme_shows_pieces_that_compile() {
     let readme = fs::read_to_string(root().join("README.md")).unwrap();
-    let shown = readme.split("```rust\n").find(|block| block.starts_with("let news = ")).unwrap();
-    let shown = shown.split("```").next().unwrap();
-    let tested = shown.lines().map(|line| format!("/// {line}\n")).collect::<String>();
-    assert!(fs::read_to_string(root().join("src/sse/channel.rs")).unwrap().contains(&tested), "{shown}");
+    for (start, file) in [("let news = ", "sse/channel.rs"), (".before(", "server/builder.rs")] {
+        let shown = readme.split("```rust\n").find(|block| block.starts_with(start)).unwrap();
+        let shown = shown.split("```").next().unwrap();
+        let source = fs::read_to_string(root().join("src").join(file)).unwrap();
+        let documentation = source.lines().map(|line| line.trim_start().trim_start_matches("/// "));
+        let documentation = documentation.collect::<Vec<_>>().join("\n");
+        assert!(documentation.contains(shown.trim_end()), "{shown}");
+    }
 }
 
 #[test]
@@ -167,8 +172,25 @@ fn the_current_version_has_one_heading_in_the_changelog_with_its_date() {
     assert!(matches!(dates[..], [date] if is_date(date)), "{dates:?}");
 }
 
-/// A library that uses its copy in a body and in a module of its own, and has a documentation test.
-const LIBRARY: &str = r#"
+/// A library whose signatures name its copy, and which has no documentation tests.
+const PLAIN_LIBRARY: &str = "
+use brooklet::StatusCode;
+
+pub(crate) fn status() -> StatusCode {
+    StatusCode::OK
+}
+
+#[test]
+fn the_copy_works() {
+    assert_eq!(status().as_u16(), 200);
+}
+";
+
+/// A library with one: its copy, and what names that, are not there while those are collected.
+const LIBRARY: &str = "
+#[cfg(not(doctest))]
+use brooklet::StatusCode;
+
 #[cfg(not(doctest))]
 mod web {
     use super::brooklet::StatusCode;
@@ -177,32 +199,42 @@ mod web {
     }
 }
 
+#[cfg(not(doctest))]
+pub(crate) fn same() -> StatusCode {
+    web::status()
+}
+
 /// ```
 /// assert_eq!(host::status(), 200);
 /// ```
 pub fn status() -> u16 {
-    web::status().as_u16()
+    same().as_u16()
 }
-"#;
+";
+
+/// The lines that mount a copy, as README and crate page have them.
+const MOUNT: &str =
+    "#[rustfmt::skip]\n#[allow(dead_code, unused_imports)]\n#[path = \"vendor/brooklet/lib.rs\"]\nmod brooklet;\n";
 
 /// `src/` copied into a crate, as the README says, builds without a warning, and the host's own `cargo test` passes; then
 /// `check` gets its folder for programs.
-fn check_copy(edition: &str, main: &str, code: &str, check: impl FnOnce(&Path)) {
-    let folder = std::env::temp_dir().join(format!("brooklet-copy-{edition}-{}", std::process::id()));
-    let mount = "#[cfg(not(doctest))]\n#[allow(dead_code, unused_imports)]\n#[path = \"vendor/brooklet/lib.rs\"]\nmod brooklet;\n";
+fn check_copy(manifest: &str, main: &str, code: &str, commands: &[&str], check: impl FnOnce(&Path)) {
+    static COUNT: AtomicUsize = AtomicUsize::new(0);
+    let name = format!("brooklet-copy-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+    let folder = std::env::temp_dir().join(name);
     let readme = fs::read_to_string(root().join("README.md")).unwrap();
-    assert!(readme.contains(mount), "the README says how to mount a copy");
-    let crate_page = mount.lines().skip(1).map(|line| format!("//! {line}\n")).collect::<String>();
+    assert!(readme.contains(MOUNT), "the README says how to mount a copy");
+    let crate_page = MOUNT.lines().map(|line| format!("//! {line}\n")).collect::<String>();
     assert!(fs::read_to_string(root().join("src/lib.rs")).unwrap().contains(&crate_page), "and so does the crate page");
     for (path, text) in files("src", "rs") {
         let copy = folder.join("src/vendor/brooklet").join(path.strip_prefix("src").unwrap());
         fs::create_dir_all(copy.parent().unwrap()).unwrap();
         fs::write(copy, text).unwrap();
     }
-    let manifest = format!("[package]\nname = \"host\"\nversion = \"0.0.0\"\nedition = \"{edition}\"\n[workspace]\n");
+    let manifest = format!("[package]\nname = \"host\"\nversion = \"0.0.0\"\n{manifest}\n[workspace]\n");
     fs::write(folder.join("Cargo.toml"), manifest).unwrap();
-    fs::write(folder.join(main), format!("//! A host.\n{mount}\n{code}")).unwrap();
-    for command in ["build", "test"] {
+    fs::write(folder.join(main), format!("//! A host.\n{code}")).unwrap();
+    for command in commands {
         let mut cargo = Command::new(env!("CARGO"));
         let output = cargo
             .args([command, "--target-dir", "target"])
@@ -225,7 +257,8 @@ fn a_copied_src_is_a_module_of_a_program() {
     let lines = lines.map(|line| line.strip_prefix(' ').unwrap_or(line));
     let program = lines.skip_while(|line| *line != "```no_run").skip(1).take_while(|line| *line != "```");
     let program = program.collect::<Vec<_>>().join("\n").replace("127.0.0.1:8080", "127.0.0.1:0");
-    check_copy("2021", "src/main.rs", &program, |folder| {
+    let code = format!("{MOUNT}{program}");
+    check_copy("edition = \"2021\"", "src/main.rs", &code, &["build", "test"], |folder| {
         let mut running = Command::new(folder.join("host")).stdout(Stdio::piped()).spawn().unwrap();
         let mut line = String::new();
         BufReader::new(running.stdout.take().unwrap()).read_line(&mut line).unwrap();
@@ -243,5 +276,12 @@ fn a_copied_src_is_a_module_of_a_program() {
 
 #[test]
 fn a_copied_src_is_a_module_of_a_library() {
-    check_copy("2024", "src/lib.rs", LIBRARY, |_| ());
+    let manifest = "edition = \"2024\"\n[lib]\ndoctest = false";
+    check_copy(manifest, "src/lib.rs", &format!("{MOUNT}{PLAIN_LIBRARY}"), &["test"], |_| ());
+}
+
+#[test]
+fn a_copied_src_is_a_module_of_a_library_with_documentation_tests() {
+    let code = format!("#[cfg(not(doctest))]\n{MOUNT}{LIBRARY}");
+    check_copy("edition = \"2021\"", "src/lib.rs", &code, &["test"], |_| ());
 }
