@@ -239,7 +239,7 @@ fn check_copy(manifest: &str, main: &str, code: &str, commands: &[&str], check: 
         let output = cargo
             .args([command, "--target-dir", "target"])
             .current_dir(&folder)
-            .env("RUSTFLAGS", "-Dwarnings")
+            .envs([("RUSTFLAGS", "-Dwarnings"), ("CARGO_PROFILE_DEV_DEBUG", "0"), ("CARGO_INCREMENTAL", "0")])
             .output()
             .unwrap();
         let message = String::from_utf8_lossy(&output.stderr);
