@@ -202,7 +202,8 @@ impl Crowd {
 
     fn turn(&mut self, joining: Vec<(Arc<Hub>, Subscriber)>, news: Vec<Arc<Hub>>, stopping: bool) {
         let now = Instant::now();
-        for (hub, subscriber) in joining {
+        for (hub, mut subscriber) in joining {
+            subscriber.note_stop();
             let group = self.groups.entry(hub.number()).or_insert_with(|| Group::new(hub, subscriber.position()));
             group.subscribers.push(subscriber);
             group.again = Some(now);
@@ -214,6 +215,9 @@ impl Crowd {
             }
         }
         for group in self.groups.values_mut() {
+            if stopping {
+                group.subscribers.iter_mut().for_each(Subscriber::note_stop);
+            }
             if stopping || group.again.is_some_and(|again| again <= now) {
                 group.round(now, self.index, &mut self.batch, &mut self.piece);
             }

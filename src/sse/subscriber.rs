@@ -34,6 +34,8 @@ pub struct Subscriber {
     sent: Instant,
     /// Where its buffers are full.
     behind: Option<Behind>,
+    /// Its server had begun to stop before the round was copied: it is to be told once it has that.
+    stopping: bool,
 }
 
 #[derive(Clone, Copy)]
@@ -76,11 +78,17 @@ pub enum Fate {
 impl Subscriber {
     /// `socket` is non-blocking.
     pub fn new(socket: Socket, cursor: Cursor) -> Subscriber {
-        Subscriber { socket, cursor, sent: Instant::now(), behind: None }
+        Subscriber { socket, cursor, sent: Instant::now(), behind: None, stopping: false }
     }
 
     pub fn socket(&self) -> &Socket {
         &self.socket
+    }
+
+    /// Looks whether its server stops. Not later than what is to come before the goodbye is copied: in the middle of a
+    /// round, something may have been published behind that, before the stop.
+    pub fn note_stop(&mut self) {
+        self.stopping = self.socket.is_stopping();
     }
 
     pub fn position(&self) -> u64 {
@@ -146,7 +154,7 @@ impl Subscriber {
 
     /// Says goodbye to one who has everything, if the channel is closed or the server stops.
     fn settle(&mut self, round: &Round<'_>) -> Fate {
-        if !round.closed && !self.socket.is_stopping() {
+        if !round.closed && !self.stopping {
             return Fate::InStep;
         }
         if !round.closed {

@@ -113,6 +113,22 @@ fn who_has_read_the_head_gets_what_is_published_from_then_on() {
     }
 }
 
+/// A round may be on its way when a server stops: what was published meanwhile comes before the goodbye.
+#[test]
+fn what_was_published_before_a_stop_comes_before_its_goodbye() {
+    for _ in 0..100 {
+        let channel = Channel::new();
+        let server = feeding(&channel);
+        let mut subscriber = subscribe(&server, "/", "");
+        for n in 0..5 {
+            channel.publish(n.to_string()).unwrap();
+        }
+        server.handle().shutdown(TIMEOUT);
+        assert_eq!([(); 5].map(|()| subscriber.data()), ["0", "1", "2", "3", "4"]);
+        assert_eq!(subscriber.next().kind, "close");
+    }
+}
+
 #[test]
 fn who_comes_back_goes_on_behind_the_last_event_by_header_or_query() {
     let channel = Channel::new();
