@@ -14,37 +14,40 @@ use std::{fmt, io, ops::Range};
 pub struct Headers {
     wire: Vec<u8>,
     fields: Vec<Field>,
+    /// The fields' marks together: most look-ups are for a field that is not there, and end here.
+    marks: u64,
 }
 
 #[derive(Clone)]
 struct Field {
+    /// The [`mark`] of its name.
+    mark: u64,
     name: Range<u32>,
     value: Range<u32>,
 }
 
 impl Headers {
     /// No fields.
-    pub const EMPTY: Headers = Headers { wire: Vec::new(), fields: Vec::new() };
+    pub const EMPTY: Headers = Headers { wire: Vec::new(), fields: Vec::new(), marks: 0 };
 
     /// Returns the first value of `name`; `None` where there is none, or where it is not UTF-8 (see
     /// [`get_all`](Headers::get_all) for the bytes).
     pub fn get(&self, name: &str) -> Option<&str> {
-        let field = self.fields.iter().find(|field| self.is_named(field, name))?;
+        let field = self.candidates(mark(name.as_bytes())).find(|field| self.is_named(field, name))?;
         std::str::from_utf8(self.text(&field.value)).ok()
     }
 
     /// Returns every value of `name`, in order, without the white space around it. Bytes, because RFC 9110 5.5 allows
     /// any from 0x80 up in a value.
     pub fn get_all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a [u8]> {
-        self.fields
-            .iter()
+        self.candidates(mark(name.as_bytes()))
             .filter(move |field| self.is_named(field, name))
             .map(|field| self.text(&field.value))
     }
 
     /// Whether there is a field of that name.
     pub fn contains(&self, name: &str) -> bool {
-        self.fields.iter().any(|field| self.is_named(field, name))
+        self.get_all(name).next().is_some()
     }
 
     /// Returns all fields, names and values, in their order.
@@ -95,24 +98,42 @@ impl Headers {
     }
 
     /// Adds a field that is known to be well-formed.
-    pub(super) fn push(&mut self, name: &[u8], value: &[u8]) {
-        let at = self.wire.len() as u32; // the callers bound the section: max_header_bytes, or the check in append
-        let (name_end, value_at) = (at + name.len() as u32, at + name.len() as u32 + 2);
-        self.wire.extend_from_slice(name);
-        self.wire.extend_from_slice(b": ");
-        self.wire.extend_from_slice(value);
-        self.wire.extend_from_slice(b"\r\n");
-        self.fields
-            .push(Field { name: at..name_end, value: value_at..value_at + value.len() as u32 });
+    fn push(&mut self, name: &[u8], value: &[u8]) {
+        let at = self.wire.len();
+        for part in [name, b": ", value, b"\r\n"] {
+            self.wire.extend_from_slice(part);
+        }
+        self.note(name, at, at + name.len() + 2..self.wire.len() - 2);
     }
 
-    pub(super) fn with_capacity(bytes: usize, fields: usize) -> Headers {
-        Headers { wire: Vec::with_capacity(bytes), fields: Vec::with_capacity(fields) }
+    /// Notes a well-formed field of a section that [`set_wire`](Headers::set_wire) brings when it is whole: its name,
+    /// where that stands, and where its value does.
+    pub(super) fn note(&mut self, name: &[u8], at: usize, value: Range<usize>) {
+        // No section reaches 4 GiB: max_header_bytes bounds a request's, and append checks.
+        let range = |range: Range<usize>| range.start as u32..range.end as u32;
+        let mark = mark(name);
+        self.marks |= mark;
+        self.fields.push(Field { mark, name: range(at..at + name.len()), value: range(value) });
+    }
+
+    pub(super) fn set_wire(&mut self, section: &[u8]) {
+        self.wire = section.to_vec();
+    }
+
+    /// No fields yet, and room for so many.
+    pub(super) fn with_capacity(fields: usize) -> Headers {
+        Headers { fields: Vec::with_capacity(fields), ..Headers::EMPTY }
     }
 
     /// The fields as they are sent: `Name: value\r\n` each, without the empty line behind them.
     pub(in super::super) fn wire(&self) -> &[u8] {
         &self.wire
+    }
+
+    /// The fields that may be named so, by their marks.
+    fn candidates(&self, mark: u64) -> impl Iterator<Item = &Field> {
+        let fields = if self.marks & mark != 0 { &self.fields[..] } else { &[] };
+        fields.iter().filter(move |field| field.mark == mark)
     }
 
     fn is_named(&self, field: &Field, name: &str) -> bool {
@@ -122,6 +143,12 @@ impl Headers {
     fn text(&self, range: &Range<u32>) -> &[u8] {
         &self.wire[range.start as usize..range.end as usize]
     }
+}
+
+/// One of 64 bits for a name, however its letters are cased: of its length and its first letter.
+fn mark(name: &[u8]) -> u64 {
+    let first = name.first().map_or(0, |first| first | 0x20);
+    1 << ((7 * name.len() + usize::from(first)) % 64)
 }
 
 /// The members of one list-valued field, empty ones included: those who must not have them can tell.

@@ -58,7 +58,7 @@ impl Target {
     /// `%00` in a path "should be rejected if the application is not expecting to receive raw data" (RFC 3986 7.3): it is
     /// there to end a string early.
     fn without_nul(self) -> Result<Target, Error> {
-        match self.path().contains("%00") {
+        match self.path().contains('%') && self.path().contains("%00") {
             true => Err(Error::bad("a path must not hold an encoded NUL (RFC 3986 7.3)")),
             false => Ok(self),
         }
@@ -84,7 +84,7 @@ impl Target {
 }
 
 fn path_end(text: &str, start: usize) -> usize {
-    text[start..].find('?').map_or(text.len(), |at| start + at)
+    text.bytes().skip(start).position(|b| b == b'?').map_or(text.len(), |at| start + at)
 }
 
 /// Decodes a path segment (RFC 3986 2.1).
