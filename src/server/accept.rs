@@ -12,6 +12,7 @@
 use super::lock::lock;
 use super::registry::Registry;
 use super::serve::Service;
+use super::spares::Spares;
 use super::unavailable::unavailable;
 use super::{linger, log};
 use std::io::{self, ErrorKind, Read, Write};
@@ -56,6 +57,7 @@ pub struct Acceptor {
     /// Threads in `accept`, or on their way there. The one that leaves takes its own place off, and whoever took the
     /// last one off puts a new thread there: nobody counts a thread that somebody else has counted on.
     waiting: AtomicUsize,
+    spares: Spares,
     refusing: AtomicUsize,
     reserve: Mutex<Reserve>,
 }
@@ -74,6 +76,7 @@ impl Acceptor {
             service,
             registry,
             waiting: AtomicUsize::new(0),
+            spares: Spares::default(),
             refusing: AtomicUsize::new(0),
         })
     }
@@ -81,10 +84,14 @@ impl Acceptor {
     /// Puts the first thread into `accept`.
     pub fn start(self: &Arc<Acceptor>) -> io::Result<()> {
         self.waiting.store(1, Ordering::SeqCst);
-        self.spawn_follower()
+        self.find_follower()
     }
 
-    fn spawn_follower(self: &Arc<Acceptor>) -> io::Result<()> {
+    /// Sends a thread that rests into `accept`, or a new one.
+    fn find_follower(self: &Arc<Acceptor>) -> io::Result<()> {
+        if self.spares.call() {
+            return Ok(());
+        }
         let acceptor = Arc::clone(self);
         let thread = thread::Builder::new()
             .name("brooklet".to_owned())
@@ -97,7 +104,7 @@ impl Acceptor {
             let was_last = self.waiting.fetch_sub(1, Ordering::SeqCst) == 1;
             if was_last {
                 self.waiting.fetch_add(1, Ordering::SeqCst);
-                if let Err(error) = self.spawn_follower() {
+                if let Err(error) = self.find_follower() {
                     // Nobody else would accept while we serve; so this one client is told, and we stay.
                     self.complain("start a thread", &error);
                     refuse(stream);
@@ -106,7 +113,8 @@ impl Acceptor {
             }
             self.serve(stream, peer);
             let wait_again = |waiting| (waiting < MAX_WAITING).then_some(waiting + 1);
-            if self.waiting.fetch_update(Ordering::SeqCst, Ordering::SeqCst, wait_again).is_err() {
+            let enough_wait = self.waiting.fetch_update(Ordering::SeqCst, Ordering::SeqCst, wait_again).is_err();
+            if enough_wait && !self.spares.rest() {
                 return;
             }
         }
@@ -182,6 +190,7 @@ impl Acceptor {
     /// connection wakes one.
     pub fn close(&self) -> Closing {
         lock(&self.reserve).spare = None;
+        self.spares.close();
         let listener = lock(&self.listener).take();
         let address = listener.as_ref().and_then(|listener| listener.local_addr().ok());
         let closing = Closing { listener: listener.as_ref().map_or_else(Weak::new, Arc::downgrade), address };

@@ -20,6 +20,7 @@ mod log;
 mod registry;
 mod router;
 mod serve;
+mod spares;
 mod unavailable;
 mod wire;
 
