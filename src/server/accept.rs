@@ -5,9 +5,9 @@
 //! 57 for a thread spawned each time. It is still one thread a connection, and reads that way.
 //!
 //! The ugly part: `std` can neither time out nor cancel an `accept`. So threads that wait there stay until a connection
-//! comes, and a shutdown wakes them by connecting to itself, once for each of them. And `accept` fails for reasons that
-//! are the peer's (try again) or ours: out of descriptors, and the queue is as full as before. Then a descriptor held in
-//! reserve is given up, so that one client at a time can be told 503 instead of hanging.
+//! comes; a shutdown, or quiet after a crowd, wakes those who are too many by connecting to itself, once for each of them.
+//! And `accept` fails for reasons that are the peer's (try again) or ours: out of descriptors, and the queue is as full as
+//! before. Then a descriptor held in reserve is given up, so that one client at a time can be told 503 instead of hanging.
 
 use super::lock::lock;
 use super::registry::Registry;
@@ -22,9 +22,11 @@ use std::sync::{Arc, Mutex, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Threads that may wait in `accept` at once. More than that many connections that come and go together spawn threads;
-/// fewer would do so for a browser's six.
+/// Threads that wait in `accept` while little happens: more than a browser's six connections want.
 const MAX_WAITING: usize = 16;
+
+/// The same while so many come and go that threads rest too: to wake one of those costs more than to find one in `accept`.
+const MAX_WAITING_BUSY: usize = 64;
 
 /// Clients beyond `max_connections` that may hold a thread while they read their 503. The rest are told, and left alone
 /// with what comes of it.
@@ -58,6 +60,8 @@ pub struct Acceptor {
     /// last one off puts a new thread there: nobody counts a thread that somebody else has counted on.
     waiting: AtomicUsize,
     spares: Spares,
+    /// Threads in `accept` that are too many since it is quiet again: whoever is served next by one, ends it.
+    leaving: AtomicUsize,
     refusing: AtomicUsize,
     reserve: Mutex<Reserve>,
 }
@@ -77,6 +81,7 @@ impl Acceptor {
             registry,
             waiting: AtomicUsize::new(0),
             spares: Spares::default(),
+            leaving: AtomicUsize::new(0),
             refusing: AtomicUsize::new(0),
         })
     }
@@ -112,13 +117,33 @@ impl Acceptor {
                 }
             }
             self.serve(stream, peer);
-            let wait_again = |waiting| (waiting < MAX_WAITING).then_some(waiting + 1);
-            let enough_wait = self.waiting.fetch_update(Ordering::SeqCst, Ordering::SeqCst, wait_again).is_err();
-            if enough_wait && !self.spares.rest() {
+            if !self.stays() {
                 return;
             }
         }
         self.waiting.fetch_sub(1, Ordering::SeqCst);
+    }
+
+    /// Finds a thread that has served its connection something else to do: to wait for another, or to rest until it is
+    /// called to that. `false` if it is to end.
+    fn stays(&self) -> bool {
+        let update = |counter: &AtomicUsize, change: &dyn Fn(usize) -> Option<usize>| {
+            counter.fetch_update(Ordering::SeqCst, Ordering::SeqCst, change).is_ok()
+        };
+        if update(&self.leaving, &|leaving| leaving.checked_sub(1)) {
+            return false;
+        }
+        let most = if self.spares.any_rests() { MAX_WAITING_BUSY } else { MAX_WAITING };
+        if update(&self.waiting, &|waiting| (waiting < most).then_some(waiting + 1)) || self.spares.rest() {
+            return true;
+        }
+        // Nobody was called for as long as this one rested. So long as more wait than should, one rests, and gets here.
+        let surplus = self.waiting.load(Ordering::SeqCst).saturating_sub(MAX_WAITING);
+        if surplus > 0 && update(&self.leaving, &|leaving| (leaving == 0).then_some(surplus)) {
+            let address = lock(&self.listener).as_ref().and_then(|listener| listener.local_addr().ok());
+            knock(address, surplus);
+        }
+        false
     }
 
     fn serve(&self, stream: TcpStream, peer: SocketAddr) {
@@ -209,16 +234,7 @@ pub struct Closing {
 impl Closing {
     fn wake(&self) -> usize {
         let in_accept = self.listener.strong_count();
-        let Some(mut address) = self.address else { return in_accept };
-        match address {
-            SocketAddr::V4(v4) if v4.ip().is_unspecified() => address.set_ip(Ipv4Addr::LOCALHOST.into()),
-            SocketAddr::V6(v6) if v6.ip().is_unspecified() => address.set_ip(Ipv6Addr::LOCALHOST.into()),
-            _ => (),
-        }
-        for _ in 0..in_accept {
-            // It fails while descriptors are out; the last connections of a server that stops give some back.
-            let _ = TcpStream::connect_timeout(&address, WAKE_TIMEOUT);
-        }
+        knock(self.address, in_accept);
         in_accept
     }
 
@@ -231,6 +247,20 @@ impl Closing {
             }
             thread::sleep(Duration::from_millis(1));
         }
+    }
+}
+
+/// Wakes so many threads in `accept`, each with a connection that has no request.
+fn knock(address: Option<SocketAddr>, times: usize) {
+    let Some(mut address) = address else { return };
+    match address {
+        SocketAddr::V4(v4) if v4.ip().is_unspecified() => address.set_ip(Ipv4Addr::LOCALHOST.into()),
+        SocketAddr::V6(v6) if v6.ip().is_unspecified() => address.set_ip(Ipv6Addr::LOCALHOST.into()),
+        _ => (),
+    }
+    for _ in 0..times {
+        // It fails while descriptors are out; the last connections of a server that stops give some back.
+        let _ = TcpStream::connect_timeout(&address, WAKE_TIMEOUT);
     }
 }
 

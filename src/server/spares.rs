@@ -36,6 +36,10 @@ impl Spares {
         is_called
     }
 
+    pub fn any_rests(&self) -> bool {
+        lock(&self.state).resting > 0
+    }
+
     /// Wakes one of the threads that rest; `false` if none does.
     pub fn call(&self) -> bool {
         let mut state = lock(&self.state);
