@@ -108,6 +108,7 @@ impl Headers {
 
     /// Notes a well-formed field of a section that [`set_wire`](Headers::set_wire) brings when it is whole: its name,
     /// where that stands, and where its value does.
+    #[inline]
     pub(super) fn note(&mut self, name: &[u8], at: usize, value: Range<usize>) {
         // No section reaches 4 GiB: max_header_bytes bounds a request's, and append checks.
         let range = |range: Range<usize>| range.start as u32..range.end as u32;
@@ -131,6 +132,7 @@ impl Headers {
     }
 
     /// The fields that may be named so, by their marks.
+    #[inline]
     fn candidates(&self, mark: u64) -> impl Iterator<Item = &Field> {
         let fields = if self.marks & mark != 0 { &self.fields[..] } else { &[] };
         fields.iter().filter(move |field| field.mark == mark)
@@ -146,6 +148,7 @@ impl Headers {
 }
 
 /// One of 64 bits for a name, however its letters are cased: of its length and its first letter.
+#[inline]
 fn mark(name: &[u8]) -> u64 {
     let first = name.first().map_or(0, |first| first | 0x20);
     1 << ((7 * name.len() + usize::from(first)) % 64)

@@ -154,7 +154,9 @@ impl<'r> Lookup<'r> {
     fn visit(&mut self, routes: &'r [Route], values: &[&str], ends_with_rest: bool) -> bool {
         let with = |method: Method| routes.iter().find(|route| route.method == method);
         let route = with(self.method).or_else(|| with(Method::Get).filter(|_| self.method == Method::Head));
-        self.others.extend(routes.iter().map(|route| route.method));
+        if route.is_none() {
+            self.others.extend(routes.iter().map(|route| route.method));
+        }
         self.found = route.map(|route| Ok((route, decode(values, ends_with_rest)?)));
         route.is_some()
     }
@@ -265,7 +267,9 @@ fn check_name(name: &str) -> Result<&str, &'static str> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::http::measure::nanoseconds;
     use super::*;
+    use std::hint::black_box;
 
     fn router(routes: &[(Method, &str)]) -> Router {
         let mut router = Router::default();
@@ -363,6 +367,25 @@ mod tests {
             let message = add(&mut router, Method::Get, taken).unwrap_err().to_string();
             assert!(message.contains(&format!("`GET {taken}`")) && message.contains(&format!("`{by}`")), "{message}");
             assert!(message.contains(file!()), "{message}");
+        }
+    }
+
+    #[test]
+    #[ignore = "a benchmark"]
+    fn nanoseconds_to_find_a_route_among_few_and_many() {
+        for (fixed, with_parameter) in [(2, 1), (1_000, 100)] {
+            let mut router = Router::default();
+            for n in 0..fixed {
+                add(&mut router, Method::Get, &format!("/pages/{n}/text")).unwrap();
+            }
+            for n in 0..with_parameter {
+                add(&mut router, Method::Get, &format!("/users/{{id}}/things/{n}")).unwrap();
+            }
+            for path in ["/pages/1/text", "/users/ada/things/0", "/nothing/here"] {
+                nanoseconds(&format!("{path} among {}", fixed + with_parameter), || {
+                    assert!(router.find(Method::Get, black_box(path)).is_ok());
+                });
+            }
         }
     }
 }
