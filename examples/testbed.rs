@@ -31,14 +31,23 @@ fn main() -> io::Result<()> {
     server.serve()
 }
 
-/// `n` small events as fast as possible.
+/// `n` small events as fast as possible: joined, or with `how=each` a write each, or with `how=forward` out of a channel.
 fn stream(ctx: Context<'_>) -> Response {
     let count = ctx.query("n").and_then(|n| n.parse().ok()).unwrap_or(10);
     let event = |n: u64| {
         let nanoseconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos() as u64);
         sse::Message::new().id(n).data(format_args!("{{\"seq\":{n},\"t\":{nanoseconds}}}"))
     };
-    sse::stream(ctx, |mut events| events.send_messages((0..count).map(event)))
+    let how = ctx.query("how");
+    sse::stream(ctx, |mut events| match how.as_deref() {
+        Some("each") => (0..count).try_for_each(|n| events.send_message(event(n))),
+        Some("forward") => {
+            let (sender, messages) = std::sync::mpsc::sync_channel(10_000);
+            std::thread::spawn(move || (0..count).try_for_each(|n| sender.send(event(n))));
+            events.forward(&messages)
+        }
+        _ => events.send_messages((0..count).map(event)),
+    })
 }
 
 /// The body, or the field lines that came.
