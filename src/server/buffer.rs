@@ -2,19 +2,25 @@
 
 use std::io::{self, Read};
 
-/// A request head of a browser has 600 bytes; a few pipelined ones or a small body come along in the same read.
-const INITIAL: usize = 8 * 1024;
+/// A request head of a browser has 600 bytes; a few pipelined ones or a small body come along in the same read. An idle
+/// connection holds no more than this.
+const INITIAL: usize = 2 * 1024;
+
+/// What a body is read with, after a few reads that found more than there was room for.
+const LARGE: usize = 64 * 1024;
 
 #[derive(Debug)]
 pub struct Buffer {
     bytes: Vec<u8>,
     start: usize,
     end: usize,
+    /// The last read found no end of what there was.
+    was_filled: bool,
 }
 
 impl Buffer {
     pub fn new() -> Buffer {
-        Buffer { bytes: vec![0; INITIAL], start: 0, end: 0 }
+        Buffer { bytes: vec![0; INITIAL], start: 0, end: 0, was_filled: false }
     }
 
     pub fn data(&self) -> &[u8] {
@@ -33,8 +39,18 @@ impl Buffer {
         }
     }
 
+    /// Gives back what a large head or body took, if nothing is here.
+    pub fn shrink(&mut self) {
+        if self.is_empty() && self.bytes.len() > INITIAL {
+            *self = Buffer::new();
+        }
+    }
+
     /// Reads once, behind what is there. Makes room if there is none: the caller bounds what may lie unused.
     pub fn fill(&mut self, source: &mut impl Read) -> io::Result<usize> {
+        if self.is_empty() && self.was_filled && self.bytes.len() < LARGE {
+            self.bytes = vec![0; 2 * self.bytes.len()];
+        }
         if self.end == self.bytes.len() {
             match self.start {
                 0 => self.bytes.resize(2 * self.bytes.len(), 0),
@@ -46,6 +62,7 @@ impl Buffer {
         }
         let read = source.read(&mut self.bytes[self.end..])?;
         self.end += read;
+        self.was_filled = self.end == self.bytes.len();
         Ok(read)
     }
 
@@ -73,5 +90,23 @@ mod tests {
         assert_eq!(buffer.fill(&mut rest).unwrap(), 5);
         assert_eq!(buffer.data(), &source[5..2 * INITIAL + 5]);
         assert_eq!(buffer.into_vec(), &source[5..2 * INITIAL + 5]);
+    }
+
+    #[test]
+    fn grows_with_what_comes_and_shrinks_when_that_is_over() {
+        let mut endless = io::repeat(b'x');
+        let mut buffer = Buffer::new();
+        let mut reads = Vec::new();
+        for _ in 0..7 {
+            reads.push(buffer.fill(&mut endless).unwrap());
+            buffer.consume(buffer.data().len());
+        }
+        assert_eq!(reads, [2, 4, 8, 16, 32, 64, 64].map(|kib| kib * 1024));
+        buffer.fill(&mut &b"more"[..]).unwrap();
+        buffer.shrink();
+        assert_eq!(buffer.data(), b"more");
+        buffer.consume(4);
+        buffer.shrink();
+        assert_eq!(buffer.fill(&mut endless).unwrap(), INITIAL);
     }
 }
