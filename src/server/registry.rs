@@ -26,7 +26,12 @@ pub struct Registry {
     /// Somebody left while the server stops, or it began to.
     changed: Condvar,
     stopping: AtomicBool,
+    /// Whether a [`CROWD`] is served, and nobody has taken a connection over.
+    is_crowded: AtomicBool,
 }
+
+/// So many connections have something to do whenever one of them has not.
+const CROWD: usize = 8;
 
 /// A slab: slots of those who left are used again.
 #[derive(Default)]
@@ -100,6 +105,7 @@ impl Registry {
                 members.slots.len() - 1
             }
         };
+        self.note(&members);
         drop(members);
         Ok(Socket { shared: Some(shared), registry: Arc::clone(self), slot })
     }
@@ -162,6 +168,12 @@ impl Registry {
         }
     }
 
+    /// To be called when somebody has joined, left, or taken over.
+    fn note(&self, members: &Members) {
+        self.is_crowded
+            .store(members.taken_over == 0 && members.len() >= CROWD, Ordering::Relaxed);
+    }
+
     fn members(&self) -> MutexGuard<'_, Members> {
         lock(&self.members)
     }
@@ -182,6 +194,11 @@ impl Socket {
         is_stopping
     }
 
+    /// Whether others are likely to have something to do that takes no longer than a request.
+    pub fn is_in_a_crowd(&self) -> bool {
+        self.registry.is_crowded.load(Ordering::Relaxed)
+    }
+
     /// Says what the connection does from now on, and whether the server goes on: if it does not, an idle connection
     /// was perhaps not seen to be idle by [`Registry::stop`], and must not begin to wait.
     pub fn enter(&self, phase: Phase) -> bool {
@@ -196,6 +213,7 @@ impl Socket {
             return false;
         }
         members.taken_over += 1;
+        self.registry.note(&members);
         self.shared().phase.store(Phase::TakenOver as u8, Ordering::SeqCst);
         if members.deadline.is_some() {
             let _ = self.shutdown(Shutdown::Read); // stop has passed by already
@@ -230,6 +248,7 @@ impl Socket {
         members.slots[self.slot] = None;
         members.free.push(self.slot);
         members.taken_over -= usize::from(shared.is(Phase::TakenOver));
+        self.registry.note(&members);
         if members.deadline.is_some() {
             self.registry.changed.notify_all();
         }
