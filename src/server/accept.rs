@@ -141,7 +141,7 @@ impl Acceptor {
         let surplus = self.waiting.load(Ordering::SeqCst).saturating_sub(MAX_WAITING);
         if surplus > 0 && update(&self.leaving, &|leaving| (leaving == 0).then_some(surplus)) {
             let address = lock(&self.listener).as_ref().and_then(|listener| listener.local_addr().ok());
-            knock(address, surplus);
+            knock(address, surplus, || !self.registry.is_stopping());
         }
         false
     }
@@ -234,7 +234,7 @@ pub struct Closing {
 impl Closing {
     fn wake(&self) -> usize {
         let in_accept = self.listener.strong_count();
-        knock(self.address, in_accept);
+        knock(self.address, in_accept, || self.listener.strong_count() > 0);
         in_accept
     }
 
@@ -250,15 +250,16 @@ impl Closing {
     }
 }
 
-/// Wakes so many threads in `accept`, each with a connection that has no request.
-fn knock(address: Option<SocketAddr>, times: usize) {
+/// Wakes so many threads in `accept`, each with a connection that has no request; as long as somebody is there to hear,
+/// for else a knock may wait out its time.
+fn knock(address: Option<SocketAddr>, times: usize, somebody_hears: impl Fn() -> bool) {
     let Some(mut address) = address else { return };
     match address {
         SocketAddr::V4(v4) if v4.ip().is_unspecified() => address.set_ip(Ipv4Addr::LOCALHOST.into()),
         SocketAddr::V6(v6) if v6.ip().is_unspecified() => address.set_ip(Ipv6Addr::LOCALHOST.into()),
         _ => (),
     }
-    for _ in 0..times {
+    for _ in (0..times).take_while(|_| somebody_hears()) {
         // It fails while descriptors are out; the last connections of a server that stops give some back.
         let _ = TcpStream::connect_timeout(&address, WAKE_TIMEOUT);
     }

@@ -41,6 +41,7 @@ impl Buffer {
 
     /// Gives back what a large head or body took, if nothing is here.
     pub fn shrink(&mut self) {
+        self.was_filled &= !self.is_empty();
         if self.is_empty() && self.bytes.len() > INITIAL {
             *self = Buffer::new();
         }
@@ -108,5 +109,8 @@ mod tests {
         buffer.consume(4);
         buffer.shrink();
         assert_eq!(buffer.fill(&mut endless).unwrap(), INITIAL);
+        buffer.consume(INITIAL);
+        buffer.shrink();
+        assert_eq!(buffer.fill(&mut endless).unwrap(), INITIAL, "however large the last read was");
     }
 }
