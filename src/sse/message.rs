@@ -64,7 +64,19 @@ impl Message {
     /// again, it adds a line.
     #[must_use]
     pub fn data(mut self, data: impl Display) -> Message {
-        self.push_data(data);
+        let start = self.lines.len();
+        self.lines.push_str("data: ");
+        let text_at = self.lines.len();
+        if write!(self.lines, "{data}").is_err() {
+            self.fault.get_or_insert("data: its Display returned an error");
+        }
+        if self.lines.len() > text_at && !has_any(&self.lines[text_at..], LINE_BREAKS) {
+            self.lines.push('\n');
+        } else {
+            let text = self.lines.split_off(text_at);
+            self.lines.truncate(start);
+            push_lines("data", &text, &mut self.lines);
+        }
         self
     }
 
@@ -73,21 +85,6 @@ impl Message {
     pub fn retry(mut self, delay: Duration) -> Message {
         self.line("retry: ", delay.as_millis(), LINE_BREAKS, "");
         self
-    }
-
-    fn push_data(&mut self, data: impl Display) {
-        let start = self.lines.len();
-        self.lines.push_str("data: ");
-        let text_at = self.lines.len();
-        if write!(self.lines, "{data}").is_err() {
-            self.fault.get_or_insert("data: its Display returned an error");
-        }
-        if self.lines.len() > text_at && !has_any(&self.lines[text_at..], LINE_BREAKS) {
-            return self.lines.push('\n');
-        }
-        let text = self.lines.split_off(text_at);
-        self.lines.truncate(start);
-        push_lines("data", &text, &mut self.lines);
     }
 
     /// Appends a line whose value must not hold some characters; returns where the value is.
@@ -136,14 +133,8 @@ const LINE_BREAKS: [char; 2] = ['\n', '\r'];
 /// Appends text as lines, each with the field's name in front. A parser takes one space after the colon away, so one is
 /// always there, and the text's own survive; an empty line needs none.
 fn push_lines(name: &str, text: &str, out: &mut String) {
-    let mut rest = Some(text);
-    while let Some(text) = rest {
-        let (line, behind) = text.split_once(LINE_BREAKS).map_or((text, None), |(line, behind)| (line, Some(behind)));
-        // The second half of CRLF is no line break of its own.
-        rest = behind.map(|behind| match text.as_bytes()[line.len()] {
-            b'\r' => behind.strip_prefix('\n').unwrap_or(behind),
-            _ => behind,
-        });
+    // The second half of CRLF is no line break of its own.
+    for line in text.replace("\r\n", "\n").split(LINE_BREAKS) {
         for part in [name, if line.is_empty() { ":" } else { ": " }, line, "\n"] {
             out.push_str(part);
         }
