@@ -17,7 +17,7 @@ pub fn check(authority: &[u8]) -> Result<(), Error> {
 pub fn split(authority: &str) -> Option<(&str, Option<&str>)> {
     let host_end = match authority.strip_prefix('[') {
         Some(rest) => rest.find(']')? + 2,
-        None => authority.bytes().position(|b| b == b':').unwrap_or(authority.len()),
+        None => authority.find(':').unwrap_or(authority.len()),
     };
     match authority.split_at(host_end) {
         (host, "") => Some((host, None)),

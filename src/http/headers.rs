@@ -8,8 +8,8 @@ use std::{fmt, io, ops::Range};
 /// Names compare without regard to case, and keep the case in which they came. A field that comes several times stays
 /// several fields.
 //
-// One buffer holds `Name: value\r\n` a field, and each field is two ranges in it: a request's fields cost no
-// allocation each, and a response's are sent with one copy.
+// One buffer holds a line a field, a request's as they came, and each field is two ranges in it: a request's section is
+// copied once, and a response's is sent with one copy.
 #[derive(Clone, Default)]
 pub struct Headers {
     wire: Vec<u8>,

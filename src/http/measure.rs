@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 const ROUNDS: usize = 50;
 const ROUND: Duration = Duration::from_millis(10);
 
-/// Prints what one call of `operation` takes, the fastest round, the median and the slowest, and returns the fastest.
-pub fn nanoseconds(what: &str, mut operation: impl FnMut()) -> f64 {
+/// Prints what one call of `operation` takes, the fastest round, the median and the slowest.
+pub fn nanoseconds(what: &str, mut operation: impl FnMut()) {
     let mut time = |calls: u32| {
         let started = Instant::now();
         (0..calls).for_each(|_| operation());
@@ -23,5 +23,4 @@ pub fn nanoseconds(what: &str, mut operation: impl FnMut()) -> f64 {
     rounds.sort_by(f64::total_cmp);
     let (fastest, median, slowest) = (rounds[0], rounds[ROUNDS / 2], rounds[ROUNDS - 1]);
     println!("{what}: {fastest:.1} ns (median {median:.1}, slowest {slowest:.1})");
-    fastest
 }

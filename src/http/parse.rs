@@ -247,7 +247,7 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// The same for field values, which are most of a head.
+    /// Takes a field's value: the bytes of [`ascii::is_field`], most of them sixteen at a time, for they are most of a head.
     fn take_field(&mut self) -> Result<&'a [u8], Stop> {
         let start = self.at;
         self.at += ascii::skip(self.rest(), |byte| (byte < b' ') | (byte == 0x7f));

@@ -84,7 +84,7 @@ impl Target {
 }
 
 fn path_end(text: &str, start: usize) -> usize {
-    text.bytes().skip(start).position(|b| b == b'?').map_or(text.len(), |at| start + at)
+    text[start..].find('?').map_or(text.len(), |at| start + at)
 }
 
 /// Decodes a path segment (RFC 3986 2.1).

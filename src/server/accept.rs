@@ -127,23 +127,28 @@ impl Acceptor {
     /// Finds a thread that has served its connection something else to do: to wait for another, or to rest until it is
     /// called to that. `false` if it is to end.
     fn stays(&self) -> bool {
-        let update = |counter: &AtomicUsize, change: &dyn Fn(usize) -> Option<usize>| {
-            counter.fetch_update(Ordering::SeqCst, Ordering::SeqCst, change).is_ok()
-        };
-        if update(&self.leaving, &|leaving| leaving.checked_sub(1)) {
+        let leave = |leaving: usize| leaving.checked_sub(1);
+        if self.leaving.fetch_update(Ordering::SeqCst, Ordering::SeqCst, leave).is_ok() {
             return false;
         }
         let most = if self.spares.any_rests() { MAX_WAITING_BUSY } else { MAX_WAITING };
-        if update(&self.waiting, &|waiting| (waiting < most).then_some(waiting + 1)) || self.spares.rest() {
+        let wait_again = |waiting| (waiting < most).then_some(waiting + 1);
+        if self.waiting.fetch_update(Ordering::SeqCst, Ordering::SeqCst, wait_again).is_ok() || self.spares.rest() {
             return true;
         }
-        // Nobody was called for as long as this one rested. So long as more wait than should, one rests, and gets here.
+        self.thin_out();
+        false
+    }
+
+    /// Ends those in `accept` who are too many, when nobody was called for as long as a thread rests. So long as there are
+    /// some, one rests, and gets here.
+    fn thin_out(&self) {
         let surplus = self.waiting.load(Ordering::SeqCst).saturating_sub(MAX_WAITING);
-        if surplus > 0 && update(&self.leaving, &|leaving| (leaving == 0).then_some(surplus)) {
+        let is_first = || self.leaving.compare_exchange(0, surplus, Ordering::SeqCst, Ordering::SeqCst).is_ok();
+        if surplus > 0 && is_first() {
             let address = lock(&self.listener).as_ref().and_then(|listener| listener.local_addr().ok());
             knock(address, surplus, || !self.registry.is_stopping());
         }
-        false
     }
 
     fn serve(&self, stream: TcpStream, peer: SocketAddr) {

