@@ -57,6 +57,22 @@ impl Example {
     fn get(&self, target: &str) -> super::support::Answer {
         Client::connect(self.address).get(target)
     }
+
+    /// Asks for a stream, and reads its head.
+    fn open(&self, target: &str) -> Client {
+        let mut client = Client::connect(self.address);
+        client.send(format!("GET {target} HTTP/1.1\r\nHost: localhost\r\n\r\n"));
+        client.head();
+        client
+    }
+
+    /// Sends a body, and returns the status of the answer.
+    pub fn post(&self, target: &str, body: &str) -> u16 {
+        let mut client = Client::connect(self.address);
+        let length = body.len();
+        client.send(format!("POST {target} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n\r\n{body}"));
+        client.answer().status
+    }
 }
 
 impl Drop for Example {
@@ -119,17 +135,8 @@ fn a_taken_port_is_said_clearly() {
 fn chat_sends_what_is_said_to_everybody_and_remembers_it() {
     let chat = Example::start("chat");
     assert!(chat.get("/").text().contains("EventSource(\"/room\")"));
-    let say = |text: &str| {
-        let mut client = Client::connect(chat.address);
-        client.send(format!("POST /say HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n{text}", text.len()));
-        client.answer().status
-    };
-    let enter = || {
-        let mut client = Client::connect(chat.address);
-        client.send("GET /room HTTP/1.1\r\nHost: localhost\r\n\r\n");
-        client.head();
-        client
-    };
+    let say = |text: &str| chat.post("/say", text);
+    let enter = || chat.open("/room");
     assert_eq!(chat.threads("brooklet-sse"), 0, "nobody listens, so no thread waits to write to them");
     let mut first = enter();
     first.until(b"event: present\ndata: 1\n\n");
@@ -157,9 +164,7 @@ fn tail_shows_each_line_late_comers_get_the_last_and_the_end_is_told() {
     let mut write = |text: &[u8]| input.write_all(text).unwrap();
     assert!(tail.get("/").text().contains("EventSource(\"/lines\")"));
     write(b"first\r\nnot \xff text\n");
-    let mut client = Client::connect(tail.address);
-    client.send("GET /lines HTTP/1.1\r\nHost: localhost\r\n\r\n");
-    client.head();
+    let mut client = tail.open("/lines");
     client.until("data: not \u{fffd} text\n\n".as_bytes());
     write(b"  data: third\nno line end");
     drop(input);
@@ -203,12 +208,7 @@ fn tokens_come_one_by_one_and_stop_when_the_client_hangs_up() {
 fn dashboard_shows_newcomers_the_last_minutes_and_counts_them() {
     let dashboard = Example::start("dashboard");
     assert!(dashboard.get("/").text().contains("EventSource(\"/samples\")"));
-    let watch = || {
-        let mut client = Client::connect(dashboard.address);
-        client.send("GET /samples HTTP/1.1\r\nHost: localhost\r\n\r\n");
-        client.head();
-        client
-    };
+    let watch = || dashboard.open("/samples");
     let sample = |client: &mut Client| parse(&client.until(b"\n\n")).remove(0).data;
     let mut first = watch();
     let oldest = sample(&mut first);
@@ -227,17 +227,8 @@ fn dashboard_shows_newcomers_the_last_minutes_and_counts_them() {
 fn progress_starts_once_cancels_and_tells_newcomers_where_it_is() {
     let progress = Example::start("progress");
     assert!(progress.get("/").text().contains("EventSource(\"/progress\")"));
-    let press = |button: &str| {
-        let mut client = Client::connect(progress.address);
-        client.send(format!("POST {button} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n"));
-        client.answer().status
-    };
-    let watch = || {
-        let mut client = Client::connect(progress.address);
-        client.send("GET /progress HTTP/1.1\r\nHost: localhost\r\n\r\n");
-        client.head();
-        client
-    };
+    let press = |button: &str| progress.post(button, "");
+    let watch = || progress.open("/progress");
     let mut page = watch();
     page.until(br#"data: {"state":"idle","percent":0,"found":0}"#);
     assert_eq!((press("/cancel"), press("/start"), press("/start")), (409, 202, 409));

@@ -1,7 +1,6 @@
 //! The pages of the examples, each with the program that serves it, as somebody sees them who uses them.
 
 use super::super::examples::Example;
-use super::super::support::Client;
 use super::{Page, Stage};
 use std::io::Write;
 
@@ -30,11 +29,7 @@ fn chat_shows_everybody_what_anybody_says_as_text_and_loses_nothing_when_it_is_c
     let chat = Example::start("chat");
     let stage = Stage::new(chat.address);
     let (mut ada, mut grace) = (Page::open(&stage), Page::open(&stage));
-    let say = |text: &str| {
-        let mut client = Client::connect(chat.address);
-        client.send(format!("POST /say HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n{text}", text.len()));
-        assert_eq!(client.answer().status, 204);
-    };
+    let say = |text: &str| assert_eq!(chat.post("/say", text), 204);
     for page in [&mut ada, &mut grace] {
         page.until("present.textContent === '2 here'");
     }
