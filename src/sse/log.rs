@@ -8,8 +8,10 @@
 //!   evicted  |  frame  |  frame  |  fra·me  |  frame  |
 //! ```
 //!
-//! Ids are `<epoch>-<sequence>`; the epoch is that of this log, so that an id of another run is known for what it is. A
-//! message may bring an id of its own, which is found just as well, only not in one step.
+//! Ids are `<epoch>-<sequence>`. The sequence counts the log's events; the epoch is that of a run of the program, so that
+//! an id which this log did not give is known for what it is. A log that was restored goes on counting in a new epoch, and
+//! knows which events are of which: what a client had and the log has lost is never taken for what came later. A message may
+//! bring an id of its own, which is found just as well, only not in one step.
 
 use super::message::Message;
 use super::server::jitter;
@@ -36,7 +38,8 @@ impl fmt::Display for Id {
 
 #[derive(Debug)]
 pub struct Log {
-    epoch: String,
+    /// The runs whose events are kept, and last the present one.
+    runs: VecDeque<Run>,
     bytes: VecDeque<u8>,
     /// The position of the first byte that is kept.
     start: u64,
@@ -50,6 +53,22 @@ pub struct Log {
     scratch: Vec<u8>,
 }
 
+/// A run of the program: it gave the ids from a sequence number up to where the next one begins.
+#[derive(Debug)]
+struct Run {
+    epoch: String,
+    first: u64,
+}
+
+impl Run {
+    /// One that begins now.
+    fn new(first: u64) -> Run {
+        // Six letters and digits at random: short, for every event carries it, and the same again once in two billion.
+        let digit = |_| char::from_digit(jitter::pick(0..36) as u32, 36).expect("below 36");
+        Run { epoch: (0..6).map(digit).collect(), first }
+    }
+}
+
 #[derive(Debug)]
 struct Frame {
     /// The position behind it.
@@ -61,10 +80,7 @@ struct Frame {
 impl Log {
     pub fn new(max_events: usize, max_bytes: usize) -> Log {
         Log {
-            // Six letters and digits at random: short, for every event carries it, and the same again once in two billion.
-            epoch: (0..6)
-                .map(|_| char::from_digit(jitter::pick(0..36) as u32, 36).expect("below 36"))
-                .collect(),
+            runs: VecDeque::from([Run::new(0)]),
             bytes: VecDeque::new(),
             start: 0,
             frames: VecDeque::new(),
@@ -80,48 +96,92 @@ impl Log {
     ///
     /// # Errors
     ///
-    /// `InvalidInput`, with nothing changed: for a message that the format cannot hold, and for one that is larger than
-    /// the log.
+    /// Those of [`encode`](Log::encode); nothing has changed then.
     pub fn append(&mut self, message: &Message) -> io::Result<Id> {
-        self.scratch.clear();
-        let own_id = message.id_text().map(str::to_owned);
-        let id = own_id.clone().unwrap_or_else(|| self.id_of(self.first + self.frames.len() as u64));
-        if own_id.is_none() {
-            self.scratch.extend_from_slice(b"id: ");
-            self.scratch.extend_from_slice(id.as_bytes());
-            self.scratch.push(b'\n');
+        let mut frame = std::mem::take(&mut self.scratch);
+        frame.clear();
+        let encoded = self.encode(message, &mut frame);
+        if encoded.is_ok() {
+            self.push(&frame, message.id_text());
         }
-        message.encode(&mut self.scratch)?;
-        if self.scratch.len() > self.max_bytes {
-            let (length, max) = (self.scratch.len(), self.max_bytes);
+        self.scratch = frame;
+        encoded
+    }
+
+    /// Encodes a message as the next frame, with an id if it brings none; [`push`](Log::push) makes it that.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidInput`, for a message that the format cannot hold, and for one that is larger than the log; what is in `out`
+    /// then is no frame.
+    pub fn encode(&self, message: &Message, out: &mut Vec<u8>) -> io::Result<Id> {
+        let start = out.len();
+        let id = message.id_text().map_or_else(|| self.next_id(), str::to_owned);
+        if message.id_text().is_none() {
+            out.extend_from_slice(b"id: ");
+            out.extend_from_slice(id.as_bytes());
+            out.push(b'\n');
+        }
+        message.encode(out)?;
+        let (length, max) = (out.len() - start, self.max_bytes);
+        if length > max {
             let message = format!("the message has {length} bytes, and max_bytes of the channel's history is {max}");
             return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
         }
-        self.push(own_id);
         Ok(Id(id))
+    }
+
+    /// The id that the next event gets if it brings none.
+    pub fn next_id(&self) -> String {
+        self.id_of(self.next())
+    }
+
+    fn next(&self) -> u64 {
+        self.first + self.frames.len() as u64
+    }
+
+    /// Appends an event of an earlier run, before this one publishes any: `sequence` is that behind the one before.
+    pub fn restore(&mut self, epoch: &str, sequence: u64, frame: &[u8], own_id: Option<&str>) {
+        let mut present = self.runs.pop_back().expect("the present run is always there");
+        match self.runs.back() {
+            // Where the run began is not known; nobody has an id of it that it did not give.
+            None => {
+                self.first = sequence;
+                self.runs.push_back(Run { epoch: epoch.to_owned(), first: 0 });
+            }
+            Some(run) if run.epoch == epoch => (),
+            Some(_) => self.runs.push_back(Run { epoch: epoch.to_owned(), first: sequence }),
+        }
+        self.push(frame, own_id);
+        if self.bytes.len() > self.max_bytes {
+            self.evict(); // the bound was another one when it was published
+        }
+        present.first = self.next();
+        self.runs.push_back(present);
     }
 
     /// Appends the event that ends a stream, which has no id: there is nothing to resume behind it.
     pub fn append_close(&mut self, close: &Message) {
-        self.scratch.clear();
-        close.encode(&mut self.scratch).expect("our own message is valid");
-        self.push(None);
+        let mut frame = Vec::new();
+        close.encode(&mut frame).expect("our own message is valid");
+        self.push(&frame, None);
     }
 
-    fn push(&mut self, own_id: Option<String>) {
-        while self.frames.len() >= self.max_events || self.bytes.len() + self.scratch.len() > self.max_bytes {
+    /// Appends a frame, and evicts what no longer fits.
+    pub fn push(&mut self, frame: &[u8], own_id: Option<&str>) {
+        while self.frames.len() >= self.max_events || self.bytes.len() + frame.len() > self.max_bytes {
             if !self.evict() {
                 break;
             }
         }
-        if self.bytes.capacity() - self.bytes.len() < self.scratch.len() {
+        if self.bytes.capacity() - self.bytes.len() < frame.len() {
             // As a deque grows by itself, but not beyond the bound; the goodbye may be more than that allows.
-            let needed = self.bytes.len() + self.scratch.len();
+            let needed = self.bytes.len() + frame.len();
             let capacity = (2 * self.bytes.capacity()).min(self.max_bytes).max(needed);
             self.bytes.reserve_exact(capacity - self.bytes.len());
         }
-        self.bytes.extend(&self.scratch);
-        self.frames.push_back(Frame { end: self.end(), own_id });
+        self.bytes.extend(frame);
+        self.frames.push_back(Frame { end: self.end(), own_id: own_id.map(str::to_owned) });
     }
 
     fn evict(&mut self) -> bool {
@@ -130,6 +190,10 @@ impl Log {
         self.start = frame.end;
         self.first += 1;
         self.before = frame.own_id;
+        // The last event that was evicted can still be asked for, by its id.
+        while self.runs.get(1).is_some_and(|next| next.first < self.first) {
+            self.runs.pop_front();
+        }
         true
     }
 
@@ -187,7 +251,7 @@ impl Log {
     /// The id of the last frame that ends at or before a position; `None` if it is not known any more.
     pub fn id_before(&self, position: u64) -> Option<String> {
         match self.frames.partition_point(|frame| frame.end <= position) {
-            0 if position < self.start || self.first == 0 => None,
+            0 if position < self.start || self.start == 0 => None,
             0 => Some(self.before.clone().unwrap_or_else(|| self.id_of(self.first - 1))),
             at => self.id_at(at - 1),
         }
@@ -208,13 +272,16 @@ impl Log {
     }
 
     fn id_of(&self, sequence: u64) -> String {
-        format!("{}-{sequence}", self.epoch)
+        let run = self.runs.iter().rev().find(|run| run.first <= sequence);
+        format!("{}-{sequence}", run.expect("the first began at 0, or nobody knows where").epoch)
     }
 
     /// The sequence number in an id that this log gave.
     fn sequence_of(&self, id: &str) -> Option<u64> {
         let (epoch, sequence) = id.split_once('-')?;
-        (epoch == self.epoch).then(|| sequence.parse().ok()).flatten()
+        let run = self.runs.iter().position(|run| run.epoch == epoch)?;
+        let next = self.runs.get(run + 1).map_or(u64::MAX, |next| next.first);
+        sequence.parse().ok().filter(|sequence| (self.runs[run].first..next).contains(sequence))
     }
 
     fn position_of(&self, frame: usize) -> u64 {
@@ -230,7 +297,8 @@ mod tests {
     use super::*;
 
     fn log(max_events: usize, max_bytes: usize) -> Log {
-        Log { epoch: "e".to_owned(), ..Log::new(max_events, max_bytes) }
+        let run = Run { epoch: "e".to_owned(), first: 0 };
+        Log { runs: VecDeque::from([run]), ..Log::new(max_events, max_bytes) }
     }
 
     fn from(log: &Log, position: u64) -> Option<String> {
@@ -289,5 +357,39 @@ mod tests {
         assert_eq!((log.id_before(20).unwrap(), log.id_before(34).unwrap()), ("e-0".to_owned(), "e-1".to_owned()));
         assert_eq!((log.id_from(51), log.id_before(16)), (None, None));
         assert_eq!((log.frame_end(17), log.frame_end(18), log.frame_end(33), log.frame_end(34)), (17, 34, 34, 34));
+    }
+
+    #[test]
+    fn a_restored_log_goes_on_counting_in_an_epoch_of_its_own() {
+        let mut log = log(3, 1_000);
+        for (epoch, sequence) in [("a", 7), ("a", 8), ("b", 9), ("b", 10)] {
+            log.restore(epoch, sequence, b"data: x\n\n", None);
+        }
+        assert_eq!(log.append(&"c".into()).unwrap().as_str(), "e-11");
+        assert_eq!(log.append(&"d".into()).unwrap().as_str(), "e-12");
+        assert_eq!(
+            (log.id_before(log.end()).unwrap(), log.id_from(log.start()).unwrap()),
+            ("e-12".into(), "b-10".into())
+        );
+        assert_eq!((log.id_before(log.start()).unwrap(), log.find("b-9")), ("b-9".into(), Some(log.start())));
+        assert_eq!((log.find("b-10"), log.find("e-12")), (Some(27 + 9), Some(log.end())));
+        for lost in ["a-8", "b-8", "b-11", "b-12", "a-11", "e-10", "e-13"] {
+            assert_eq!(log.find(lost), None, "{lost} was evicted, or never given");
+        }
+    }
+
+    #[test]
+    fn what_was_restored_has_own_ids_and_a_beginning() {
+        let mut log = log(10, 100);
+        assert_eq!(log.next_id(), "e-0");
+        log.restore("a", 7, b"id: own\ndata: x\n\n", Some("own"));
+        assert_eq!(
+            (log.id_before(0), log.find("a-6"), log.find("a-5")),
+            (None, Some(0), None),
+            "the one before is not known"
+        );
+        assert_eq!((log.find("own"), log.next_id()), (Some(log.end()), "e-8".to_owned()));
+        log.restore("a", 8, &[b'x'; 101], None);
+        assert_eq!((log.find("own"), log.find("a-8"), log.next_id()), (None, Some(log.start()), "e-9".to_owned()));
     }
 }
