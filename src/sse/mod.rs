@@ -14,6 +14,7 @@ mod cursor;
 mod hub;
 mod log;
 mod message;
+mod record;
 mod subscriber;
 
 pub use channel::Channel;

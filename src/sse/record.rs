@@ -1,0 +1,245 @@
+//! A frame as it stands in a channel's file. Pure: bytes in, bytes out.
+//!
+//! The file is an event stream like any other. What it takes to trust it stands in comments, which a parser skips:
+//!
+//! ```text
+//! : an event log of brooklet, version 1
+//!
+//! : 8f0c9a41 k3j9x2-140
+//! id: k3j9x2-140
+//! data: the frame as it was sent
+//!
+//! : 5d17e2b0 k3j9x2-141
+//! id: this one brought an id of its own
+//! data: so the comment tells more than the frame
+//! ```
+//!
+//! Each frame has a line of its epoch and sequence number, with a checksum (CRC-32, that of Ethernet and zlib) of all that
+//! follows it up to the end of the frame: whoever reads it knows whether it is whole, and what comes before and behind it.
+
+use std::ops::Range;
+
+/// What every file begins with.
+pub const HEADER: &[u8] = b": an event log of brooklet, version 1\n\n";
+
+/// A frame that was read.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Record<'a> {
+    pub epoch: &'a str,
+    pub sequence: u64,
+    pub frame: &'a [u8],
+}
+
+impl Record<'_> {
+    /// The id in the frame, if the message brought one of its own.
+    pub fn own_id(&self) -> Option<&str> {
+        let lines = std::str::from_utf8(self.frame).ok()?.lines();
+        let id = lines.filter_map(|line| line.strip_prefix("id: ")).last()?; // the last one counts
+        let is_ours = id.split_once('-') == Some((self.epoch, &self.sequence.to_string()));
+        (!is_ours).then_some(id)
+    }
+}
+
+/// Where the checksum stands in a record, in hexadecimal digits.
+const CHECKSUM: Range<usize> = 2..10;
+
+/// Appends the beginning of a record, up to the frame; [`seal`] then makes it whole.
+pub fn begin(id: &str, out: &mut Vec<u8>) {
+    out.extend_from_slice(b": 00000000 ");
+    out.extend_from_slice(id.as_bytes());
+    out.push(b'\n');
+}
+
+/// Puts the checksum into a record that has its frame.
+pub fn seal(record: &mut [u8]) {
+    let checksum = format!("{:08x}", crc32(&record[CHECKSUM.end..]));
+    record[CHECKSUM].copy_from_slice(checksum.as_bytes());
+}
+
+/// Reads the record that `bytes` begin with, and its length; `None` if no whole one is there.
+pub fn parse(bytes: &[u8]) -> Option<(Record<'_>, usize)> {
+    let line = std::str::from_utf8(bytes.get(..bytes.iter().position(|&byte| byte == b'\n')?)?).ok()?;
+    let (checksum, id) = line.strip_prefix(": ")?.split_once(' ')?;
+    let (epoch, sequence) = id.split_once('-')?;
+    let frame = line.len() + 1;
+    let end = frame + blank_line(&bytes[frame..])?;
+    let is_whole = checksum == format!("{:08x}", crc32(bytes.get(CHECKSUM.end..end)?));
+    let record = Record { epoch, sequence: sequence.parse().ok()?, frame: &bytes[frame..end] };
+    is_whole.then_some((record, end))
+}
+
+/// What was found in the bytes of a file.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Scan<'a> {
+    pub records: Vec<Record<'a>>,
+    /// How many bytes are whole: what follows is the beginning of a record.
+    pub whole: usize,
+}
+
+/// Why a file is not what was written.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// It does not begin as such a file does.
+    Foreign,
+    /// The record that begins at this byte is not what was written.
+    Damaged(usize),
+}
+
+/// Reads a whole file. Its last write may have been torn: that left the beginning of a record, and no blank line.
+pub fn scan(bytes: &[u8]) -> Result<Scan<'_>, Fault> {
+    let mut scan = Scan { records: Vec::new(), whole: 0 };
+    if !bytes.starts_with(HEADER) {
+        return if HEADER.starts_with(bytes) { Ok(scan) } else { Err(Fault::Foreign) };
+    }
+    scan.whole = HEADER.len();
+    while let Some((record, length)) = parse(&bytes[scan.whole..]) {
+        if scan.records.last().is_some_and(|last| record.sequence != last.sequence + 1) {
+            return Err(Fault::Damaged(scan.whole)); // something between the two is gone
+        }
+        scan.records.push(record);
+        scan.whole += length;
+    }
+    match blank_line(&bytes[scan.whole..]) {
+        Some(_) => Err(Fault::Damaged(scan.whole)),
+        None => Ok(scan),
+    }
+}
+
+/// The length up to and with the first blank line.
+fn blank_line(bytes: &[u8]) -> Option<usize> {
+    bytes.windows(2).position(|pair| pair == b"\n\n").map(|at| at + 2)
+}
+
+/// The remainders for each value of a byte, the lowest bit first (ISO 3309).
+const CRC_TABLE: [u32; 256] = {
+    let mut table = [0; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        let (mut remainder, mut bit) = (byte as u32, 0);
+        while bit < 8 {
+            remainder = if remainder & 1 == 1 { remainder >> 1 ^ 0xedb8_8320 } else { remainder >> 1 };
+            bit += 1;
+        }
+        table[byte] = remainder;
+        byte += 1;
+    }
+    table
+};
+
+fn crc32(bytes: &[u8]) -> u32 {
+    !bytes.iter().fold(u32::MAX, |crc, byte| crc >> 8 ^ CRC_TABLE[(crc as u8 ^ byte) as usize])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::http::measure::nanoseconds;
+    use super::*;
+
+    fn record(id: &str, frame: &str) -> Vec<u8> {
+        let mut record = Vec::new();
+        begin(id, &mut record);
+        record.extend_from_slice(frame.as_bytes());
+        seal(&mut record);
+        record
+    }
+
+    /// A file of events with these numbers.
+    fn file(numbers: &[u64]) -> Vec<u8> {
+        let records = numbers.iter().map(|n| record(&format!("e-{n}"), &format!("id: e-{n}\ndata: {n}\n\n")));
+        [HEADER.to_vec(), records.collect::<Vec<_>>().concat()].concat()
+    }
+
+    fn numbers(scan: &Scan<'_>) -> Vec<u64> {
+        scan.records.iter().map(|record| record.sequence).collect()
+    }
+
+    #[test]
+    fn the_checksum_is_the_one_that_others_compute() {
+        assert_eq!(crc32(b"123456789"), 0xcbf4_3926);
+        assert_eq!(record("e-7", "data: x\n\n"), b": 52d4133d e-7\ndata: x\n\n", "as zlib.crc32 says");
+    }
+
+    #[test]
+    fn a_record_is_read_as_it_was_written() {
+        let bytes = [record("e-7", "id: e-7\ndata: x\n\n"), b"more".to_vec()].concat();
+        let (record, length) = parse(&bytes).unwrap();
+        assert_eq!((record.epoch, record.sequence, length), ("e", 7, bytes.len() - 4));
+        assert_eq!((record.frame, record.own_id()), (&b"id: e-7\ndata: x\n\n"[..], None));
+    }
+
+    #[test]
+    fn an_own_id_is_the_last_one_that_the_sequence_did_not_give() {
+        let own_id = |frame: &str| parse(&record("e-7", frame)).unwrap().0.own_id().map(str::to_owned);
+        assert_eq!(own_id("id: own\ndata: x\n\n").as_deref(), Some("own"));
+        assert_eq!(own_id("id: own\nid: later\ndata: id: x\n\n").as_deref(), Some("later"));
+        assert_eq!(own_id("id: \ndata: x\n\n").as_deref(), Some(""));
+        assert_eq!(own_id("id: e-8\n\n").as_deref(), Some("e-8"));
+        assert_eq!(own_id("id: e-07\n\n").as_deref(), Some("e-07"));
+    }
+
+    #[test]
+    fn a_torn_end_is_not_whole_wherever_it_was_torn() {
+        let bytes = file(&[3, 4]);
+        let last = bytes.len() - record("e-4", "id: e-4\ndata: 4\n\n").len();
+        for end in 0..bytes.len() {
+            let scan = scan(&bytes[..end]).unwrap();
+            let expected = match end {
+                _ if end < HEADER.len() => (0, vec![]),
+                _ if end < last => (HEADER.len(), vec![]),
+                _ => (last, vec![3]),
+            };
+            assert_eq!((scan.whole, numbers(&scan)), expected, "{end} bytes");
+        }
+        assert_eq!(numbers(&scan(&bytes).unwrap()), [3, 4]);
+    }
+
+    #[test]
+    fn any_byte_that_changed_is_noticed() {
+        let bytes = file(&[3, 4, 5]);
+        let last = bytes.len() - record("e-5", "id: e-5\ndata: 5\n\n").len();
+        for at in 0..bytes.len() {
+            for change in [1, 0x20, 0x80] {
+                let mut bytes = bytes.clone();
+                bytes[at] ^= change;
+                match scan(&bytes) {
+                    Err(Fault::Foreign) => assert!(at < HEADER.len(), "byte {at}"),
+                    Err(Fault::Damaged(from)) => assert!(from <= at && at < bytes.len() - 2, "byte {at}, from {from}"),
+                    Ok(scan) => {
+                        assert!(at >= bytes.len() - 2, "byte {at}: without its blank line the last one is torn");
+                        assert_eq!((scan.whole, numbers(&scan)), (last, vec![3, 4]));
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_gone_or_foreign_is_noticed() {
+        assert_eq!(scan(b"").unwrap().whole, 0);
+        assert_eq!(scan(&file(&[])).unwrap(), Scan { records: vec![], whole: HEADER.len() });
+        assert_eq!(scan(&file(&[3, 5])), Err(Fault::Damaged(file(&[3]).len())));
+        assert_eq!(scan(&file(&[4, 3])), Err(Fault::Damaged(file(&[4]).len())));
+        for foreign in
+            [&b"data: x\n\n"[..], b": another comment", b"\0", b"{}\n", b": an event log of brooklet, version 2\n\n"]
+        {
+            assert_eq!(scan(foreign), Err(Fault::Foreign));
+        }
+        let zeros = [file(&[3]), vec![0; 4096]].concat();
+        assert_eq!(numbers(&scan(&zeros).unwrap()), [3], "blocks that a failing machine did not get to write");
+        let zeros = [file(&[3]), vec![0; 4096], record("e-4", "data: x\n\n")].concat();
+        assert_eq!(scan(&zeros), Err(Fault::Damaged(file(&[3]).len())));
+    }
+
+    #[test]
+    #[ignore = "a benchmark"]
+    fn nanoseconds_to_make_a_record() {
+        let frame = format!("id: k3j9x2-1234567\ndata: {}\n\n", "x".repeat(40));
+        let mut out = Vec::new();
+        nanoseconds("a record of 68 bytes", || {
+            out.clear();
+            begin("k3j9x2-1234567", &mut out);
+            out.extend_from_slice(frame.as_bytes());
+            seal(&mut out);
+        });
+    }
+}
