@@ -16,7 +16,7 @@ mod incoming;
 pub mod jitter;
 pub mod linger;
 pub mod lock;
-mod log;
+pub mod log;
 mod registry;
 mod router;
 mod serve;

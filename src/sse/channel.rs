@@ -15,6 +15,7 @@ use super::server::Context;
 use super::subscriber::Subscriber;
 use std::fmt;
 use std::io;
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 /// Events for as many as want them. A handle: clones are the same channel, and when the last one is dropped its streams
@@ -71,6 +72,39 @@ impl Channel {
         Channel { handle: Arc::new(Handle { hub }) }
     }
 
+    /// Opens a channel whose history is a file, and so survives the process: makes the file, or goes on where it ends. A
+    /// client's `Last-Event-ID` of before is good for as long as the history reaches, which comes back within its bounds.
+    ///
+    /// ```no_run
+    /// use brooklet::sse::{Channel, ChannelConfig};
+    ///
+    /// # fn main() -> std::io::Result<()> {
+    /// let news = Channel::open("news.sse", ChannelConfig::default())?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// The file is itself an event stream, for `cat`, `tail -F` and whoever reads such streams; what brooklet needs to know
+    /// stands in comments. When its events are more than [`max_bytes`](ChannelConfig::max_bytes) it is renamed, with `.old`
+    /// behind its name, in the place of the one before, and a new one begun: on the disk are at most twice `max_bytes`, and
+    /// some 25 bytes more for each event.
+    ///
+    /// What was published is in the file before anybody is sent it, and before [`publish`](Channel::publish) returns: a
+    /// process that is killed loses nothing. What a machine that fails may lose is for
+    /// [`sync`](ChannelConfig::sync) to say; a client that had an event which is lost gets a `gap`, for ids are never given
+    /// twice. If the process was killed in the middle of a write, the end of the file is no whole event: it is cut off here,
+    /// and standard error is told.
+    ///
+    /// # Errors
+    ///
+    /// They name the path, and nothing has changed on the disk. `WouldBlock` if another process has it open, or another
+    /// channel of this one (by an advisory lock, which a Rust before 1.89 does not have); `InvalidData` if it is no such file,
+    /// or if one of its events is not what was written; and those of opening and reading a file.
+    pub fn open(path: impl AsRef<Path>, config: ChannelConfig) -> io::Result<Channel> {
+        let hub = Arc::new(Hub::open(path.as_ref(), config, broadcast::all().len())?);
+        Ok(Channel { handle: Arc::new(Handle { hub }) })
+    }
+
     /// Subscribes the client that asks: takes its connection over, and returns the response that says so.
     ///
     /// A client that comes back with `Last-Event-ID`, or with `lastEventId` in the query if it cannot set fields, goes on
@@ -117,14 +151,19 @@ impl Channel {
     /// Publishes an event: returns as soon as it is in the history. The event gets an id, unless the message brings one of
     /// its own; resuming works by either, if no two events have the same.
     ///
-    /// This never waits for a subscriber. But who publishes faster than the machine can send, for longer than half of the
+    /// In a channel that was [opened](Channel::open) it is in the file by then, too. This waits for others who publish at the
+    /// same time and for the disk, as long as [`sync`](ChannelConfig::sync) says.
+    ///
+    /// It never waits for a subscriber. But who publishes faster than the machine can send, for longer than half of the
     /// history lasts, is held up until the next round of writes begins, so that a burst does not leave everybody behind;
     /// for a tenth of a second at the most.
     ///
     /// # Errors
     ///
     /// `InvalidInput` for a message that the format cannot hold, or that is larger than
-    /// [`max_bytes`](ChannelConfig::max_bytes): nobody gets it. `BrokenPipe` if the channel is closed.
+    /// [`max_bytes`](ChannelConfig::max_bytes), and `BrokenPipe` if the channel is closed. Those of writing the file, as
+    /// when the disk is full, or of the last sync. In any case nobody gets the event, and it is not in the file; the next may
+    /// fare better.
     pub fn publish(&self, message: impl Into<Message>) -> io::Result<Id> {
         let message = message.into();
         let id = self.handle.hub.append(&message, broadcast::is_this_thread())?;
@@ -151,7 +190,7 @@ impl Channel {
     }
 
     /// Closes the channel, for all clones: everybody is sent what was published, then the event `close`, then the end.
-    /// Returns at once.
+    /// Returns at once, but for a file: that is synced, and free for whoever opens it next.
     pub fn close(&self) {
         self.handle.hub.close();
         broadcast::tell(&self.handle.hub);

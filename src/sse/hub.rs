@@ -1,13 +1,16 @@
 //! What a channel and its broadcasters share: the log behind its lock, and who has subscribed where.
 //!
-//! The lock is held for as long as it takes to append to the log or to copy out of it; never while a socket is written to.
+//! The log's lock is held for as long as it takes to append to it or to copy out of it; never while a socket is written to,
+//! nor a file: who publishes in a channel that has one holds the journal, which those who send never need.
 
 use super::cursor::{Cursor, Lag, Newcomers, Progress};
+use super::journal::{self, Journal};
 use super::log::{Id, Log};
 use super::message::{self, Message};
 use super::server::lock::lock;
 use std::io::{self, ErrorKind, Write};
 use std::panic::{catch_unwind, AssertUnwindSafe};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -39,6 +42,11 @@ pub struct ChannelConfig {
     pub lag: Lag,
     /// What a client gets that comes without `Last-Event-ID`. Default: [`Newcomers::FromNow`].
     pub newcomers: Newcomers,
+    /// For a channel that is [opened](super::Channel::open): when what is published is on the disk. Default: [`Sync::Every`]
+    /// second, as what is lost to a crash of the program is nothing, to one of the machine little, and it costs little.
+    ///
+    /// [`Sync::Every`]: journal::Sync::Every
+    pub sync: journal::Sync,
 }
 
 impl Default for ChannelConfig {
@@ -50,6 +58,7 @@ impl Default for ChannelConfig {
             retry: None,
             lag: Lag::Disconnect,
             newcomers: Newcomers::FromNow,
+            sync: journal::Sync::Every(Duration::from_secs(1)),
         }
     }
 }
@@ -59,6 +68,8 @@ pub struct Hub {
     number: usize,
     config: ChannelConfig,
     state: Mutex<State>,
+    /// The file of a channel that has one, until it is closed. Locked before the state, by those who publish.
+    journal: Option<Mutex<Option<Journal>>>,
     /// A round has begun.
     round: Condvar,
     subscribers: AtomicUsize,
@@ -93,8 +104,19 @@ const CROWD: usize = 256;
 impl Hub {
     /// A channel among so many broadcasters.
     pub fn new(config: ChannelConfig, broadcasters: usize) -> Hub {
-        static NUMBER: AtomicUsize = AtomicUsize::new(0);
         let log = Log::new(config.max_events, config.max_bytes);
+        Hub::with(config, log, None, broadcasters)
+    }
+
+    /// One with a file.
+    pub fn open(path: &Path, config: ChannelConfig, broadcasters: usize) -> io::Result<Hub> {
+        let mut log = Log::new(config.max_events, config.max_bytes);
+        let journal = Journal::open(path, config.sync, config.max_bytes, &mut log)?;
+        Ok(Hub::with(config, log, Some(Mutex::new(Some(journal))), broadcasters))
+    }
+
+    fn with(config: ChannelConfig, log: Log, journal: Option<Mutex<Option<Journal>>>, broadcasters: usize) -> Hub {
+        static NUMBER: AtomicUsize = AtomicUsize::new(0);
         Hub {
             number: NUMBER.fetch_add(1, Ordering::Relaxed),
             config,
@@ -104,6 +126,7 @@ impl Hub {
                 rounds: vec![0; broadcasters],
                 given_up: vec![u64::MAX; broadcasters],
             }),
+            journal,
             round: Condvar::new(),
             subscribers: AtomicUsize::new(0),
             shards: (0..broadcasters).map(|_| Shard::default()).collect(),
@@ -142,13 +165,21 @@ impl Hub {
         (0..self.shards.len()).min_by_key(subscribers).unwrap_or(0)
     }
 
-    /// Appends a message to the log; first waits for the broadcasters if they are far behind, unless this is one of them.
+    /// Appends a message to the log, and to the file before that; first waits for the broadcasters if they are far behind,
+    /// unless this is one of them.
     pub fn append(&self, message: &Message, is_broadcaster: bool) -> io::Result<Id> {
         let mut state = if is_broadcaster { self.state() } else { self.paced() };
-        if state.closed {
-            return Err(io::Error::new(ErrorKind::BrokenPipe, "the channel is closed, for good: make a new one"));
-        }
-        state.log.append(message)
+        let closed = || io::Error::new(ErrorKind::BrokenPipe, "the channel is closed, for good: make a new one");
+        let Some(journal) = &self.journal else {
+            return if state.closed { Err(closed()) } else { state.log.append(message) };
+        };
+        drop(state);
+        let mut journal = lock(journal);
+        let journal = journal.as_mut().ok_or_else(closed)?;
+        let id = journal.stage(&self.state().log, message)?;
+        let frame = journal.commit()?; // as long as this takes, nobody else publishes, and all get what was published
+        self.state().log.push(frame, message.id_text());
+        Ok(id)
     }
 
     /// The state, once no broadcaster is so far behind that what is published now may evict what it has not sent.
@@ -169,8 +200,9 @@ impl Hub {
         state
     }
 
-    /// Refuses later messages, and says goodbye to those who have got this far.
+    /// Refuses later messages, and says goodbye to those who have got this far. The file is free then.
     pub fn close(&self) {
+        let _journal = self.journal.as_ref().map(|journal| lock(journal).take());
         let mut state = self.state();
         if !std::mem::replace(&mut state.closed, true) {
             state.log.append_close(&message::goodbye(false));

@@ -34,7 +34,7 @@ impl Record<'_> {
     /// The id in the frame, if the message brought one of its own.
     pub fn own_id(&self) -> Option<&str> {
         let lines = std::str::from_utf8(self.frame).ok()?.lines();
-        let id = lines.filter_map(|line| line.strip_prefix("id: ")).last()?; // the last one counts
+        let id = lines.rev().find_map(|line| line.strip_prefix("id: "))?; // the last one counts
         let is_ours = id.split_once('-') == Some((self.epoch, &self.sequence.to_string()));
         (!is_ours).then_some(id)
     }

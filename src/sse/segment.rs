@@ -1,0 +1,174 @@
+//! One file of records: locked, read whole, appended to, and cut where a write was torn.
+
+use super::record::{self, Fault, Scan, HEADER};
+use std::fmt::Display;
+use std::fs::{File, OpenOptions};
+use std::io::{self, ErrorKind, Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+#[derive(Debug)]
+pub struct Segment {
+    path: PathBuf,
+    /// It stands where the next record goes.
+    file: File,
+    /// How many bytes are whole records.
+    length: u64,
+    /// How many bytes of those are frames.
+    frames: usize,
+    /// Behind them may be what a write that failed has left.
+    torn: bool,
+}
+
+impl Segment {
+    /// Opens a file, locks and reads it; `None` if there is none.
+    ///
+    /// # Errors
+    ///
+    /// They name the path, as all of this type do.
+    pub fn open(path: &Path) -> io::Result<Option<(Segment, Vec<u8>)>> {
+        match Segment::with(OpenOptions::new().read(true).write(true), path) {
+            Ok(mut segment) => {
+                let mut bytes = Vec::new();
+                segment.file.read_to_end(&mut bytes).map_err(|error| named(path, error))?;
+                Ok(Some((segment, bytes)))
+            }
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Makes an empty file, and locks it.
+    pub fn create(path: &Path) -> io::Result<Segment> {
+        // Not truncated before it is locked: it may be somebody's.
+        let segment = Segment::with(OpenOptions::new().write(true).create(true).truncate(false), path)?;
+        segment.file.set_len(0).map_err(|error| named(path, error))?;
+        Ok(segment)
+    }
+
+    fn with(options: &OpenOptions, path: &Path) -> io::Result<Segment> {
+        if path.metadata().is_ok_and(|metadata| !metadata.is_file()) {
+            return Err(fault(path, ErrorKind::InvalidInput, "this is no file that can be appended to"));
+        }
+        let file = options.open(path).map_err(|error| named(path, error))?;
+        match try_lock(&file) {
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                let held = "another process has it open, or another channel of this one";
+                return Err(fault(path, ErrorKind::WouldBlock, held));
+            }
+            Err(error) if error.kind() != ErrorKind::Unsupported => return Err(named(path, error)),
+            _ => (),
+        }
+        Ok(Segment { path: path.to_owned(), file, length: 0, frames: 0, torn: false })
+    }
+
+    /// Goes on behind the records that were found in it, and cuts what else it has.
+    pub fn resume(&mut self, scan: &Scan<'_>, bytes: &[u8]) -> io::Result<()> {
+        self.length = scan.whole as u64;
+        self.frames = scan.records.iter().map(|record| record.frame.len()).sum();
+        self.torn = scan.whole < bytes.len();
+        self.mend()
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Says under which name the file is now.
+    pub fn renamed(&mut self, path: &Path) {
+        path.clone_into(&mut self.path);
+    }
+
+    /// How many bytes of frames are in it.
+    pub fn frames(&self) -> usize {
+        self.frames
+    }
+
+    /// Appends a record with a frame of so many bytes, and waits until it is on the disk if `sync` says so. If that fails,
+    /// the file is as it was.
+    pub fn append(&mut self, record: &[u8], frame: usize, sync: bool) -> io::Result<()> {
+        self.mend()?;
+        self.torn = true;
+        match self.write(record, sync) {
+            Ok(length) => {
+                self.torn = false;
+                self.length += length;
+                self.frames += frame;
+                Ok(())
+            }
+            Err(error) => {
+                let _ = self.mend(); // if this fails too, it is tried again before the next record
+                Err(named(&self.path, error))
+            }
+        }
+    }
+
+    /// Writes a record, behind the header if it is the first. Returns how many bytes that were.
+    fn write(&mut self, record: &[u8], sync: bool) -> io::Result<u64> {
+        let header = if self.length == 0 { HEADER } else { b"" };
+        self.file.write_all(header)?;
+        self.file.write_all(record)?;
+        if sync {
+            self.file.sync_data()?;
+        }
+        Ok((header.len() + record.len()) as u64)
+    }
+
+    /// Cuts off what a write has left that failed.
+    fn mend(&mut self) -> io::Result<()> {
+        if self.torn {
+            let cut = self.file.set_len(self.length);
+            cut.and_then(|()| self.file.seek(SeekFrom::Start(self.length)))
+                .map_err(|error| named(&self.path, error))?;
+            self.torn = false;
+        }
+        Ok(())
+    }
+
+    /// Waits until all of it is on the disk.
+    pub fn sync(&self) -> io::Result<()> {
+        self.file.sync_data().map_err(|error| named(&self.path, error))
+    }
+
+    /// The same file again, for a thread that syncs it; the lock holds until both are closed.
+    pub fn again(&self) -> io::Result<File> {
+        self.file.try_clone().map_err(|error| named(&self.path, error))
+    }
+}
+
+/// Reads the records in the bytes of a file.
+pub fn scan<'a>(path: &Path, bytes: &'a [u8]) -> io::Result<Scan<'a>> {
+    record::scan(bytes).map_err(|found| {
+        let what = match found {
+            Fault::Foreign => "this is no event log of brooklet, version 1".to_owned(),
+            Fault::Damaged(at) => format!("the event at byte {at} is not what was written"),
+        };
+        fault(path, ErrorKind::InvalidData, format_args!("{what}: move the file away to begin anew"))
+    })
+}
+
+/// An error that names a file.
+pub fn fault(path: &Path, kind: ErrorKind, what: impl Display) -> io::Error {
+    io::Error::new(kind, format!("{}: {what}", path.display()))
+}
+
+pub fn named(path: &Path, error: io::Error) -> io::Error {
+    fault(path, error.kind(), error)
+}
+
+/// [`File::try_lock`] is there from Rust 1.89 on. Before, this stands in for it, and nothing is locked: where both are
+/// there, a type's own method is called, and not a trait's.
+#[allow(dead_code)] // by a Rust that has the other
+trait Unlocked {
+    fn try_lock(&self) -> io::Result<()>;
+}
+
+impl Unlocked for File {
+    fn try_lock(&self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[allow(clippy::incompatible_msrv, clippy::useless_conversion, unstable_name_collisions)]
+fn try_lock(file: &File) -> io::Result<()> {
+    file.try_lock().map_err(io::Error::from)
+}

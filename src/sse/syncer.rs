@@ -1,0 +1,84 @@
+//! Syncs a file some time after it was written to: a thread that starts, sleeps, syncs and ends. There is none while
+//! nothing is written.
+
+use super::server::lock::lock;
+use super::server::log;
+use std::fs::File;
+use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::Duration;
+
+/// The thread sleeps and makes one system call.
+const STACK: usize = 64 * 1024;
+
+pub struct Syncer {
+    interval: Duration,
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    /// Locked as long as a sync takes. `None` when the channel is gone, and its file free for others.
+    file: Mutex<Option<File>>,
+    /// Something was written, and a thread is about to sync it.
+    due: AtomicBool,
+    /// What became of a sync that failed, until somebody is told.
+    failure: Mutex<Option<io::Error>>,
+}
+
+impl Syncer {
+    pub fn new(interval: Duration, file: File) -> Syncer {
+        let shared = Shared { file: Mutex::new(Some(file)), due: AtomicBool::new(false), failure: Mutex::new(None) };
+        Syncer { interval, shared: Arc::new(shared) }
+    }
+
+    /// Goes on with another file; the one before is synced.
+    pub fn replace(&self, file: File) {
+        *lock(&self.shared.file) = Some(file);
+    }
+
+    /// What became of the last syncs, if that was a failure; once.
+    pub fn take_failure(&self) -> io::Result<()> {
+        lock(&self.shared.failure).take().map_or(Ok(()), Err)
+    }
+
+    /// Sees to it that what was written will be synced.
+    pub fn note_write(&self) {
+        if self.shared.due.swap(true, Ordering::SeqCst) {
+            return;
+        }
+        let (shared, interval) = (Arc::clone(&self.shared), self.interval);
+        let thread = thread::Builder::new().name("brooklet-sync".to_owned()).stack_size(STACK);
+        let started = thread.spawn(move || {
+            thread::sleep(interval);
+            shared.sync();
+        });
+        if started.is_err() {
+            self.shared.sync(); // no thread can be had: now, then
+        }
+    }
+}
+
+impl Shared {
+    fn sync(&self) {
+        let file = lock(&self.file);
+        self.due.store(false, Ordering::SeqCst); // what is written from here on is for the next one
+        if let Some(Err(error)) = file.as_ref().map(File::sync_data) {
+            *lock(&self.failure) = Some(error);
+        }
+    }
+}
+
+impl Drop for Syncer {
+    /// Syncs what is due. The thread may sleep on; it finds nothing to do.
+    fn drop(&mut self) {
+        if self.shared.due.load(Ordering::SeqCst) {
+            self.shared.sync();
+        }
+        *lock(&self.shared.file) = None;
+        if let Err(error) = self.take_failure() {
+            log::line(format_args!("what was published last may not be on the disk: {error}"));
+        }
+    }
+}
