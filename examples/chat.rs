@@ -2,6 +2,9 @@
 //!
 //! Run `cargo run --example chat` and open http://127.0.0.1:8080/ in two windows; or stay in the terminal:
 //! `curl -N http://127.0.0.1:8080/room` listens, `curl -d 'hello' http://127.0.0.1:8080/say` speaks.
+//!
+//! With a file, `cargo run --example chat 127.0.0.1:8080 room.sse`, the room survives the program: end it in whatever way,
+//! start it again, and nobody has missed anything. `cat room.sse` shows what was said.
 
 use brooklet::sse::{Channel, ChannelConfig, Message, Newcomers};
 use brooklet::{Context, Response, Server, StatusCode};
@@ -10,7 +13,11 @@ use std::io;
 fn main() -> io::Result<()> {
     let address = std::env::args().nth(1).unwrap_or("127.0.0.1:8080".to_owned());
     // Whoever comes gets the last hundred events, so a page that is loaded again shows what was said before.
-    let room = Channel::with(ChannelConfig { newcomers: Newcomers::Last(100), ..ChannelConfig::default() });
+    let config = ChannelConfig { newcomers: Newcomers::Last(100), ..ChannelConfig::default() };
+    let room = match std::env::args().nth(2) {
+        Some(file) => Channel::open(file, config)?,
+        None => Channel::with(config),
+    };
     room.on_join(present);
     room.on_leave(present);
     let listen = room.clone();

@@ -1,6 +1,7 @@
 //! The server that conformance suites and load generators are pointed at.
 //!
-//! Run `cargo run --release --example testbed 8080`, then for example `curl -i http://127.0.0.1:8080/echo`.
+//! Run `cargo run --release --example testbed 8080`, then for example `curl -i http://127.0.0.1:8080/echo`. Behind the port
+//! it takes a file for the channel, when that is synced (`always`, `never` or milliseconds), and `max_bytes`.
 
 use brooklet::{sse, Config, Context, Method, Response, Server};
 use std::io;
@@ -8,7 +9,10 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 fn main() -> io::Result<()> {
     let port = std::env::args().nth(1).unwrap_or("8080".to_owned());
-    let hub = sse::Channel::new();
+    let hub = match std::env::args().nth(2) {
+        Some(file) => sse::Channel::open(file, config())?,
+        None => sse::Channel::new(),
+    };
     let feed = hub.clone();
     let mut server = Server::bind(format!("127.0.0.1:{port}"))?
         // Suites open thousands of connections, and make up hosts and origins.
@@ -29,6 +33,25 @@ fn main() -> io::Result<()> {
     }
     println!("try: curl -i http://{}/echo", server.local_addr());
     server.serve()
+}
+
+/// That of a channel with a file, as the arguments say.
+fn config() -> sse::ChannelConfig {
+    let mut config = sse::ChannelConfig::default();
+    let mut arguments = std::env::args().skip(3);
+    match arguments.next().as_deref() {
+        Some("always") => config.sync = sse::Sync::Always,
+        Some("never") => config.sync = sse::Sync::Never,
+        Some(interval) => {
+            let milliseconds = interval.parse().expect("always, never or milliseconds");
+            config.sync = sse::Sync::Every(std::time::Duration::from_millis(milliseconds));
+        }
+        None => (),
+    }
+    if let Some(max_bytes) = arguments.next() {
+        config.max_bytes = max_bytes.parse().expect("a number of bytes");
+    }
+    config
 }
 
 /// `n` small events as fast as possible: joined, or with `how=each` a write each, or with `how=forward` out of a channel.

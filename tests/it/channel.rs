@@ -9,7 +9,7 @@ use std::sync::mpsc;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-fn feeding(channel: &Channel) -> Running {
+pub fn feeding(channel: &Channel) -> Running {
     feeding_after(channel, |server| server)
 }
 
@@ -24,13 +24,13 @@ fn feeding_after(channel: &Channel, build: impl FnOnce(Server) -> Server) -> Run
 }
 
 /// A subscriber that reads events one by one.
-struct Subscriber {
-    client: Client,
+pub struct Subscriber {
+    pub client: Client,
     parser: Parser,
     taken: usize,
 }
 
-fn subscribe(server: &Running, target: &str, fields: &str) -> Subscriber {
+pub fn subscribe(server: &Running, target: &str, fields: &str) -> Subscriber {
     let mut client = server.connect();
     client.send(format!("GET {target} HTTP/1.1\r\nHost: localhost\r\n{fields}\r\n"));
     let head = client.head();
@@ -40,7 +40,7 @@ fn subscribe(server: &Running, target: &str, fields: &str) -> Subscriber {
 
 impl Subscriber {
     #[track_caller]
-    fn next(&mut self) -> Event {
+    pub fn next(&mut self) -> Event {
         while self.parser.events.len() == self.taken {
             let frame = self.client.until(b"\n\n");
             self.parser.feed(&frame);
@@ -50,14 +50,14 @@ impl Subscriber {
     }
 
     #[track_caller]
-    fn data(&mut self) -> String {
+    pub fn data(&mut self) -> String {
         self.next().data
     }
 }
 
 /// Waits for something that happens by itself in bounded time, by asking again.
 #[track_caller]
-fn eventually(what: impl Fn() -> bool) {
+pub fn eventually(what: impl Fn() -> bool) {
     let deadline = Instant::now() + 2 * TIMEOUT;
     while !what() {
         assert!(Instant::now() < deadline);

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
 
 /// The example's program, which `cargo test` builds along with this one.
-fn program(name: &str) -> PathBuf {
+pub fn program(name: &str) -> PathBuf {
     let test = std::env::current_exe().unwrap();
     let program = test.parent().and_then(Path::parent).unwrap().join("examples").join(name);
     assert!(
@@ -36,6 +36,11 @@ impl Example {
     fn start_in(name: &str, folder: &Path) -> Example {
         let mut command = Command::new(program(name));
         command.arg("127.0.0.1:0").current_dir(folder);
+        Example::run(command)
+    }
+
+    /// Runs a command that begins with an example.
+    pub fn run(mut command: Command) -> Example {
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let mut line = String::new();
         let mut output = BufReader::new(child.stdout.take().unwrap());
@@ -46,7 +51,7 @@ impl Example {
     }
 
     /// How many of its threads have that name; 0 where the system does not tell.
-    fn threads(&self, name: &str) -> usize {
+    pub fn threads(&self, name: &str) -> usize {
         let Ok(tasks) = std::fs::read_dir(format!("/proc/{}/task", self.child.id())) else { return 0 };
         let names = tasks
             .flatten()
@@ -54,12 +59,12 @@ impl Example {
         names.filter(|found| found.trim_end() == name).count()
     }
 
-    fn get(&self, target: &str) -> super::support::Answer {
+    pub fn get(&self, target: &str) -> super::support::Answer {
         Client::connect(self.address).get(target)
     }
 
     /// Asks for a stream, and reads its head.
-    fn open(&self, target: &str) -> Client {
+    pub fn open(&self, target: &str) -> Client {
         let mut client = Client::connect(self.address);
         client.send(format!("GET {target} HTTP/1.1\r\nHost: localhost\r\n\r\n"));
         client.head();

@@ -10,6 +10,8 @@ mod event_stream;
 mod examples;
 mod guard;
 mod hooks;
+mod journal;
+mod kills;
 mod limits;
 mod proxy;
 mod requests;

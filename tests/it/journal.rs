@@ -1,0 +1,564 @@
+//! A channel that is a file: what stands in it, what comes back, what is cut and what is refused.
+
+use super::channel::{eventually, feeding, subscribe};
+use super::event_stream::{parse, Event};
+use super::examples::{program, Example};
+use brooklet::sse::{Channel, ChannelConfig, Message, Newcomers, Sync};
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{ErrorKind, Read};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+/// A folder of its own, which goes when this is dropped.
+pub struct Folder(PathBuf);
+
+impl Folder {
+    pub fn new() -> Folder {
+        static COUNT: AtomicUsize = AtomicUsize::new(0);
+        let name = format!("brooklet-journal-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        let folder = std::env::temp_dir().join(name);
+        fs::create_dir_all(&folder).unwrap();
+        Folder(folder)
+    }
+
+    /// The path of the log in it.
+    pub fn log(&self) -> PathBuf {
+        self.0.join("log.sse")
+    }
+
+    fn old(&self) -> PathBuf {
+        self.0.join("log.sse.old")
+    }
+
+    /// What is in it, each file with its bytes.
+    fn files(&self) -> BTreeMap<PathBuf, Vec<u8>> {
+        let entries = fs::read_dir(&self.0).unwrap().map(|entry| entry.unwrap().path());
+        entries.map(|path| (path.clone(), fs::read(path).unwrap_or_default())).collect()
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+fn open(path: &Path) -> Channel {
+    open_with(path, ChannelConfig { sync: Sync::Never, ..ChannelConfig::default() })
+}
+
+fn open_with(path: &Path, config: ChannelConfig) -> Channel {
+    Channel::open(path, config).unwrap()
+}
+
+/// One in which newcomers get all.
+fn everything() -> ChannelConfig {
+    ChannelConfig { newcomers: Newcomers::Last(usize::MAX), sync: Sync::Never, ..ChannelConfig::default() }
+}
+
+/// What somebody gets who comes now, of so many events.
+fn history(channel: &Channel, count: usize) -> Vec<Event> {
+    let server = feeding(channel);
+    let mut subscriber = subscribe(&server, "/", "");
+    (0..count).map(|_| subscriber.next()).collect()
+}
+
+#[test]
+fn the_file_is_the_event_stream_that_was_sent() {
+    let folder = Folder::new();
+    let channel = open(&folder.log());
+    let server = feeding(&channel);
+    let mut subscriber = subscribe(&server, "/", "");
+    let messages = [
+        Message::from("text"),
+        Message::new().event("named").data("two\nlines\n"),
+        Message::new().id("own").data("é \u{1f600}").retry(Duration::from_secs(3)),
+        Message::new().data(": 00000000 looks-1\n\nlike one of ours"),
+        Message::new().data(""),
+    ];
+    for message in &messages {
+        channel.publish(message.clone()).unwrap();
+    }
+    let got: Vec<_> = messages.iter().map(|_| subscriber.next()).collect();
+    assert_eq!(parse(&fs::read(folder.log()).unwrap()), got);
+    let text = fs::read_to_string(folder.log()).unwrap();
+    assert!(text.starts_with(": an event log of brooklet, version 1\n\n: "), "{text}");
+    for message in &messages {
+        assert!(text.contains(&message.to_string()), "the frame as it was sent: {message}");
+    }
+}
+
+#[test]
+fn what_publish_returned_is_in_the_file_and_what_it_refused_is_not() {
+    let folder = Folder::new();
+    let channel =
+        open_with(&folder.log(), ChannelConfig { max_bytes: 100, sync: Sync::Never, ..ChannelConfig::default() });
+    assert_eq!(fs::read(folder.log()).unwrap(), b"", "nothing is written before something is published");
+    channel.publish("first").unwrap();
+    assert!(channel.publish("x".repeat(100)).is_err() && channel.publish(Message::new().event("\n")).is_err());
+    channel.publish("second").unwrap();
+    let data: Vec<_> = parse(&fs::read(folder.log()).unwrap()).into_iter().map(|event| event.data).collect();
+    assert_eq!(data, ["first", "second"]);
+}
+
+#[test]
+fn the_history_comes_back_ids_go_on_and_a_client_of_before_resumes_behind_what_it_had() {
+    let folder = Folder::new();
+    let ids: Vec<_> = (0..3)
+        .flat_map(|run| {
+            let channel = open(&folder.log());
+            (0..3)
+                .map(|n| channel.publish(format!("{run}.{n}")).unwrap().to_string())
+                .collect::<Vec<_>>()
+        })
+        .collect();
+    let numbers: Vec<_> = ids.iter().map(|id| id.rsplit('-').next().unwrap()).collect();
+    assert_eq!(numbers, ["0", "1", "2", "3", "4", "5", "6", "7", "8"]);
+
+    let channel = open_with(&folder.log(), everything());
+    let server = feeding(&channel);
+    for (had, id) in ids.iter().enumerate() {
+        let mut client = subscribe(&server, "/", &format!("Last-Event-ID: {id}\r\n"));
+        for expected in &ids[had + 1..] {
+            assert_eq!(&client.next().last_event_id, expected);
+        }
+        channel.publish("live").unwrap();
+        while client.data() != "live" {}
+    }
+    let mut newcomer = subscribe(&server, "/", "");
+    assert_eq!((newcomer.data(), newcomer.next().last_event_id), ("0.0".to_owned(), ids[1].clone()));
+}
+
+#[test]
+fn ids_of_the_programs_own_are_found_after_a_restart_too() {
+    let folder = Folder::new();
+    let channel = open(&folder.log());
+    for n in 0..5 {
+        channel.publish(Message::new().id(format_args!("own {n}")).data(n)).unwrap();
+    }
+    drop(channel);
+    let channel = open(&folder.log());
+    let server = feeding(&channel);
+    let mut client = subscribe(&server, "/", "Last-Event-ID: own 3\r\n");
+    assert_eq!(client.data(), "4");
+    assert!(channel.publish("with one of ours").unwrap().as_str().ends_with("-5"));
+    assert_eq!(client.data(), "with one of ours");
+}
+
+#[test]
+fn the_history_comes_back_within_the_bounds_of_today() {
+    let folder = Folder::new();
+    let channel = open(&folder.log());
+    (0..100).for_each(|n| drop(channel.publish(n.to_string()).unwrap()));
+    channel.publish("x".repeat(1_000)).unwrap();
+    (101..104).for_each(|n| drop(channel.publish(n.to_string()).unwrap()));
+    drop(channel);
+    let data = |config: ChannelConfig, count| -> Vec<String> {
+        let channel = open_with(&folder.log(), config);
+        channel.publish("last").unwrap();
+        let events = history(&channel, count);
+        channel.close(); // and not only dropped: threads of the server may have clones for a moment
+        events.into_iter().map(|event| event.data).collect()
+    };
+    let config = ChannelConfig { max_events: 3, ..everything() };
+    assert_eq!(data(config, 3), ["102", "103", "last"]);
+    let config = ChannelConfig { max_bytes: 900, ..everything() };
+    assert_eq!(
+        data(config, 5),
+        ["101", "102", "103", "last", "last"],
+        "an event beyond the bound hides what is before it"
+    );
+}
+
+#[test]
+fn the_files_are_cut_by_whole_segments_and_what_the_history_holds_is_in_them() {
+    let folder = Folder::new();
+    let config = ChannelConfig { max_bytes: 2_000, ..everything() };
+    let channel = open_with(&folder.log(), config.clone());
+    channel.publish("0").unwrap();
+    let mut reader = fs::File::open(folder.log()).unwrap();
+    let mut was_read = Vec::new();
+    let mut segments = 0;
+    for n in 1..1_000 {
+        channel.publish(n.to_string()).unwrap();
+        let segment = fs::read(folder.log()).unwrap();
+        let old = fs::read(folder.old()).unwrap_or_default();
+        assert!(segment.len() < 4_500 && old.len() < 4_500, "{} and {} bytes", segment.len(), old.len());
+        let events = [parse(&old), parse(&segment)].concat();
+        let data: Vec<_> = events.iter().map(|event| event.data.parse::<usize>().unwrap()).collect();
+        let (first, bytes) = (data[0], data.len() * "id: abcdef-123\ndata: 123\n\n".len());
+        assert!(data.iter().copied().eq(first..=n), "one behind the other, and up to the last");
+        assert!(first == 0 || bytes > 1_900, "only {bytes} bytes of events");
+        if segments == 0 && !old.is_empty() {
+            reader.read_to_end(&mut was_read).unwrap();
+            assert_eq!(was_read, old, "who has it open reads on to its end");
+            reader = fs::File::open(folder.old()).unwrap();
+            segments += 1;
+        }
+    }
+    let mut again = Vec::new();
+    reader.read_to_end(&mut again).unwrap();
+    assert_eq!(again, was_read, "and it does not change, whatever becomes of its name");
+    assert_eq!(folder.files().len(), 2, "nothing else is left: {:?}", folder.files().keys());
+
+    let before: Vec<_> = history(&channel, 60);
+    channel.close();
+    let channel = open_with(&folder.log(), config);
+    assert_eq!(history(&channel, 60), before, "all that was kept is there again");
+}
+
+#[test]
+fn a_renaming_that_was_interrupted_is_taken_up() {
+    let folder = Folder::new();
+    let config = ChannelConfig { max_bytes: 300, ..everything() };
+    let channel = open_with(&folder.log(), config.clone());
+    (0..10).for_each(|n| drop(channel.publish(n.to_string()).unwrap()));
+    drop(channel);
+    // As it is between the two renamings.
+    fs::rename(folder.log(), folder.old()).unwrap();
+    fs::write(folder.0.join("log.sse.new"), "").unwrap();
+    let data = |channel: &Channel, count| history(channel, count).into_iter().map(|event| event.data).collect();
+    let channel = open_with(&folder.log(), config.clone());
+    let kept = parse(&fs::read(folder.old()).unwrap()).len();
+    let first = 10 - kept;
+    let found: Vec<String> = data(&channel, kept);
+    assert!(found.iter().cloned().eq((first..10).map(|n| n.to_string())), "{found:?}");
+    (10..40).for_each(|n| drop(channel.publish(n.to_string()).unwrap()));
+    drop(channel);
+    let channel = open_with(&folder.log(), config);
+    assert_eq!(data(&channel, 1).len(), 1);
+    assert_eq!(folder.files().len(), 2);
+}
+
+/// Standard error is told of each cut, and only then. In a process of its own, for that to be seen.
+#[test]
+fn a_torn_end_is_cut_at_the_last_whole_event_wherever_it_was_torn_and_said_once() {
+    let mut cuts = Command::new(std::env::current_exe().unwrap());
+    let output = cuts.args(["--exact", "journal::cuts", "--ignored", "--nocapture"]).output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success(), "{said}");
+    let text = String::from_utf8(output.stdout).unwrap();
+    let torn = text.lines().filter(|line| line.starts_with("torn: "));
+    let expected = torn.map(|line| {
+        let bytes = line.strip_prefix("torn: ").unwrap();
+        format!("log.sse: its last {bytes} bytes were no whole event, and are cut")
+    });
+    let expected: Vec<_> = expected.collect();
+    assert!(expected.len() > 2_000);
+    assert!(
+        said.lines().count() == expected.len() && said.lines().zip(&expected).all(|(line, end)| line.ends_with(end)),
+        "{said}"
+    );
+}
+
+/// Cuts a file at every byte of its last 2 KB, and a short one at every byte.
+#[test]
+#[ignore = "a part of the one above"]
+fn cuts() {
+    a_long_file_is_cut();
+    a_short_file_is_cut();
+}
+
+/// Opens a file, and says how much of it was cut.
+fn open_torn(folder: &Folder) -> Channel {
+    let before = fs::read(folder.log()).unwrap().len();
+    let channel = open(&folder.log());
+    let cut = before - fs::read(folder.log()).unwrap().len();
+    if cut > 0 {
+        println!("torn: {cut}");
+    }
+    channel
+}
+
+fn a_long_file_is_cut() {
+    let folder = Folder::new();
+    let channel = open(&folder.log());
+    let ids: Vec<_> = (0..100)
+        .map(|n| match n % 3 {
+            0 => channel.publish(Message::new().id(format_args!("own-{n}")).event("e").data(format_args!("{n}\n\nx"))),
+            1 => channel.publish("é".repeat(n)),
+            _ => channel.publish(n.to_string()),
+        })
+        .map(|id| id.unwrap().to_string())
+        .collect();
+    drop(channel);
+    let whole = fs::read(folder.log()).unwrap();
+    let events = parse(&whole);
+    assert!(events.iter().map(|event| &event.last_event_id).eq(&ids));
+    for length in whole.len() - 2_048..=whole.len() {
+        fs::write(folder.log(), &whole[..length]).unwrap();
+        let kept = parse(&whole[..length]).len();
+        let channel = open_torn(&folder);
+        assert_eq!(parse(&fs::read(folder.log()).unwrap()), events[..kept], "{length} bytes");
+        let next = channel.publish("next").unwrap();
+        assert!(next.as_str().ends_with(&format!("-{kept}")), "{length} bytes: {next}");
+        drop(channel);
+        let data: Vec<_> = parse(&fs::read(folder.log()).unwrap()).into_iter().map(|event| event.data).collect();
+        assert_eq!((data.len(), data.last().unwrap().as_str()), (kept + 1, "next"));
+        assert!(fs::read(folder.log()).unwrap().starts_with(b": an event log"), "{length} bytes");
+    }
+}
+
+fn a_short_file_is_cut() {
+    let folder = Folder::new();
+    open(&folder.log()).publish("only").unwrap();
+    let whole = fs::read(folder.log()).unwrap();
+    for length in 0..whole.len() {
+        fs::write(folder.log(), &whole[..length]).unwrap();
+        let channel = open_torn(&folder);
+        assert!(channel.publish("next").unwrap().as_str().ends_with("-0"));
+        drop(channel);
+        let data: Vec<_> = parse(&fs::read(folder.log()).unwrap()).into_iter().map(|event| event.data).collect();
+        assert_eq!(data, ["next"], "{length} bytes");
+    }
+}
+
+/// A machine that fails may lose events that somebody had been sent. Their ids are not given again.
+#[test]
+fn who_had_an_event_that_is_lost_is_told_of_a_gap_however_many_are_published_since() {
+    let folder = Folder::new();
+    let channel = open(&folder.log());
+    let ids: Vec<_> = (0..4).map(|n| channel.publish(n.to_string()).unwrap().to_string()).collect();
+    drop(channel);
+    let whole = fs::read_to_string(folder.log()).unwrap();
+    let third = whole.rfind("\n: ").and_then(|at| whole[..at].rfind("\n: ")).unwrap() + 1;
+    fs::write(folder.log(), &whole[..third]).unwrap(); // 2 and 3 are lost
+    let channel = open_with(&folder.log(), everything());
+    for n in 2..10 {
+        channel.publish(n.to_string()).unwrap();
+        let server = feeding(&channel);
+        let mut client = subscribe(&server, "/", &format!("Last-Event-ID: {}\r\n", ids[3]));
+        let gap = client.next();
+        assert_eq!((gap.kind.as_str(), gap.data.lines().next()), ("gap", Some(ids[3].as_str())));
+        let mut client = subscribe(&server, "/", &format!("Last-Event-ID: {}\r\n", ids[1]));
+        assert_eq!(client.data(), "2", "and who had none of them is told of none");
+    }
+}
+
+/// Opens what must not be opened: an error of that kind, which names the path and says so, and nothing on disk changed.
+#[track_caller]
+fn refused(folder: &Folder, kind: ErrorKind, path: &Path, says: &str) {
+    let before = folder.files();
+    let error = Channel::open(folder.log(), ChannelConfig::default()).unwrap_err();
+    let text = error.to_string();
+    assert_eq!(error.kind(), kind, "{text}");
+    assert!(text.contains(&path.display().to_string()) && text.contains(says), "{text}");
+    assert_eq!(folder.files(), before, "{text}");
+}
+
+#[test]
+fn a_damaged_middle_is_refused() {
+    let folder = Folder::new();
+    let channel = open(&folder.log());
+    (0..20).for_each(|n| drop(channel.publish(Message::new().id(format_args!("own {n}")).data(n)).unwrap()));
+    drop(channel);
+    let whole = fs::read(folder.log()).unwrap();
+    let says = "is not what was written: move the file away to begin anew";
+    for at in (40..whole.len() - 100).step_by(7) {
+        let mut damaged = whole.clone();
+        damaged[at] ^= 4;
+        fs::write(folder.log(), &damaged).unwrap();
+        refused(&folder, ErrorKind::InvalidData, &folder.log(), says);
+    }
+    let text = String::from_utf8(whole).unwrap();
+    let record = |n: usize| -> Vec<String> {
+        text.split_inclusive("\n\n").skip(1).map(str::to_owned).collect::<Vec<_>>()[n..].to_vec()
+    };
+    let header = text.split_inclusive("\n\n").next().unwrap();
+    let without_the_third = [header.to_owned(), record(0)[..2].concat(), record(3).concat()].concat();
+    fs::write(folder.log(), without_the_third).unwrap();
+    refused(&folder, ErrorKind::InvalidData, &folder.log(), says);
+    let doubled = [header.to_owned(), record(0)[..2].concat(), record(1).concat()].concat();
+    fs::write(folder.log(), doubled).unwrap();
+    refused(&folder, ErrorKind::InvalidData, &folder.log(), says);
+    fs::write(folder.log(), [text.as_bytes(), b"data: by hand\n\n"].concat()).unwrap();
+    refused(&folder, ErrorKind::InvalidData, &folder.log(), says);
+}
+
+#[test]
+fn a_segment_that_does_not_belong_is_refused() {
+    let folder = Folder::new();
+    let config = ChannelConfig { max_bytes: 300, ..everything() };
+    let channel = open_with(&folder.log(), config);
+    (0..30).for_each(|n| drop(channel.publish(n.to_string()).unwrap()));
+    drop(channel);
+    let old = fs::read(folder.old()).unwrap();
+    for (content, says) in [
+        (b"notes of mine\n".to_vec(), "this is no event log of brooklet"),
+        (old[..old.len() - 1].to_vec(), "does not go on where this ends"),
+        (fs::read(folder.log()).unwrap(), "does not go on where this ends"),
+        ([&old[..100], b"?", &old[101..]].concat(), "is not what was written"),
+    ] {
+        fs::write(folder.old(), content).unwrap();
+        refused(&folder, ErrorKind::InvalidData, &folder.old(), says);
+    }
+    fs::remove_file(folder.old()).unwrap();
+    assert_eq!(history(&open_with(&folder.log(), everything()), 1).len(), 1, "without it there is less");
+}
+
+#[test]
+fn a_file_of_another_kind_is_refused() {
+    let folder = Folder::new();
+    for content in ["data: x\n\n", "#!/bin/sh\n", "\0", ": an event log of brooklet, version 2\n\n", "{\"json\":1}"] {
+        fs::write(folder.log(), content).unwrap();
+        refused(&folder, ErrorKind::InvalidData, &folder.log(), "this is no event log of brooklet, version 1");
+    }
+    fs::remove_file(folder.log()).unwrap();
+    fs::create_dir(folder.log()).unwrap();
+    refused(&folder, ErrorKind::InvalidInput, &folder.log(), "no file that can be appended to");
+}
+
+#[test]
+fn a_path_that_cannot_be_had_is_named() {
+    let folder = Folder::new();
+    let nowhere = folder.0.join("no/such/folder/log.sse");
+    let error = Channel::open(&nowhere, ChannelConfig::default()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotFound);
+    assert!(error.to_string().contains(&nowhere.display().to_string()), "{error}");
+    if cfg!(target_os = "linux") {
+        // Not even root may make a file there.
+        let error = Channel::open("/sys/brooklet.sse", ChannelConfig::default()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::PermissionDenied, "{error}");
+        assert!(error.to_string().contains("/sys/brooklet.sse"), "{error}");
+    }
+    assert!(folder.files().is_empty());
+}
+
+#[test]
+fn a_file_that_is_open_is_refused_to_others_until_it_is_closed() {
+    let folder = Folder::new();
+    let held = "another process has it open";
+    let config =
+        ChannelConfig { max_bytes: 300, sync: Sync::Every(Duration::from_secs(60)), ..ChannelConfig::default() };
+    let channel = open_with(&folder.log(), config);
+    refused(&folder, ErrorKind::WouldBlock, &folder.log(), held);
+    (0..30).for_each(|n| drop(channel.publish(n.to_string()).unwrap()));
+    refused(&folder, ErrorKind::WouldBlock, &folder.log(), held);
+    // In the middle of a renaming too.
+    fs::rename(folder.log(), folder.0.join("aside")).unwrap();
+    refused(&folder, ErrorKind::WouldBlock, &folder.old(), held);
+    fs::rename(folder.0.join("aside"), folder.log()).unwrap();
+    channel.close();
+    drop(open(&folder.log()));
+    assert_eq!(channel.publish("late").unwrap_err().kind(), ErrorKind::BrokenPipe);
+
+    let reader = open(&folder.log());
+    let server = feeding(&reader);
+    let stalled = subscribe(&server, "/", ""); // whoever is still to be written to holds no file
+    reader.close();
+    drop(open(&folder.log()));
+    drop((stalled, server));
+}
+
+fn testbed(arguments: &[&str]) -> Command {
+    let mut command = Command::new(program("testbed"));
+    command.arg("0").args(arguments);
+    command
+}
+
+#[test]
+fn another_process_finds_it_locked_until_this_one_is_killed() {
+    let folder = Folder::new();
+    let path = folder.log().display().to_string();
+    let mut first = Example::run(testbed(&[&path]));
+    assert_eq!(first.post("/publish", "x"), 200);
+    refused(&folder, ErrorKind::WouldBlock, &folder.log(), "another process has it open");
+    let second = testbed(&[&path]).output().unwrap();
+    let message = String::from_utf8(second.stderr).unwrap();
+    assert!(!second.status.success() && message.contains(&path) && message.contains("another process"), "{message}");
+    first.child.kill().unwrap();
+    first.child.wait().unwrap();
+    drop(open(&folder.log()));
+}
+
+/// The limit on a file's size stands for a disk that is full: a write ends in the middle, and the next fails.
+#[test]
+#[cfg(target_os = "linux")]
+fn when_the_disk_is_full_publishing_fails_nobody_gets_it_and_later_it_works_again() {
+    let folder = Folder::new();
+    let path = folder.log();
+    let mut command = Command::new("sh");
+    // Without the trap the system would end the process.
+    command.args(["-c", "trap '' XFSZ; ulimit -S -f 8; exec \"$0\" 0 \"$1\" always"]); // 8 blocks of 512 bytes
+    command.arg(program("testbed")).arg(&path);
+    let testbed = Example::run(command);
+    let mut client = testbed.open("/hub");
+    let mut published = Vec::new();
+    while testbed.post("/publish", &format!("{} {}", published.len(), "x".repeat(100))) == 200 {
+        published.push(format!("{} {}", published.len(), "x".repeat(100)));
+    }
+    assert!(published.len() > 10);
+    let data = |bytes: &[u8]| -> Vec<String> { parse(bytes).into_iter().map(|event| event.data).collect() };
+    for _ in 0..3 {
+        assert_eq!(testbed.post("/publish", &"x".repeat(110)), 500);
+        assert_eq!(data(&fs::read(&path).unwrap()), published, "what failed is not in the file");
+    }
+    assert!(fs::read(&path).unwrap().ends_with(b"\n\n"), "nor is a part of it");
+    assert_eq!(testbed.post("/publish", "small"), 200, "there is room for this");
+    published.push("small".to_owned());
+    let lifted = Command::new("prlimit")
+        .args(["--fsize=unlimited", "--pid", &testbed.child.id().to_string()])
+        .status();
+    assert!(lifted.unwrap().success());
+    for text in ["later", "and later"] {
+        assert_eq!(testbed.post("/publish", text), 200);
+        published.push(text.to_owned());
+    }
+    let sent = client.until(b"and later\n\n");
+    assert_eq!(data(&sent), published, "the stream lived on, and got what was published and nothing else");
+    drop(testbed);
+    let again = open_with(&path, everything());
+    assert_eq!(
+        history(&again, published.len())
+            .iter()
+            .map(|event| &event.data)
+            .cloned()
+            .collect::<Vec<_>>(),
+        published
+    );
+}
+
+/// Until the interval is over nobody syncs, and when nothing is written nobody waits to.
+#[test]
+#[cfg(target_os = "linux")]
+fn a_thread_syncs_what_was_published_and_ends() {
+    let folder = Folder::new();
+    let path = folder.log().display().to_string();
+    let testbed = Example::run(testbed(&[&path, "20"]));
+    assert_eq!(testbed.threads("brooklet-sync"), 0);
+    for _ in 0..3 {
+        assert_eq!(testbed.post("/publish", "x"), 200);
+        eventually(|| testbed.threads("brooklet-sync") == 0);
+    }
+}
+
+#[test]
+fn the_room_of_the_chat_survives_its_process() {
+    let folder = Folder::new();
+    let start = || {
+        let mut command = Command::new(program("chat"));
+        command.arg("127.0.0.1:0").arg(folder.log());
+        Example::run(command)
+    };
+    let mut chat = start();
+    let mut listener = chat.open("/room");
+    listener.until(b"event: present\ndata: 1\n\n");
+    assert_eq!(chat.post("/say", "before"), 204);
+    let heard = parse(&listener.until(b"before\n\n"));
+    chat.child.kill().unwrap();
+    chat.child.wait().unwrap();
+    let chat = start();
+    let last = &heard.last().unwrap().last_event_id;
+    let mut listener = super::support::Client::connect(chat.address);
+    listener.send(format!("GET /room HTTP/1.1\r\nHost: localhost\r\nLast-Event-ID: {last}\r\n\r\n"));
+    listener.head();
+    assert_eq!(chat.post("/say", "after"), 204);
+    let kinds: Vec<_> = parse(&listener.until(b"after\n\n")).into_iter().map(|event| event.kind).collect();
+    assert_eq!(kinds, ["present", "message"], "what was said before it had, and nothing is missing");
+    let mut newcomer = chat.open("/room");
+    newcomer.until(b"data: before\n\n");
+    newcomer.until(b"data: after\n\n");
+}
