@@ -307,3 +307,26 @@ impl State {
         base
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::http::measure::nanoseconds;
+    use super::journal::Sync;
+    use super::*;
+
+    #[test]
+    #[ignore = "a benchmark"]
+    fn nanoseconds_to_publish_without_a_file_and_with_one() {
+        let message = Message::new().data("x".repeat(40));
+        let hub = Hub::new(ChannelConfig::default(), 1);
+        nanoseconds("publish, no file", || drop(hub.append(&message, false).unwrap()));
+        let folder = std::env::temp_dir().join(format!("brooklet-hub-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        for sync in [Sync::Never, Sync::Every(Duration::from_secs(1)), Sync::Always] {
+            let config = ChannelConfig { sync, ..ChannelConfig::default() };
+            let hub = Hub::open(&folder.join("log.sse"), config, 1).unwrap();
+            nanoseconds(&format!("publish, {sync:?}"), || drop(hub.append(&message, false).unwrap()));
+        }
+        std::fs::remove_dir_all(folder).unwrap();
+    }
+}

@@ -172,3 +172,30 @@ impl Unlocked for File {
 fn try_lock(file: &File) -> io::Result<()> {
     file.try_lock().map_err(io::Error::from)
 }
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
+    use std::os::fd::OwnedFd;
+    use std::os::unix::net::UnixStream;
+
+    #[test]
+    fn a_sync_is_part_of_the_writing_if_it_is_asked_for() {
+        // What can be written to, and neither synced nor cut.
+        let (_other, this) = UnixStream::pair().unwrap();
+        let file = File::from(OwnedFd::from(this));
+        let mut segment = Segment { path: "log.sse".into(), file, length: 0, frames: 0, torn: false };
+        segment.append(b"record", 6, false).unwrap();
+        assert_eq!((segment.length, segment.frames()), ((HEADER.len() + 6) as u64, 6));
+        let error = segment.append(b"record", 6, true).unwrap_err();
+        assert!(error.to_string().starts_with("log.sse: "), "{error}");
+        assert_eq!(segment.frames(), 6, "it does not count");
+        assert!(segment.append(b"record", 6, false).is_err(), "and is to be cut off before anything else");
+    }
+
+    #[test]
+    fn without_a_lock_of_the_std_none_is_taken() {
+        let (_other, this) = UnixStream::pair().unwrap();
+        Unlocked::try_lock(&File::from(OwnedFd::from(this))).unwrap();
+    }
+}

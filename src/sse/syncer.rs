@@ -82,3 +82,46 @@ impl Drop for Syncer {
         }
     }
 }
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
+    use std::os::fd::OwnedFd;
+    use std::os::unix::net::UnixStream;
+    use std::time::Instant;
+
+    /// What can be written to and not synced, so that a sync is seen.
+    fn unsyncable() -> (UnixStream, File) {
+        let (other, this) = UnixStream::pair().unwrap();
+        (other, File::from(OwnedFd::from(this)))
+    }
+
+    #[test]
+    fn what_was_written_is_synced_after_the_interval_and_a_failure_is_told_once() {
+        let (_other, file) = unsyncable();
+        let interval = Duration::from_millis(20);
+        let syncer = Syncer::new(interval, file);
+        for _ in 0..2 {
+            let written = Instant::now();
+            syncer.note_write();
+            while syncer.take_failure().is_ok() {
+                assert!(written.elapsed() < Duration::from_secs(5), "nobody syncs");
+                thread::yield_now();
+            }
+            assert!(written.elapsed() >= interval);
+            assert!(syncer.take_failure().is_ok(), "once");
+        }
+    }
+
+    #[test]
+    fn what_is_due_is_synced_at_the_end_and_the_file_is_free() {
+        let (other, file) = unsyncable();
+        let syncer = Syncer::new(Duration::from_secs(3600), file);
+        syncer.note_write();
+        let shared = Arc::clone(&syncer.shared);
+        drop(syncer);
+        assert!(!shared.due.load(Ordering::SeqCst) && lock(&shared.file).is_none());
+        other.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        assert_eq!(io::Read::read(&mut &other, &mut [0]).unwrap(), 0, "closed, though the thread sleeps on");
+    }
+}
