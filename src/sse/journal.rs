@@ -190,3 +190,46 @@ fn sibling(path: &Path, extension: &str) -> PathBuf {
     name.push(extension);
     name.into()
 }
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::super::segment::tests::unsyncable;
+    use super::*;
+    use std::time::Instant;
+
+    /// Publishes into a file that cannot be synced: an error is a sync.
+    #[test]
+    fn each_policy_syncs_when_it_says() {
+        const EVERY: Sync = Sync::Every(Duration::from_millis(20));
+        let log = Log::new(10, 1_000);
+        let message = Message::from("x");
+        for (sync, max_bytes, published) in [
+            (Sync::Never, 1_000, true),
+            (Sync::Always, 1_000, false),
+            (EVERY, 1_000, true),
+            // The second one begins a new segment.
+            (Sync::Always, 1, false),
+            (EVERY, 1, false),
+        ] {
+            let (_other, mut segment) = unsyncable();
+            if max_bytes == 1 {
+                segment.append(b"first", 5, false).unwrap();
+            }
+            let syncer = match sync {
+                Sync::Every(interval) => Some(Syncer::new(interval, segment.again().unwrap())),
+                _ => None,
+            };
+            let mut journal = Journal { sync, max_bytes, segment, older: None, syncer, staged: Vec::new(), frame: 0 };
+            let mut publish = || {
+                journal.stage(&log, &message).unwrap();
+                journal.commit().map(|frame| assert!(frame.ends_with(b"data: x\n\n")))
+            };
+            assert_eq!(publish().is_ok(), published, "{sync:?}, {max_bytes}");
+            let deadline = Instant::now() + Duration::from_secs(5);
+            while sync == EVERY && publish().is_ok() {
+                assert!(Instant::now() < deadline, "{sync:?}: nobody tells that the sync has failed");
+                std::thread::yield_now();
+            }
+        }
+    }
+}

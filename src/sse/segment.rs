@@ -174,17 +174,21 @@ fn try_lock(file: &File) -> io::Result<()> {
 }
 
 #[cfg(all(test, unix))]
-mod tests {
+pub mod tests {
     use super::*;
     use std::os::fd::OwnedFd;
     use std::os::unix::net::UnixStream;
 
+    /// A segment that can be written to as long as the other end is there, and neither synced nor cut.
+    pub fn unsyncable() -> (UnixStream, Segment) {
+        let (other, this) = UnixStream::pair().unwrap();
+        let file = File::from(OwnedFd::from(this));
+        (other, Segment { path: "log.sse".into(), file, length: 0, frames: 0, torn: false })
+    }
+
     #[test]
     fn a_sync_is_part_of_the_writing_if_it_is_asked_for() {
-        // What can be written to, and neither synced nor cut.
-        let (_other, this) = UnixStream::pair().unwrap();
-        let file = File::from(OwnedFd::from(this));
-        let mut segment = Segment { path: "log.sse".into(), file, length: 0, frames: 0, torn: false };
+        let (_other, mut segment) = unsyncable();
         segment.append(b"record", 6, false).unwrap();
         assert_eq!((segment.length, segment.frames()), ((HEADER.len() + 6) as u64, 6));
         let error = segment.append(b"record", 6, true).unwrap_err();
@@ -195,7 +199,6 @@ mod tests {
 
     #[test]
     fn without_a_lock_of_the_std_none_is_taken() {
-        let (_other, this) = UnixStream::pair().unwrap();
-        Unlocked::try_lock(&File::from(OwnedFd::from(this))).unwrap();
+        Unlocked::try_lock(&unsyncable().1.file).unwrap();
     }
 }
