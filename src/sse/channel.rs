@@ -72,34 +72,33 @@ impl Channel {
         Channel { handle: Arc::new(Handle { hub }) }
     }
 
-    /// Opens a channel whose history is a file, and so survives the process: makes the file, or goes on where it ends. A
-    /// client's `Last-Event-ID` of before is good for as long as the history reaches, which comes back within its bounds.
+    /// Opens a channel whose history is also a file, and so survives the process: makes the file, or goes on where it ends.
+    /// What it holds comes back, within the channel's bounds; ids go on, and a client that has one of before resumes behind it.
     ///
     /// ```no_run
-    /// use brooklet::sse::{Channel, ChannelConfig};
+    /// use brooklet::sse;
     ///
     /// # fn main() -> std::io::Result<()> {
-    /// let news = Channel::open("news.sse", ChannelConfig::default())?;
+    /// let news = sse::Channel::open("news.sse", sse::ChannelConfig::default())?;
     /// # Ok(())
     /// # }
     /// ```
     ///
     /// The file is itself an event stream, for `cat`, `tail -F` and whoever reads such streams; what brooklet needs to know
-    /// stands in comments. When its events are more than [`max_bytes`](ChannelConfig::max_bytes) it is renamed, with `.old`
-    /// behind its name, in the place of the one before, and a new one begun: on the disk are at most twice `max_bytes`, and
-    /// some 25 bytes more for each event.
+    /// stands in comments. When its events would be more than [`max_bytes`](ChannelConfig::max_bytes) it is renamed, with
+    /// `.old` behind its name, in the place of the one before, and the next is begun: on the disk are at most twice `max_bytes`,
+    /// and some 20 bytes more for each event.
     ///
-    /// What was published is in the file before anybody is sent it, and before [`publish`](Channel::publish) returns: a
-    /// process that is killed loses nothing. What a machine that fails may lose is for
-    /// [`sync`](ChannelConfig::sync) to say; a client that had an event which is lost gets a `gap`, for ids are never given
-    /// twice. If the process was killed in the middle of a write, the end of the file is no whole event: it is cut off here,
-    /// and standard error is told.
+    /// What is published is in the file before [`publish`](Channel::publish) returns and before anybody is sent it, so a process
+    /// that is killed loses nothing. If that was in the middle of a write, the end of the file is no whole event: it is cut
+    /// off here, and standard error is told. What a machine that fails may lose is for [`sync`](ChannelConfig::sync) to say;
+    /// a client that had it is sent a `gap`, for no id is given twice.
     ///
     /// # Errors
     ///
-    /// They name the path, and nothing has changed on the disk. `WouldBlock` if another process has it open, or another
-    /// channel of this one (by an advisory lock, which a Rust before 1.89 does not have); `InvalidData` if it is no such file,
-    /// or if one of its events is not what was written; and those of opening and reading a file.
+    /// They name the path, and nothing on the disk has changed. `WouldBlock` if another process has the file open, or another
+    /// channel of this one (by an advisory lock, which comes with Rust 1.89); `InvalidData` if it is another kind of file, or an
+    /// event in it is not what was written; and those of opening and reading it.
     pub fn open(path: impl AsRef<Path>, config: ChannelConfig) -> io::Result<Channel> {
         let hub = Arc::new(Hub::open(path.as_ref(), config, broadcast::all().len())?);
         Ok(Channel { handle: Arc::new(Handle { hub }) })
@@ -183,8 +182,8 @@ impl Channel {
     }
 
     /// Calls `hook` when somebody has left, or several have together, with how many are there now; in the thread that writes
-    /// to all of them, so it must be quick. It may publish. The last hook wins. It should use the channel that it is handed:
-    /// one that holds a clone keeps the channel alive for ever.
+    /// to all of them, so it must be quick. It may publish; if the channel has a file, all wait for that. The last hook wins.
+    /// It should use the channel that it is handed: one that holds a clone keeps the channel alive for ever.
     pub fn on_leave(&self, hook: impl Fn(&Channel, usize) + Send + Sync + 'static) {
         self.set_hook(&self.handle.hub.on_leave, hook);
     }

@@ -42,10 +42,8 @@ pub struct ChannelConfig {
     pub lag: Lag,
     /// What a client gets that comes without `Last-Event-ID`. Default: [`Newcomers::FromNow`].
     pub newcomers: Newcomers,
-    /// For a channel that is [opened](super::Channel::open): when what is published is on the disk. Default: [`Sync::Every`]
-    /// second, as what is lost to a crash of the program is nothing, to one of the machine little, and it costs little.
-    ///
-    /// [`Sync::Every`]: journal::Sync::Every
+    /// When what is published in a channel that was [opened](super::Channel::open) is on the disk. Default: every second.
+    /// Then nobody waits for the disk, the end of the program loses nothing, and a failure of the machine a second.
     pub sync: journal::Sync,
 }
 

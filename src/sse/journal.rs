@@ -27,16 +27,15 @@ use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// When what is published in a channel that was [opened](super::Channel::open) is on the disk. In the file it is before
-/// `publish` returns: then the operating system has it, and it survives whatever ends the process. A sync is for the failure
-/// of the machine.
+/// When what is published in a channel that was [opened](super::Channel::open) is on the disk. Before `publish` returns it is
+/// in the file: the operating system has it, and it survives whatever ends the process. A sync is for what ends the machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sync {
-    /// Before `publish` returns. Nothing that was published is lost, and each event waits for the disk: milliseconds on
-    /// most.
+    /// Before `publish` returns. Nothing that was published is lost, and each event waits for the disk: from a tenth of a
+    /// millisecond to ten.
     Always,
-    /// So long after it was published, by a thread that starts for it. What was published in that time may be lost, and
-    /// who had it gets the event `gap`. Nobody waits for the disk.
+    /// So long after it was published, by a thread that starts for it; and before a new file is begun. What was published in
+    /// that time may be lost, and a client that had it gets the event `gap`.
     Every(Duration),
     /// When the operating system likes: half a minute later on Linux. That much may be lost, and the file may be refused
     /// as damaged.

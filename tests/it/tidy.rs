@@ -111,12 +111,10 @@ fn the_readme_shows_the_pages_lines_as_they_are() {
 #[test]
 fn the_readme_tells_the_defaults_as_they_are() {
     let readme = fs::read_to_string(root().join("README.md")).unwrap();
-    let settings = format!("{:#?}\n{:#?}", brooklet::Config::default(), brooklet::sse::ChannelConfig::default());
-    let fields = settings
-        .lines()
-        .filter_map(|line| line.strip_prefix("    ")?.strip_suffix(',')?.split_once(": "));
+    let settings = format!("{:?} {:?}", brooklet::Config::default(), brooklet::sse::ChannelConfig::default());
+    let fields = settings.split([',', '{', '}']).filter_map(|field| field.trim().split_once(": "));
     let fields: Vec<_> = fields.collect();
-    assert_eq!(fields.len(), 12 + 6, "{settings}");
+    assert_eq!(fields.len(), 12 + 7, "{settings}");
     for (setting, default) in fields {
         let default = default.strip_suffix('s').map_or(default.to_owned(), |seconds| format!("{seconds} s"));
         assert!(readme.contains(&format!("| `{setting}` | {default} ")), "{setting} {default}");
@@ -153,7 +151,11 @@ fn the_readme_says_what_it_takes_to_build() {
 #[test]
 fn the_readme_shows_pieces_that_compile() {
     let readme = fs::read_to_string(root().join("README.md")).unwrap();
-    for (start, file) in [("let news = ", "sse/channel.rs"), (".before(", "server/builder.rs")] {
+    for (start, file) in [
+        ("let news = sse::Channel::new", "sse/channel.rs"),
+        ("let news = sse::Channel::open", "sse/channel.rs"),
+        (".before(", "server/builder.rs"),
+    ] {
         let shown = readme.split("```rust\n").find(|block| block.starts_with(start)).unwrap();
         let shown = shown.split("```").next().unwrap();
         let source = fs::read_to_string(root().join("src").join(file)).unwrap();
