@@ -69,7 +69,7 @@ impl Journal {
         let (bytes, older_bytes) = (bytes.unwrap_or_default(), older_bytes.unwrap_or_default());
         let (found, found_older) = (scan(&path, &bytes)?, scan(&older_path, &older_bytes)?);
 
-        // Syncing may have ended in the middle, or somebody put a file there.
+        // Without syncs, a failure of the machine may have left less of the older one; or somebody put a file there.
         let follows = match (found_older.records.last(), found.records.first()) {
             (Some(last), Some(first)) => last.sequence + 1 == first.sequence,
             _ => true,
@@ -137,6 +137,7 @@ impl Journal {
     fn cut(&mut self) -> io::Result<()> {
         let path = self.segment.path().to_owned();
         let (next_path, older_path) = (sibling(&path, ".new"), sibling(&path, ".old"));
+        self.segment.mend()?;
         if self.sync != Sync::Never {
             self.segment.sync()?; // what comes behind it must not be on the disk without it
         }
@@ -194,7 +195,16 @@ fn sibling(path: &Path, extension: &str) -> PathBuf {
 mod tests {
     use super::super::segment::tests::unsyncable;
     use super::*;
+    use std::io::Read;
     use std::time::Instant;
+
+    fn journal(segment: Segment, sync: Sync, max_bytes: usize) -> Journal {
+        let syncer = match sync {
+            Sync::Every(interval) => Some(Syncer::new(interval, segment.again().unwrap())),
+            Sync::Always | Sync::Never => None,
+        };
+        Journal { sync, max_bytes, segment, older: None, syncer, staged: Vec::new(), frame: 0 }
+    }
 
     /// Publishes into a file that cannot be synced: an error is a sync.
     #[test]
@@ -203,32 +213,47 @@ mod tests {
         let log = Log::new(10, 1_000);
         let message = Message::from("x");
         for (sync, max_bytes, published) in [
-            (Sync::Never, 1_000, true),
-            (Sync::Always, 1_000, false),
-            (EVERY, 1_000, true),
+            (Sync::Never, usize::MAX, true),
+            (Sync::Always, usize::MAX, false),
+            (EVERY, usize::MAX, true),
             // The second one begins a new segment.
             (Sync::Always, 1, false),
             (EVERY, 1, false),
         ] {
-            let (_other, mut segment) = unsyncable();
+            let (mut other, mut segment) = unsyncable();
+            other.set_nonblocking(true).unwrap();
             if max_bytes == 1 {
                 segment.append(b"first", 5, false).unwrap();
             }
-            let syncer = match sync {
-                Sync::Every(interval) => Some(Syncer::new(interval, segment.again().unwrap())),
-                _ => None,
-            };
-            let mut journal = Journal { sync, max_bytes, segment, older: None, syncer, staged: Vec::new(), frame: 0 };
+            let mut journal = journal(segment, sync, max_bytes);
             let mut publish = || {
                 journal.stage(&log, &message).unwrap();
-                journal.commit().map(|frame| assert!(frame.ends_with(b"data: x\n\n")))
+                match journal.commit() {
+                    Ok(frame) => assert!(frame.ends_with(b"data: x\n\n")),
+                    Err(error) if error.kind() == ErrorKind::InvalidInput => return false,
+                    Err(error) => panic!("this is no sync that failed: {error}"),
+                }
+                let _ = other.read(&mut [0; 1024]); // what was written
+                true
             };
-            assert_eq!(publish().is_ok(), published, "{sync:?}, {max_bytes}");
+            assert_eq!(publish(), published, "{sync:?}, {max_bytes}");
             let deadline = Instant::now() + Duration::from_secs(5);
-            while sync == EVERY && publish().is_ok() {
+            while sync == EVERY && publish() {
                 assert!(Instant::now() < deadline, "{sync:?}: nobody tells that the sync has failed");
                 std::thread::yield_now();
             }
         }
+    }
+
+    /// A segment with a torn end would be refused as the older one.
+    #[test]
+    fn what_a_failed_write_left_is_cut_before_the_segment_is_renamed() {
+        let (_other, mut segment) = unsyncable();
+        segment.append(b"first", 5, false).unwrap();
+        segment.append(b"fails, and cannot be cut either", 5, true).unwrap_err();
+        let mut journal = journal(segment, Sync::Never, 1);
+        journal.stage(&Log::new(10, 1_000), &"x".into()).unwrap();
+        let error = journal.commit().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidInput, "no renaming was tried: {error}");
     }
 }

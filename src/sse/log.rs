@@ -376,6 +376,13 @@ mod tests {
         for lost in ["a-8", "b-8", "b-11", "b-12", "a-11", "e-10", "e-13"] {
             assert_eq!(log.find(lost), None, "{lost} was evicted, or never given");
         }
+        log.append(&"e".into()).unwrap();
+        assert_eq!(
+            (log.find("b-9"), log.find("b-10")),
+            (None, Some(log.start())),
+            "nothing is missing behind the last of b"
+        );
+        assert_eq!(log.id_before(log.start()).unwrap(), "b-10");
     }
 
     #[test]

@@ -37,12 +37,14 @@ impl Segment {
         }
     }
 
-    /// Makes an empty file, and locks it.
+    /// Makes a file, and locks it. One that is empty will do, and no other.
     pub fn create(path: &Path) -> io::Result<Segment> {
-        // Not truncated before it is locked: it may be somebody's.
         let segment = Segment::with(OpenOptions::new().write(true).create(true).truncate(false), path)?;
-        segment.file.set_len(0).map_err(|error| named(path, error))?;
-        Ok(segment)
+        match segment.file.metadata() {
+            Ok(metadata) if metadata.len() == 0 => Ok(segment),
+            Ok(_) => Err(fault(path, ErrorKind::AlreadyExists, "an event log goes here: move away what there is")),
+            Err(error) => Err(named(path, error)),
+        }
     }
 
     fn with(options: &OpenOptions, path: &Path) -> io::Result<Segment> {
@@ -114,7 +116,7 @@ impl Segment {
     }
 
     /// Cuts off what a write has left that failed.
-    fn mend(&mut self) -> io::Result<()> {
+    pub fn mend(&mut self) -> io::Result<()> {
         if self.torn {
             let cut = self.file.set_len(self.length);
             cut.and_then(|()| self.file.seek(SeekFrom::Start(self.length)))
@@ -183,7 +185,7 @@ pub mod tests {
     pub fn unsyncable() -> (UnixStream, Segment) {
         let (other, this) = UnixStream::pair().unwrap();
         let file = File::from(OwnedFd::from(this));
-        (other, Segment { path: "log.sse".into(), file, length: 0, frames: 0, torn: false })
+        (other, Segment { path: "no/such/folder/log.sse".into(), file, length: 0, frames: 0, torn: false })
     }
 
     #[test]
@@ -192,7 +194,7 @@ pub mod tests {
         segment.append(b"record", 6, false).unwrap();
         assert_eq!((segment.length, segment.frames()), ((HEADER.len() + 6) as u64, 6));
         let error = segment.append(b"record", 6, true).unwrap_err();
-        assert!(error.to_string().starts_with("log.sse: "), "{error}");
+        assert!(error.to_string().starts_with("no/such/folder/log.sse: "), "{error}");
         assert_eq!(segment.frames(), 6, "it does not count");
         assert!(segment.append(b"record", 6, false).is_err(), "and is to be cut off before anything else");
     }

@@ -453,6 +453,21 @@ fn a_file_that_is_open_is_refused_to_others_until_it_is_closed() {
     drop((stalled, server));
 }
 
+#[test]
+fn what_is_in_the_way_of_the_next_segment_is_not_touched() {
+    let folder = Folder::new();
+    let channel = open_with(&folder.log(), ChannelConfig { max_bytes: 50, ..everything() });
+    channel.publish("first").unwrap();
+    let next = folder.0.join("log.sse.new");
+    fs::write(&next, "notes of mine").unwrap();
+    let before = folder.files();
+    let error = channel.publish("second").unwrap_err();
+    assert!(error.to_string().contains("log.sse.new: ") && error.to_string().contains("move away"), "{error}");
+    assert_eq!(folder.files(), before);
+    fs::remove_file(next).unwrap();
+    channel.publish("second").unwrap();
+}
+
 fn testbed(arguments: &[&str]) -> Command {
     let mut command = Command::new(program("testbed"));
     command.arg("0").args(arguments);
