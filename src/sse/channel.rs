@@ -8,8 +8,8 @@ use super::broadcast;
 use super::connection::start_response;
 use super::http::{Form, Method, Response, StatusCode};
 use super::hub::{ChannelConfig, Hook, Hub};
-use super::log::Id;
-use super::message::Message;
+use super::log::{Id, Log};
+use super::message::{self, Message};
 use super::server::lock::lock;
 use super::server::Context;
 use super::subscriber::Subscriber;
@@ -165,7 +165,23 @@ impl Channel {
     /// fare better.
     pub fn publish(&self, message: impl Into<Message>) -> io::Result<Id> {
         let message = message.into();
-        let id = self.handle.hub.append(&message, broadcast::is_this_thread())?;
+        self.append(|_| message)
+    }
+
+    /// Publishes the event `gap` in the place of events that should be here, behind the last that was published, and are
+    /// lost: for a channel whose events come from elsewhere. Everybody gets it, and so does who comes back with an id of
+    /// before. Its data is as ever the id of the last event before, and on the next line nothing, as nobody knows what comes.
+    /// It has no id of its own, so a client that comes back right behind it is told once more.
+    ///
+    /// # Errors
+    ///
+    /// As of [`publish`](Channel::publish).
+    pub fn publish_gap(&self) -> io::Result<()> {
+        self.append(|log| message::gap(log.id_before(log.end()).as_deref(), None)).map(drop)
+    }
+
+    fn append(&self, message: impl FnOnce(&Log) -> Message) -> io::Result<Id> {
+        let id = self.handle.hub.append(message, broadcast::is_this_thread())?;
         broadcast::tell(&self.handle.hub);
         Ok(id)
     }

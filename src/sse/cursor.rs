@@ -9,7 +9,7 @@
 //! finish a frame that is evicted meanwhile, so for it the rest of the frame is kept aside.
 
 use super::log::Log;
-use super::message::Message;
+use super::message;
 use std::io::{self, ErrorKind, Write};
 
 /// What becomes of a subscriber that has fallen out of the history.
@@ -167,12 +167,10 @@ impl Cursor {
     }
 }
 
-/// Tells a subscriber that it missed events: the id of the last one that it had, and on the next line that of the first
-/// that it gets now. Either line is empty where nobody knows.
+/// Tells a subscriber that it missed events between the last one that it had and the first that it gets now.
 fn gap(last_id: Option<&str>, log: &Log) -> Vec<u8> {
-    let first_id = log.id_from(log.start()).unwrap_or_default();
-    let message = Message::new().event("gap").data(format_args!("{}\n{first_id}", last_id.unwrap_or("")));
     let mut frame = Vec::new();
+    let message = message::gap(last_id, log.id_from(log.start()).as_deref());
     message.encode(&mut frame).expect("data can be anything");
     frame
 }
@@ -201,6 +199,7 @@ fn frame_end(bytes: &[u8], at: usize) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use super::super::message::Message;
     use super::*;
 
     /// Takes so many bytes, and then no more.

@@ -164,19 +164,23 @@ impl Hub {
     }
 
     /// Appends a message to the log, and to the file before that; first waits for the broadcasters if they are far behind,
-    /// unless this is one of them.
-    pub fn append(&self, message: &Message, is_broadcaster: bool) -> io::Result<Id> {
+    /// unless this is one of them. The message may depend on what comes before it.
+    pub fn append(&self, message: impl FnOnce(&Log) -> Message, is_broadcaster: bool) -> io::Result<Id> {
         let mut state = if is_broadcaster { self.state() } else { self.paced() };
         let closed = || io::Error::new(ErrorKind::BrokenPipe, "the channel is closed, for good: make a new one");
         let Some(journal) = &self.journal else {
-            return if state.closed { Err(closed()) } else { state.log.append(message) };
+            let message = message(&state.log);
+            return if state.closed { Err(closed()) } else { state.log.append(&message) };
         };
         drop(state);
         let mut journal = lock(journal);
         let journal = journal.as_mut().ok_or_else(closed)?;
-        let id = journal.stage(&self.state().log, message)?;
-        let frame = journal.commit()?; // as long as this takes, nobody else publishes, and all get what was published
-        self.state().log.push(frame, message.id_text());
+        let state = self.state();
+        let message = message(&state.log);
+        let id = journal.stage(&state.log, &message)?;
+        drop(state); // as long as the next line takes, nobody else publishes, and all get what was published
+        let frame = journal.commit()?;
+        self.state().log.push(frame, &message);
         Ok(id)
     }
 
@@ -317,13 +321,13 @@ mod tests {
     fn nanoseconds_to_publish_without_a_file_and_with_one() {
         let message = Message::new().data("x".repeat(40));
         let hub = Hub::new(ChannelConfig::default(), 1);
-        nanoseconds("publish, no file", || drop(hub.append(&message, false).unwrap()));
+        nanoseconds("publish, no file", || drop(hub.append(|_| message.clone(), false).unwrap()));
         let folder = std::env::temp_dir().join(format!("brooklet-hub-{}", std::process::id()));
         std::fs::create_dir_all(&folder).unwrap();
         for sync in [Sync::Never, Sync::Every(Duration::from_secs(1)), Sync::Always] {
             let config = ChannelConfig { sync, ..ChannelConfig::default() };
             let hub = Hub::open(&folder.join("log.sse"), config, 1).unwrap();
-            nanoseconds(&format!("publish, {sync:?}"), || drop(hub.append(&message, false).unwrap()));
+            nanoseconds(&format!("publish, {sync:?}"), || drop(hub.append(|_| message.clone(), false).unwrap()));
         }
         std::fs::remove_dir_all(folder).unwrap();
     }

@@ -80,7 +80,7 @@ impl Journal {
             return Err(fault(&older_path, ErrorKind::InvalidData, what));
         }
         for record in found_older.records.iter().chain(&found.records) {
-            log.restore(record.epoch, record.sequence, record.frame, record.own_id());
+            log.restore(record.epoch, record.sequence, record.frame, record.id());
         }
 
         let mut segment = match present {

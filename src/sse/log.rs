@@ -46,8 +46,8 @@ pub struct Log {
     frames: VecDeque<Frame>,
     /// The sequence number of the first frame that is kept.
     first: u64,
-    /// The id of the last frame that was evicted, if it had one of its own: whoever has that one misses nothing yet.
-    before: Option<String>,
+    /// The id of the last frame that was evicted: whoever has that one misses nothing yet.
+    before: FrameId,
     max_events: usize,
     max_bytes: usize,
     scratch: Vec<u8>,
@@ -73,8 +73,28 @@ impl Run {
 struct Frame {
     /// The position behind it.
     end: u64,
-    /// An id that the message brought along.
-    own_id: Option<String>,
+    id: FrameId,
+}
+
+/// What id a frame has.
+#[derive(Debug, PartialEq, Eq)]
+pub enum FrameId {
+    /// That of its run and its sequence number.
+    Given,
+    /// One that the message brought along.
+    Own(String),
+    /// None: nobody resumes behind it.
+    None,
+}
+
+impl FrameId {
+    fn of(message: &Message) -> FrameId {
+        match message.id_text() {
+            Some(id) => FrameId::Own(id.to_owned()),
+            None if message.wants_id() => FrameId::Given,
+            None => FrameId::None,
+        }
+    }
 }
 
 impl Log {
@@ -85,14 +105,14 @@ impl Log {
             start: 0,
             frames: VecDeque::new(),
             first: 0,
-            before: None,
+            before: FrameId::None,
             max_events: max_events.max(1),
             max_bytes,
             scratch: Vec::new(),
         }
     }
 
-    /// Appends a message, with an id if it brings none, and evicts what no longer fits.
+    /// Appends a message, with an id if it wants one, and evicts what no longer fits.
     ///
     /// # Errors
     ///
@@ -102,13 +122,13 @@ impl Log {
         frame.clear();
         let encoded = self.encode(message, &mut frame);
         if encoded.is_ok() {
-            self.push(&frame, message.id_text());
+            self.push(&frame, message);
         }
         self.scratch = frame;
         encoded
     }
 
-    /// Encodes a message as the next frame, with an id if it brings none; [`push`](Log::push) makes it that.
+    /// Encodes a message as the next frame, with an id if it wants one; [`push`](Log::push) makes it that.
     ///
     /// # Errors
     ///
@@ -117,7 +137,7 @@ impl Log {
     pub fn encode(&self, message: &Message, out: &mut Vec<u8>) -> io::Result<Id> {
         let start = out.len();
         let id = message.id_text().map_or_else(|| self.next_id(), str::to_owned);
-        if message.id_text().is_none() {
+        if message.wants_id() {
             out.extend_from_slice(b"id: ");
             out.extend_from_slice(id.as_bytes());
             out.push(b'\n');
@@ -141,7 +161,7 @@ impl Log {
     }
 
     /// Appends an event of an earlier run, before this one publishes any: `sequence` is that behind the one before.
-    pub fn restore(&mut self, epoch: &str, sequence: u64, frame: &[u8], own_id: Option<&str>) {
+    pub fn restore(&mut self, epoch: &str, sequence: u64, frame: &[u8], id: FrameId) {
         let mut present = self.runs.pop_back().expect("the present run is always there");
         match self.runs.back() {
             // Where the run began is not known; nobody has an id of it that it did not give.
@@ -152,7 +172,7 @@ impl Log {
             Some(run) if run.epoch == epoch => (),
             Some(_) => self.runs.push_back(Run { epoch: epoch.to_owned(), first: sequence }),
         }
-        self.push(frame, own_id);
+        self.take(frame, id);
         if self.bytes.len() > self.max_bytes {
             self.evict(); // the bound was another one when it was published
         }
@@ -160,15 +180,20 @@ impl Log {
         self.runs.push_back(present);
     }
 
-    /// Appends the event that ends a stream, which has no id: there is nothing to resume behind it.
+    /// Appends the event that ends a stream; it may be larger than the log.
     pub fn append_close(&mut self, close: &Message) {
         let mut frame = Vec::new();
         close.encode(&mut frame).expect("our own message is valid");
-        self.push(&frame, None);
+        self.push(&frame, close);
+    }
+
+    /// Appends the frame of a message.
+    pub fn push(&mut self, frame: &[u8], message: &Message) {
+        self.take(frame, FrameId::of(message));
     }
 
     /// Appends a frame, and evicts what no longer fits.
-    pub fn push(&mut self, frame: &[u8], own_id: Option<&str>) {
+    fn take(&mut self, frame: &[u8], id: FrameId) {
         while self.frames.len() >= self.max_events || self.bytes.len() + frame.len() > self.max_bytes {
             if !self.evict() {
                 break;
@@ -181,7 +206,7 @@ impl Log {
             self.bytes.reserve_exact(capacity - self.bytes.len());
         }
         self.bytes.extend(frame);
-        self.frames.push_back(Frame { end: self.end(), own_id: own_id.map(str::to_owned) });
+        self.frames.push_back(Frame { end: self.end(), id });
     }
 
     fn evict(&mut self) -> bool {
@@ -189,7 +214,7 @@ impl Log {
         self.bytes.drain(..(frame.end - self.start) as usize);
         self.start = frame.end;
         self.first += 1;
-        self.before = frame.own_id;
+        self.before = frame.id;
         // The last event that was evicted can still be asked for, by its id.
         while self.runs.get(1).is_some_and(|next| next.first < self.first) {
             self.runs.pop_front();
@@ -236,25 +261,27 @@ impl Log {
             let after = usize::try_from(after).ok().filter(|&after| after <= self.frames.len())?;
             return Some(self.position_of(after));
         }
-        let is_it = |own_id: &Option<String>| own_id.as_deref() == Some(id) && !id.is_empty();
-        match self.frames.iter().rposition(|frame| is_it(&frame.own_id)) {
+        let is_it = |of_frame: &FrameId| matches!(of_frame, FrameId::Own(own) if own == id && !id.is_empty());
+        match self.frames.iter().rposition(|frame| is_it(&frame.id)) {
             Some(at) => Some(self.frames[at].end),
             None => is_it(&self.before).then_some(self.start),
         }
     }
 
-    /// The id of the frame that begins at or behind a position; `None` at the end.
+    /// The first id at or behind a position; `None` if there is none up to the end.
     pub fn id_from(&self, position: u64) -> Option<String> {
-        self.id_at(self.frames.partition_point(|frame| frame.end <= position))
+        let at = self.frames.partition_point(|frame| frame.end <= position);
+        (at..self.frames.len()).find_map(|at| self.id_at(at))
     }
 
-    /// The id of the last frame that ends at or before a position; `None` if it is not known any more.
+    /// The last id of the frames that end at or before a position; `None` if it is not known any more.
     pub fn id_before(&self, position: u64) -> Option<String> {
-        match self.frames.partition_point(|frame| frame.end <= position) {
-            0 if position < self.start || self.start == 0 => None,
-            0 => Some(self.before.clone().unwrap_or_else(|| self.id_of(self.first - 1))),
-            at => self.id_at(at - 1),
-        }
+        let at = self.frames.partition_point(|frame| frame.end <= position);
+        let evicted = || match &self.before {
+            _ if position < self.start || self.start == 0 => None,
+            id => self.text_of(id, self.first - 1),
+        };
+        (0..at).rev().find_map(|at| self.id_at(at)).or_else(evicted)
     }
 
     /// The position behind the frame that a position lies in; the position itself between two frames.
@@ -267,8 +294,15 @@ impl Log {
     }
 
     fn id_at(&self, at: usize) -> Option<String> {
-        let frame = self.frames.get(at)?;
-        Some(frame.own_id.clone().unwrap_or_else(|| self.id_of(self.first + at as u64)))
+        self.text_of(&self.frames[at].id, self.first + at as u64)
+    }
+
+    fn text_of(&self, id: &FrameId, sequence: u64) -> Option<String> {
+        match id {
+            FrameId::Given => Some(self.id_of(sequence)),
+            FrameId::Own(id) => Some(id.clone()),
+            FrameId::None => None,
+        }
     }
 
     fn id_of(&self, sequence: u64) -> String {
@@ -294,6 +328,7 @@ impl Log {
 
 #[cfg(test)]
 mod tests {
+    use super::super::message;
     use super::*;
 
     fn log(max_events: usize, max_bytes: usize) -> Log {
@@ -363,7 +398,7 @@ mod tests {
     fn a_restored_log_goes_on_counting_in_an_epoch_of_its_own() {
         let mut log = log(3, 1_000);
         for (epoch, sequence) in [("a", 7), ("a", 8), ("b", 9), ("b", 10)] {
-            log.restore(epoch, sequence, b"data: x\n\n", None);
+            log.restore(epoch, sequence, b"data: x\n\n", FrameId::Given);
         }
         assert_eq!(log.append(&"c".into()).unwrap().as_str(), "e-11");
         assert_eq!(log.append(&"d".into()).unwrap().as_str(), "e-12");
@@ -389,14 +424,34 @@ mod tests {
     fn what_was_restored_has_own_ids_and_a_beginning() {
         let mut log = log(10, 100);
         assert_eq!(log.next_id(), "e-0");
-        log.restore("a", 7, b"id: own\ndata: x\n\n", Some("own"));
+        log.restore("a", 7, b"id: own\ndata: x\n\n", FrameId::Own("own".to_owned()));
         assert_eq!(
             (log.id_before(0), log.find("a-6"), log.find("a-5")),
             (None, Some(0), None),
             "the one before is not known"
         );
         assert_eq!((log.find("own"), log.next_id()), (Some(log.end()), "e-8".to_owned()));
-        log.restore("a", 8, &[b'x'; 101], None);
+        log.restore("a", 8, &[b'x'; 101], FrameId::Given);
         assert_eq!((log.find("own"), log.find("a-8"), log.next_id()), (None, Some(log.start()), "e-9".to_owned()));
+    }
+
+    #[test]
+    fn behind_what_has_no_id_nobody_resumes_and_nobody_misses_it() {
+        let mut log = log(3, 1_000);
+        let gap = || message::gap(Some("x"), None);
+        log.append(&"a".into()).unwrap();
+        log.append(&gap()).unwrap();
+        assert_eq!(from(&log, log.find("e-0").unwrap()).unwrap(), "event: gap\ndata: x\ndata:\n\n");
+        assert_eq!((log.id_before(log.end()).unwrap(), log.id_from(17)), ("e-0".to_owned(), None));
+        log.append(&"b".into()).unwrap();
+        assert_eq!(log.id_from(17).unwrap(), "e-2");
+        log.append(&"c".into()).unwrap();
+        assert_eq!((log.find("e-0"), log.id_before(log.start()).unwrap()), (Some(log.start()), "e-0".to_owned()));
+        log.append(&"d".into()).unwrap();
+        assert_eq!(
+            (log.find("e-0"), log.id_before(log.start())),
+            (None, None),
+            "the gap is gone, and so is where it was"
+        );
     }
 }

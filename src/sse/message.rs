@@ -27,6 +27,8 @@ pub struct Message {
     lines: String,
     /// Where in `lines` the id's text is, that of the last one if there are several: it is the one that counts.
     id: Option<Range<usize>>,
+    /// A channel gives it none either: nobody resumes behind it.
+    without_id: bool,
     fault: Option<&'static str>,
 }
 
@@ -108,6 +110,16 @@ impl Message {
         Some(value_at..self.lines.len() - 1)
     }
 
+    /// Says that a channel gives it no id: nobody resumes behind it.
+    pub(super) fn without_id(self) -> Message {
+        Message { without_id: true, ..self }
+    }
+
+    /// Whether a channel gives it an id.
+    pub(super) fn wants_id(&self) -> bool {
+        self.id.is_none() && !self.without_id
+    }
+
     /// The text of the event's id, if it has one.
     pub(super) fn id_text(&self) -> Option<&str> {
         Some(&self.lines[self.id.clone()?])
@@ -162,7 +174,14 @@ pub fn goodbye(stopping: bool) -> Message {
         true => Message::new().retry(Duration::from_millis(jitter::pick(1_000..5_000))),
         false => Message::new(),
     };
-    message.event("close").data("close")
+    message.event("close").data("close").without_id()
+}
+
+/// The event that says that some are missing: the id of the last one before, and on the next line that of the first behind.
+/// Either line is empty where nobody knows.
+pub fn gap(before: Option<&str>, behind: Option<&str>) -> Message {
+    let data = format_args!("{}\n{}", before.unwrap_or(""), behind.unwrap_or(""));
+    Message::new().event("gap").data(data).without_id()
 }
 
 impl From<&str> for Message {

@@ -17,6 +17,7 @@
 //! Each frame has a line of its epoch and sequence number, with a checksum (CRC-32, that of Ethernet and zlib) of all that
 //! follows it up to the end of the frame: whoever reads it knows whether it is whole, and what comes before and behind it.
 
+use super::log::FrameId;
 use std::ops::Range;
 
 /// What every file begins with.
@@ -31,12 +32,16 @@ pub struct Record<'a> {
 }
 
 impl Record<'_> {
-    /// The id in the frame, if the message brought one of its own.
-    pub fn own_id(&self) -> Option<&str> {
-        let lines = std::str::from_utf8(self.frame).ok()?.lines();
-        let id = lines.rev().find_map(|line| line.strip_prefix("id: "))?; // the last one counts
-        let is_ours = id.split_once('-') == Some((self.epoch, &self.sequence.to_string()));
-        (!is_ours).then_some(id)
+    pub fn id(&self) -> FrameId {
+        let lines = std::str::from_utf8(self.frame).unwrap_or_default().lines();
+        let id = lines.rev().find_map(|line| line.strip_prefix("id: ")); // the last one counts
+        match id.map(|id| (id, id.split_once('-'))) {
+            Some((_, Some((epoch, sequence)))) if epoch == self.epoch && sequence == self.sequence.to_string() => {
+                FrameId::Given
+            }
+            Some((own, _)) => FrameId::Own(own.to_owned()),
+            None => FrameId::None,
+        }
     }
 }
 
@@ -164,17 +169,19 @@ mod tests {
         let bytes = [record("e-7", "id: e-7\ndata: x\n\n"), b"more".to_vec()].concat();
         let (record, length) = parse(&bytes).unwrap();
         assert_eq!((record.epoch, record.sequence, length), ("e", 7, bytes.len() - 4));
-        assert_eq!((record.frame, record.own_id()), (&b"id: e-7\ndata: x\n\n"[..], None));
+        assert_eq!((record.frame, record.id()), (&b"id: e-7\ndata: x\n\n"[..], FrameId::Given));
     }
 
     #[test]
-    fn an_own_id_is_the_last_one_that_the_sequence_did_not_give() {
-        let own_id = |frame: &str| parse(&record("e-7", frame)).unwrap().0.own_id().map(str::to_owned);
-        assert_eq!(own_id("id: own\ndata: x\n\n").as_deref(), Some("own"));
-        assert_eq!(own_id("id: own\nid: later\ndata: id: x\n\n").as_deref(), Some("later"));
-        assert_eq!(own_id("id: \ndata: x\n\n").as_deref(), Some(""));
-        assert_eq!(own_id("id: e-8\n\n").as_deref(), Some("e-8"));
-        assert_eq!(own_id("id: e-07\n\n").as_deref(), Some("e-07"));
+    fn the_id_of_a_frame_is_its_last_one_and_ours_if_the_sequence_gave_it() {
+        let id = |frame: &str| parse(&record("e-7", frame)).unwrap().0.id();
+        let own = |id: &str| FrameId::Own(id.to_owned());
+        assert_eq!(id("id: own\ndata: x\n\n"), own("own"));
+        assert_eq!(id("id: own\nid: later\ndata: id: x\n\n"), own("later"));
+        assert_eq!(id("id: \ndata: x\n\n"), own(""));
+        assert_eq!(id("id: e-8\n\n"), own("e-8"));
+        assert_eq!(id("id: e-07\n\n"), own("e-07"));
+        assert_eq!(id("event: gap\ndata: id: e-7\n\n"), FrameId::None);
     }
 
     #[test]

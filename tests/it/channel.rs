@@ -542,3 +542,25 @@ fn a_keep_alive_of_zero_does_not_run_wild() {
     (0..10).for_each(|_| assert_eq!(subscriber.client.until(b"\n\n"), b":\n\n"));
     assert!(started.elapsed() >= Duration::from_millis(90), "10 ms each");
 }
+
+/// For a channel whose events come from elsewhere, where some were lost.
+#[test]
+fn a_gap_that_is_published_reaches_everybody_who_was_there_before_it_and_nobody_who_was_not() {
+    let channel = Channel::new();
+    let server = feeding(&channel);
+    let mut present = subscribe(&server, "/", "");
+    await_subscribers(&channel, 1);
+    let before = channel.publish(Message::new().id("7-0").data("before")).unwrap();
+    channel.publish_gap().unwrap();
+    let behind = channel.publish(Message::new().id("9-0").data("behind")).unwrap();
+    let gap = Event { kind: "gap".to_owned(), data: "7-0\n".to_owned(), last_event_id: "7-0".to_owned() };
+    assert_eq!((present.data(), present.next(), present.data()), ("before".into(), gap.clone(), "behind".into()));
+    let mut returning = subscribe(&server, "/", &format!("Last-Event-ID: {before}\r\n"));
+    let told = returning.next();
+    assert_eq!((told.kind, told.data, returning.data()), (gap.kind, gap.data, "behind".to_owned()));
+    let mut later = subscribe(&server, "/", &format!("Last-Event-ID: {behind}\r\n"));
+    let mut newcomer = subscribe(&server, "/", "");
+    await_subscribers(&channel, 4);
+    channel.publish("now").unwrap();
+    assert_eq!((later.data(), newcomer.data()), ("now".to_owned(), "now".to_owned()));
+}

@@ -149,6 +149,22 @@ fn ids_of_the_programs_own_are_found_after_a_restart_too() {
 }
 
 #[test]
+fn a_gap_that_was_published_is_in_the_file_and_comes_back() {
+    let folder = Folder::new();
+    let channel = open(&folder.log());
+    let id = channel.publish("before").unwrap();
+    channel.publish_gap().unwrap();
+    channel.publish("behind").unwrap();
+    let events = parse(&fs::read(folder.log()).unwrap());
+    assert_eq!((events[1].kind.as_str(), events[1].data.as_str()), ("gap", format!("{id}\n").as_str()));
+    drop(channel);
+    let channel = open(&folder.log());
+    let server = feeding(&channel);
+    let mut client = subscribe(&server, "/", &format!("Last-Event-ID: {id}\r\n"));
+    assert_eq!((client.next().kind, client.data()), ("gap".to_owned(), "behind".to_owned()));
+}
+
+#[test]
 fn the_history_comes_back_within_the_bounds_of_today() {
     let folder = Folder::new();
     let channel = open(&folder.log());
