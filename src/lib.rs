@@ -76,6 +76,8 @@
 //! # }
 //! ```
 //!
+//! [`sse::Channel::open`] keeps it in a file too, from which it comes back when the program starts again.
+//!
 //! # Taking the connection over
 //!
 //! [`Context::takeover_conn`] hands the TCP [`Connection`] out, to be answered by whichever thread, now or in an hour:
