@@ -1,0 +1,147 @@
+//! What a browser does: an event stream, read by the rules of WHATWG HTML 9.2, and resumed by its last id.
+
+use super::processes::{local, TIMEOUT};
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::TcpStream;
+use std::time::Duration;
+
+#[derive(Debug)]
+pub struct Answer {
+    pub status: u16,
+    pub head: String,
+    pub body: String,
+}
+
+/// Sends a request in HTTP/1.0, so that the answer's end is that of the connection.
+pub fn ask(port: u16, request: &str) -> io::Result<Answer> {
+    let mut stream = connect(port)?;
+    stream.write_all(request.as_bytes())?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    let (head, body) = answer.split_once("\r\n\r\n").ok_or(ErrorKind::UnexpectedEof)?;
+    let status = head
+        .split(' ')
+        .nth(1)
+        .and_then(|status| status.parse().ok())
+        .ok_or(ErrorKind::InvalidData)?;
+    Ok(Answer { status, head: head.to_owned(), body: body.to_owned() })
+}
+
+fn connect(port: u16) -> io::Result<TcpStream> {
+    let stream = TcpStream::connect_timeout(&local(port), TIMEOUT)?;
+    stream.set_read_timeout(Some(TIMEOUT))?;
+    stream.set_write_timeout(Some(TIMEOUT))?;
+    Ok(stream)
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Event {
+    pub kind: String,
+    pub data: String,
+    pub id: String,
+}
+
+/// One connection of an `EventSource`.
+pub struct Source {
+    stream: TcpStream,
+    unread: Vec<u8>,
+    pub head: String,
+    pub last_event_id: String,
+    pub retry: Option<u64>,
+}
+
+impl Source {
+    #[track_caller]
+    pub fn connect(port: u16, last_event_id: &str) -> Source {
+        Source::try_connect(port, last_event_id).unwrap()
+    }
+
+    /// An error for what makes an `EventSource` come back; a panic where it would give up for good.
+    #[track_caller]
+    pub fn try_connect(port: u16, last_event_id: &str) -> io::Result<Source> {
+        let mut source = Source::request(port, last_event_id)?;
+        source.read_head()?;
+        Ok(source)
+    }
+
+    /// Does not wait for the answer.
+    pub fn request(port: u16, last_event_id: &str) -> io::Result<Source> {
+        let mut stream = connect(port)?;
+        let id = if last_event_id.is_empty() { String::new() } else { format!("Last-Event-ID: {last_event_id}\r\n") };
+        write!(stream, "GET /events HTTP/1.0\r\nHost: localhost\r\nAccept: text/event-stream\r\n{id}\r\n")?;
+        let last_event_id = last_event_id.to_owned();
+        Ok(Source { stream, unread: Vec::new(), head: String::new(), last_event_id, retry: None })
+    }
+
+    pub fn read_head(&mut self) -> io::Result<()> {
+        self.head = self.block(b"\r\n\r\n")?.ok_or(ErrorKind::UnexpectedEof)?;
+        let is_stream = self.head.contains(" 200 OK\r\n") && self.head.contains("\r\nContent-Type: text/event-stream");
+        assert!(is_stream, "an EventSource gives up for good: {}", self.head);
+        Ok(())
+    }
+
+    /// Reads one event; `None` at the end of the stream.
+    pub fn read(&mut self) -> io::Result<Option<Event>> {
+        while let Some(frame) = self.block(b"\n\n")? {
+            let (mut kind, mut data) = ("message", Vec::new());
+            for (field, value) in frame.lines().filter_map(|line| line.split_once(':')) {
+                let value = value.strip_prefix(' ').unwrap_or(value);
+                match field {
+                    "id" => self.last_event_id = value.to_owned(),
+                    "event" => kind = value,
+                    "data" => data.push(value),
+                    "retry" => self.retry = value.parse().ok(),
+                    _ => (),
+                }
+            }
+            if !data.is_empty() {
+                let id = self.last_event_id.clone();
+                return Ok(Some(Event { kind: kind.to_owned(), data: data.join("\n"), id }));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Reads as many events, and returns their data; behind `gap: ` if they tell of one.
+    #[track_caller]
+    pub fn next(&mut self, count: usize) -> Vec<String> {
+        let mut read = Vec::new();
+        while read.len() < count {
+            let event = self.read().unwrap_or_else(|error| panic!("{error} after {read:?}"));
+            let event = event.unwrap_or_else(|| panic!("the stream ends after {read:?}"));
+            let data = event.data.replace('\n', " ");
+            read.push(if event.kind == "gap" { format!("gap: {data}") } else { data });
+        }
+        read
+    }
+
+    /// Asserts that the stream ends without another event.
+    #[track_caller]
+    pub fn assert_end(&mut self) {
+        assert_eq!(self.read().unwrap(), None);
+    }
+
+    /// Asserts that there is nothing to read, and no end either.
+    #[track_caller]
+    pub fn assert_silence(&mut self) {
+        self.stream.set_read_timeout(Some(Duration::from_millis(1))).unwrap();
+        let error = self.read().map_err(|error| error.kind());
+        assert!(matches!(error, Err(ErrorKind::WouldBlock | ErrorKind::TimedOut)), "{error:?}");
+        self.stream.set_read_timeout(Some(TIMEOUT)).unwrap();
+    }
+
+    /// Reads up to an end; `None` if that of the connection comes first.
+    fn block(&mut self, end: &[u8]) -> io::Result<Option<String>> {
+        loop {
+            if let Some(at) = self.unread.windows(end.len()).position(|window| window == end) {
+                let block = self.unread.drain(..at + end.len()).collect();
+                return String::from_utf8(block).map(Some).map_err(io::Error::other);
+            }
+            let mut scratch = [0; 4_096];
+            match self.stream.read(&mut scratch)? {
+                0 => return Ok(None),
+                read => self.unread.extend_from_slice(&scratch[..read]),
+            }
+        }
+    }
+}

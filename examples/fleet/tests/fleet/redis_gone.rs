@@ -1,0 +1,126 @@
+//! Redis stops, hangs, or comes back with less than it had.
+
+use super::client::Source;
+use super::processes::{post, publish, Fleet, ON_DISK};
+use std::time::{Duration, Instant};
+
+/// Publishing says that it failed, and when to try again.
+#[track_caller]
+fn assert_unavailable(port: u16) {
+    let asked = Instant::now();
+    let answer = post(port, "/publish", "lost, or late");
+    assert_eq!(answer.status, 503, "{answer:?}");
+    assert!(answer.head.contains("\r\nRetry-After: 1"), "{}", answer.head);
+    assert!(answer.body.contains("Redis"), "{}", answer.body);
+    assert!(asked.elapsed() < Duration::from_secs(5), "{:?}", asked.elapsed());
+}
+
+#[test]
+fn while_redis_is_stopped_streams_stay_open_and_then_all_goes_on() {
+    let mut fleet = Fleet::start_with(ON_DISK);
+    let ports = fleet.nodes.each_ref().map(|node| node.port);
+    let mut sources = ports.map(|port| Source::connect(port, ""));
+    let first = ports.map(|port| publish(port, "before"))[0].clone();
+    for source in &mut sources {
+        assert_eq!(source.next(3), ["before"; 3]);
+    }
+    fleet.redis.process.kill();
+    ports.into_iter().for_each(assert_unavailable);
+    sources.iter_mut().for_each(Source::assert_silence);
+    let mut newcomer = Source::connect(fleet.nginx.port, &first);
+    assert_eq!(newcomer.next(2), ["before"; 2], "what the nodes have is served");
+
+    fleet.redis.restart();
+    // Each node's connections are those of the Redis that was: nobody is refused for that.
+    for port in ports {
+        publish(port, "after");
+    }
+    for source in sources.iter_mut().chain([&mut newcomer]) {
+        assert_eq!(source.next(3), ["after"; 3], "nothing of what was not acknowledged, and no gap");
+    }
+}
+
+#[test]
+fn a_redis_that_is_started_again_finds_no_stale_connection() {
+    let mut fleet = Fleet::start_with(ON_DISK);
+    publish(fleet.nodes[0].port, "before");
+    fleet.redis.restart();
+    publish(fleet.nodes[0].port, "after");
+}
+
+#[test]
+fn while_redis_hangs_publishing_fails_soon_and_then_all_goes_on() {
+    let fleet = Fleet::start();
+    let mut source = fleet.nodes[0].events("");
+    fleet.nodes[0].publish("before");
+    assert_eq!(source.next(1), ["before"]);
+    fleet.redis.process.signal("STOP");
+    fleet.nodes.iter().for_each(|node| assert_unavailable(node.port));
+    source.assert_silence();
+    fleet.redis.process.signal("CONT");
+    fleet.nodes[1].publish("after");
+    let mut heard = Vec::new();
+    while heard.last().map(String::as_str) != Some("after") {
+        heard.extend(source.next(1));
+    }
+    assert!(heard.len() <= 4, "what was not acknowledged may come, but once: {heard:?}");
+    assert!(!heard.iter().any(|event| event.starts_with("gap")), "{heard:?}");
+}
+
+#[test]
+fn a_redis_that_comes_back_empty_is_a_gap() {
+    let mut fleet = Fleet::start();
+    let mut sources = fleet.nodes.each_ref().map(|node| node.events(""));
+    let last = ["1", "2"].map(|text| fleet.nodes[0].publish(text))[1].clone();
+    for source in &mut sources {
+        assert_eq!(source.next(2), ["1", "2"]);
+    }
+    fleet.redis.restart();
+    for source in &mut sources {
+        assert_eq!(source.next(1), [format!("gap: {last} ")], "though nothing new has come yet");
+    }
+    let third = fleet.nodes[1].publish("3");
+    for source in &mut sources {
+        assert_eq!(source.next(1), ["3"]);
+    }
+    // Who was away, and comes back to a node that saw it, and to one that has begun since.
+    let [one, two, _] = &mut fleet.nodes;
+    assert_eq!(one.events(&last).next(2), [format!("gap: {last} "), "3".to_owned()]);
+    two.restart();
+    assert_eq!(two.events(&last).next(2), [format!("gap: {last} {third}"), "3".to_owned()]);
+    sources[0].assert_silence();
+}
+
+#[test]
+fn a_stream_that_is_deleted_is_a_gap() {
+    let fleet = Fleet::start();
+    let mut source = fleet.nodes[0].events("");
+    let first = fleet.nodes[0].publish("1");
+    assert_eq!(source.next(1), ["1"]);
+    fleet.redis.command::<()>("DEL fleet");
+    assert_eq!(source.next(1), [format!("gap: {first} ")]);
+    let second = fleet.nodes[0].publish("2");
+    assert_eq!(source.next(1), ["2"]);
+    fleet.redis.command::<()>("DEL fleet");
+    fleet.nodes[0].publish("3");
+    assert_eq!(source.next(2), [format!("gap: {second} "), "3".to_owned()]);
+}
+
+/// As Redis does by default: what was saved last, some minutes ago.
+#[test]
+fn a_redis_that_comes_back_with_an_older_copy_is_a_gap_and_nothing_comes_twice() {
+    let mut fleet = Fleet::start();
+    let mut source = fleet.nodes[0].events("");
+    let publish = |texts: [&str; 2]| texts.map(|text| fleet.nodes[0].publish(text))[1].clone();
+    publish(["1", "2"]);
+    fleet.redis.command::<String>("SAVE");
+    let last = publish(["3", "4"]);
+    assert_eq!(source.next(4), ["1", "2", "3", "4"]);
+    fleet.redis.restart();
+    assert_eq!(source.next(1), [format!("gap: {last} ")]);
+    let fifth = fleet.nodes[1].publish("5");
+    assert_eq!(source.next(1), ["5"]);
+    assert_eq!(source.last_event_id, fifth);
+    fleet.nodes[2].publish("6");
+    assert_eq!(source.next(1), ["6"]);
+}

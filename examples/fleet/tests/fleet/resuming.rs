@@ -1,0 +1,126 @@
+//! A client that comes to another node than before.
+
+use super::client::Source;
+use super::processes::{listens, post, publish, until, Fleet, Node, ON_DISK};
+use super::relay::Relay;
+
+#[test]
+fn who_loses_a_node_goes_on_at_another_behind_the_last_event() {
+    let mut fleet = Fleet::start();
+    let [one, two, three] = &mut fleet.nodes;
+    let mut source = one.events("");
+    let [_, second, ..] = ["1", "2", "3", "4"].map(|text| two.publish(text));
+    assert_eq!(source.next(2), ["1", "2"]);
+    assert_eq!(source.last_event_id, second);
+    one.process.kill();
+    for node in [two, three] {
+        assert_eq!(node.events(&second).next(2), ["3", "4"]);
+    }
+    assert_eq!(Source::connect(fleet.nginx.port, &second).next(2), ["3", "4"]);
+}
+
+#[test]
+fn nginx_finds_a_node_that_is_there_and_else_says_nothing_to_an_event_source() {
+    let mut fleet = Fleet::start();
+    let port = fleet.nginx.port;
+    let mut sources = [(); 6].map(|()| Source::connect(port, ""));
+    let node = |source: &Source| source.head.split("node=").nth(1).unwrap().split(';').next().unwrap().to_owned();
+    for name in ["one", "two", "three"] {
+        assert!(sources.iter().any(|source| node(source) == name), "each node serves some, and says so");
+    }
+    fleet.nodes[0].process.kill();
+    fleet.nodes[1].process.kill();
+    let id = publish(port, "heard by all");
+    for source in &mut sources {
+        if node(source) != "three" {
+            while source.read().is_ok_and(|event| event.is_some()) {}
+            *source = Source::connect(port, "0-0");
+            assert_eq!(source.next(1), ["gap: 0-0 ".to_owned() + &id]);
+        }
+        assert_eq!(source.next(1), ["heard by all"]);
+    }
+    fleet.nodes[2].process.kill();
+    assert!(Source::try_connect(port, "").is_err(), "not a 502, which is for ever");
+    assert_eq!(post(port, "/publish", "nobody").status, 502);
+    fleet.nodes.iter_mut().for_each(Node::restart);
+    until("nginx finds them again", || Source::try_connect(port, &id).is_ok());
+}
+
+#[test]
+fn who_comes_to_a_node_that_lags_is_told_no_gap_and_nothing_twice() {
+    let fleet = Fleet::start();
+    let ahead = &fleet.nodes[0];
+    let relay = Relay::to(fleet.redis.port);
+    let behind = Node::start("behind", relay.port);
+    let first = ahead.publish("1");
+    assert_eq!(behind.events("0-0").next(2)[1], "1", "in step");
+
+    // For longer than it can wait: the client shall come back.
+    relay.hold();
+    let second = ahead.publish("2");
+    assert_eq!(ahead.events(&first).next(1), ["2"]);
+    let mut too_early = behind.events(&second);
+    too_early.assert_end();
+    assert_eq!((too_early.retry, &too_early.last_event_id), (Some(1_000), &second));
+    // The same where nobody can tell whether there is such an event. Whoever is not ahead is served as ever.
+    fleet.redis.process.signal("STOP");
+    behind.events(&second).assert_end();
+    let mut in_step = behind.events(&first);
+    fleet.redis.process.signal("CONT");
+
+    // For a moment: the client waits along.
+    let mut waiting = Source::request(behind.port, &second).unwrap();
+    relay.release();
+    waiting.read_head().unwrap();
+    let third = behind.publish("3");
+    assert_eq!(waiting.next(1), ["3"]);
+    assert_eq!(in_step.next(2), ["2", "3"]);
+    // Ids are numbers, and no text: 10 comes behind 9.
+    let (milliseconds, number) = third.split_once('-').unwrap();
+    let later = format!("{}-{number}", milliseconds.parse::<u64>().unwrap() + 1);
+    fleet.redis.command::<String>(&format!("XADD fleet {milliseconds}-9 data nine"));
+    fleet.redis.command::<String>(&format!("XADD fleet {milliseconds}-10 data ten"));
+    assert_eq!(waiting.next(2), ["nine", "ten"]);
+    assert_eq!(behind.events(&format!("{milliseconds}-9")).next(1), ["ten"]);
+    // What no node ever had is a gap at each.
+    assert_eq!(behind.events(&later).next(2), [&format!("gap: {later} {first}"), "1"]);
+}
+
+#[test]
+fn a_node_starts_with_what_is_in_the_log() {
+    let fleet = Fleet::start();
+    fleet.redis.fill(0..1_100);
+    let ids: Vec<(String, Vec<String>)> = fleet.redis.command("XRANGE fleet - +");
+    let late = Node::start("late", fleet.redis.port);
+    let rest = late.events(&ids[0].0).next(ids.len() - 1);
+    assert_eq!(rest, ids[1..].iter().map(|(_, fields)| fields[1].clone()).collect::<Vec<_>>(), "all that there is");
+    assert_eq!(late.events("").next(20).last().unwrap(), "1099", "who is new gets the last");
+}
+
+#[test]
+fn a_node_without_redis_serves_nobody_until_it_has_the_history() {
+    let mut fleet = Fleet::start_with(ON_DISK);
+    let id = fleet.nodes[0].publish("1");
+    fleet.nodes[0].publish("2");
+    fleet.redis.process.kill();
+    let [one, two, _] = &mut fleet.nodes;
+    one.run_again();
+    let mut other = two.events("");
+    assert_eq!(other.next(2), ["1", "2"], "who has it serves on");
+    assert!(!listens(one.port));
+    fleet.redis.restart();
+    one.serves();
+    assert_eq!(one.events(&id).next(1), ["2"]);
+}
+
+#[test]
+fn what_is_no_event_is_refused() {
+    let fleet = Fleet::start();
+    let post = |body: &str| post(fleet.nginx.port, "/publish", body);
+    let mut source = Source::connect(fleet.nginx.port, "");
+    assert_eq!(post("").status, 400);
+    assert_eq!(post(&"x".repeat(4_097)).status, 413);
+    let lines = "\n".repeat(4_096);
+    assert_eq!((post(&lines).status, post("two\nlines").status), (200, 200));
+    assert_eq!(source.next(2), [" ".repeat(4_096), "two lines".to_owned()]);
+}

@@ -1,0 +1,66 @@
+//! What Redis no longer has, and what was never for it: it is told, in its place.
+
+use super::processes::Fleet;
+
+#[test]
+fn who_missed_what_redis_has_trimmed_is_told_and_gets_what_there_is() {
+    let mut fleet = Fleet::start();
+    let [one, two, _] = &mut fleet.nodes;
+    let first = one.publish("first");
+    fleet.redis.fill(0..2_500);
+    let ids: Vec<(String, Vec<String>)> = fleet.redis.command("XRANGE fleet - +");
+    assert!((1_000..1_200).contains(&ids.len()));
+    two.restart();
+    let events = two.events(&first).next(ids.len() + 1);
+    assert_eq!(events[0], format!("gap: {first} {}", ids[0].0));
+    assert_eq!(events[1..], ids.iter().map(|(_, fields)| fields[1].clone()).collect::<Vec<_>>());
+    // A node that was there all the time may have somewhat more, and no gap in it.
+    let events = one.events(&first).next(ids.len() + 1);
+    assert!(events[0].starts_with("gap: "), "{}", events[0]);
+    let numbers: Vec<usize> = events[1..].iter().map(|number| number.parse().unwrap()).collect();
+    assert!(numbers.windows(2).all(|pair| pair[1] == pair[0] + 1));
+}
+
+#[test]
+fn a_node_that_slept_while_others_trimmed_tells_of_the_gap_where_it_is() {
+    let fleet = Fleet::start();
+    let [one, two, _] = &fleet.nodes;
+    let mut source = one.events("");
+    let first = two.publish("first");
+    assert_eq!(source.next(1), ["first"]);
+    one.process.signal("STOP");
+    let mut awake = two.events(&first);
+    two.publish("missed");
+    two.publish("kept");
+    assert_eq!(awake.next(2), ["missed", "kept"]);
+    fleet.redis.command::<String>("XADD fleet MAXLEN 2 * data next");
+    one.process.signal("CONT");
+    assert_eq!(source.read().unwrap().unwrap().kind, "gap");
+    let behind_gap = source.last_event_id.clone();
+    assert_eq!(source.next(2), ["kept", "next"]);
+
+    assert_eq!(
+        one.events(&first).next(2),
+        [&format!("gap: {first} "), "kept"],
+        "who had the event, but not the gap, is told too"
+    );
+    assert_eq!(one.events(&behind_gap).next(1), ["kept"], "who had the gap is not told again");
+    // Another node has no such gap: there the client goes on behind the event before it, and misses nothing at all.
+    let mut elsewhere = two.events(&behind_gap);
+    elsewhere.assert_end();
+    assert_eq!(elsewhere.last_event_id, first);
+    assert_eq!(two.events(&first).next(3), ["missed", "kept", "next"]);
+}
+
+/// Half a history in one event, which none of the nodes would take; and one without a text.
+#[test]
+fn what_others_write_to_the_stream_does_no_harm() {
+    let fleet = Fleet::start();
+    let [one, two, _] = &fleet.nodes;
+    let mut source = one.events("");
+    let first = two.publish("first");
+    fleet.redis.command::<String>(&format!("XADD fleet * data {}", "x".repeat(40_000_000)));
+    fleet.redis.command::<String>("XADD fleet * other field");
+    two.publish("last");
+    assert_eq!(source.next(4), ["first", &format!("gap: {first} "), "", "last"]);
+}
