@@ -3,7 +3,7 @@
 use super::processes::{local, TIMEOUT};
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::TcpStream;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 #[derive(Debug)]
 pub struct Answer {
@@ -82,7 +82,12 @@ impl Source {
 
     /// Reads one event; `None` at the end of the stream.
     pub fn read(&mut self) -> io::Result<Option<Event>> {
+        // Comments keep each single read from timing out.
+        let deadline = Instant::now() + TIMEOUT;
         while let Some(frame) = self.block(b"\n\n")? {
+            if Instant::now() > deadline {
+                return Err(ErrorKind::TimedOut.into());
+            }
             let (mut kind, mut data) = ("message", Vec::new());
             for (field, value) in frame.lines().filter_map(|line| line.split_once(':')) {
                 let value = value.strip_prefix(' ').unwrap_or(value);

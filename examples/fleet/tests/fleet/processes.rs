@@ -161,10 +161,14 @@ pub struct Node {
 impl Node {
     /// Starts a node, and waits until it serves.
     pub fn start(name: &'static str, redis: u16) -> Node {
-        let port = port();
-        let mut node = Node { process: Node::run(name, port, redis), port, redis, name };
+        let mut node = Node::run_at(name, redis);
         node.serves();
         node
+    }
+
+    pub fn run_at(name: &'static str, redis: u16) -> Node {
+        let port = port();
+        Node { process: Node::run(name, port, redis), port, redis, name }
     }
 
     fn run(name: &str, port: u16, redis: u16) -> Process {
@@ -181,13 +185,9 @@ impl Node {
     }
 
     pub fn restart(&mut self) {
-        self.run_again();
-        self.serves();
-    }
-
-    pub fn run_again(&mut self) {
         self.process.kill();
         self.process = Node::run(self.name, self.port, self.redis);
+        self.serves();
     }
 
     #[track_caller]

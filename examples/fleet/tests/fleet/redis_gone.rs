@@ -106,6 +106,21 @@ fn a_stream_that_is_deleted_is_a_gap() {
     assert_eq!(source.next(2), [format!("gap: {second} "), "3".to_owned()]);
 }
 
+/// Ids are made of the time of day, as Redis knows it.
+#[test]
+fn a_redis_that_comes_back_empty_with_its_clock_set_back_is_a_gap_and_nothing_is_skipped() {
+    let mut fleet = Fleet::start();
+    let mut source = fleet.nodes[0].events("");
+    let last = fleet.nodes[0].publish("1");
+    assert_eq!(source.next(1), ["1"]);
+    fleet.redis.restart();
+    assert_eq!(source.next(1), [format!("gap: {last} ")]);
+    fleet.redis.command::<String>("XADD fleet 5-5 data 2");
+    fleet.redis.command::<String>("XADD fleet 5-6 data 3");
+    assert_eq!(source.next(2), ["2", "3"]);
+    assert_eq!(fleet.nodes[0].events("5-5").next(1), ["3"]);
+}
+
 /// As Redis does by default: what was saved last, some minutes ago.
 #[test]
 fn a_redis_that_comes_back_with_an_older_copy_is_a_gap_and_nothing_comes_twice() {

@@ -13,14 +13,38 @@ pub struct Relay {
 
 #[derive(Default)]
 struct Gate {
-    held: Mutex<bool>,
-    opened: Condvar,
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    is_held: bool,
+    /// Somebody has come to the gate since it was held.
+    is_felt: bool,
 }
 
 impl Gate {
     fn pass(&self) {
-        let held = self.held.lock().unwrap();
-        drop(self.opened.wait_timeout_while(held, TIMEOUT, |held| *held).unwrap());
+        self.state.lock().unwrap().is_felt = true;
+        self.changed.notify_all();
+        self.wait_while(|state| state.is_held);
+    }
+
+    fn set(&self, is_held: bool) {
+        *self.state.lock().unwrap() = State { is_held, is_felt: false };
+        self.changed.notify_all();
+    }
+
+    /// Returns whether it came to an end.
+    fn wait_while(&self, condition: impl Fn(&State) -> bool) -> bool {
+        let state = self.state.lock().unwrap();
+        !self
+            .changed
+            .wait_timeout_while(state, TIMEOUT, |state| condition(state))
+            .unwrap()
+            .1
+            .timed_out()
     }
 }
 
@@ -43,12 +67,17 @@ impl Relay {
 
     /// What reads the log, and that has `COUNT` in it, gets no further; what publishes, or asks for one entry, does.
     pub fn hold(&self) {
-        *self.gate.held.lock().unwrap() = true;
+        self.gate.set(true);
+    }
+
+    /// Waits until something is held back.
+    #[track_caller]
+    pub fn await_held(&self) {
+        assert!(self.gate.wait_while(|state| !state.is_felt), "nobody reads the log");
     }
 
     pub fn release(&self) {
-        *self.gate.held.lock().unwrap() = false;
-        self.gate.opened.notify_all();
+        self.gate.set(false);
     }
 }
 

@@ -100,17 +100,23 @@ fn a_node_starts_with_what_is_in_the_log() {
 #[test]
 fn a_node_without_redis_serves_nobody_until_it_has_the_history() {
     let mut fleet = Fleet::start_with(ON_DISK);
-    let id = fleet.nodes[0].publish("1");
-    fleet.nodes[0].publish("2");
-    fleet.redis.process.kill();
     let [one, two, _] = &mut fleet.nodes;
-    one.run_again();
-    let mut other = two.events("");
-    assert_eq!(other.next(2), ["1", "2"], "who has it serves on");
-    assert!(!listens(one.port));
+    let mut awake = two.events("");
+    let id = one.publish("1");
+    one.publish("2");
+    assert_eq!(awake.next(2), ["1", "2"]);
+    fleet.redis.process.kill();
+    assert_eq!(two.events("").next(2), ["1", "2"], "who has the history serves on");
     fleet.redis.restart();
-    one.serves();
-    assert_eq!(one.events(&id).next(1), ["2"]);
+
+    let relay = Relay::to(fleet.redis.port);
+    relay.hold();
+    let mut late = Node::run_at("late", relay.port);
+    relay.await_held();
+    assert!(!listens(late.port));
+    relay.release();
+    late.serves();
+    assert_eq!(late.events(&id).next(1), ["2"]);
 }
 
 #[test]
