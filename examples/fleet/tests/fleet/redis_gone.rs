@@ -1,7 +1,8 @@
 //! Redis stops, hangs, or comes back with less than it had.
 
 use super::client::Source;
-use super::processes::{post, publish, Fleet, ON_DISK};
+use super::processes::{post, publish, Fleet, Node, ON_DISK};
+use super::relay::Relay;
 use std::time::{Duration, Instant};
 
 /// Publishing says that it failed, and when to try again.
@@ -65,6 +66,19 @@ fn while_redis_hangs_publishing_fails_soon_and_then_all_goes_on() {
     }
     assert!(heard.len() <= 4, "what was not acknowledged may come, but once: {heard:?}");
     assert!(!heard.iter().any(|event| event.starts_with("gap")), "{heard:?}");
+}
+
+#[test]
+fn what_redis_has_taken_and_not_acknowledged_is_not_sent_again() {
+    let fleet = Fleet::start();
+    let relay = Relay::to(fleet.redis.port);
+    let node = Node::start("doubtful", relay.port);
+    let mut source = node.events("");
+    relay.acknowledging.hold();
+    assert_unavailable(node.port);
+    relay.acknowledging.release();
+    node.publish("after");
+    assert_eq!(source.next(2), ["lost, or late", "after"]);
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Stands between a node and Redis, and can hold back what Redis says to the node about its log: a node that lags.
+//! Stands between a node and Redis, and can hold back what one says to the other: a node that lags, or is left in doubt.
 
 use super::processes::{local, TIMEOUT};
 use std::io::{Read, Write};
@@ -8,11 +8,14 @@ use std::thread;
 
 pub struct Relay {
     pub port: u16,
-    gate: Arc<Gate>,
+    /// What reads the log, and that has `COUNT` in it; not what publishes, or asks for one entry.
+    pub reading: Arc<Gate>,
+    /// What answers `XADD`: of all answers, only those begin with `$`.
+    pub acknowledging: Arc<Gate>,
 }
 
 #[derive(Default)]
-struct Gate {
+pub struct Gate {
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -29,6 +32,20 @@ impl Gate {
         self.state.lock().unwrap().is_felt = true;
         self.changed.notify_all();
         self.wait_while(|state| state.is_held);
+    }
+
+    pub fn hold(&self) {
+        self.set(true);
+    }
+
+    pub fn release(&self) {
+        self.set(false);
+    }
+
+    /// Waits until something is held back.
+    #[track_caller]
+    pub fn await_held(&self) {
+        assert!(self.wait_while(|state| !state.is_felt), "nobody comes to the gate");
     }
 
     fn set(&self, is_held: bool) {
@@ -51,41 +68,28 @@ impl Gate {
 impl Relay {
     pub fn to(redis: u16) -> Relay {
         let listener = TcpListener::bind(local(0)).unwrap();
-        let relay = Relay { port: listener.local_addr().unwrap().port(), gate: Arc::default() };
-        let gate = relay.gate.clone();
+        let port = listener.local_addr().unwrap().port();
+        let relay = Relay { port, reading: Arc::default(), acknowledging: Arc::default() };
+        let (reading, acknowledging) = (relay.reading.clone(), relay.acknowledging.clone());
         thread::spawn(move || {
             for node in listener.incoming().flatten() {
                 let Ok(redis) = TcpStream::connect(local(redis)) else { continue };
-                let (gate, node_back, redis_back) =
-                    (gate.clone(), node.try_clone().unwrap(), redis.try_clone().unwrap());
-                thread::spawn(move || pass_on(node, redis, &gate));
-                thread::spawn(move || pass_on(redis_back, node_back, &Gate::default()));
+                let (node_too, redis_too) = (node.try_clone().unwrap(), redis.try_clone().unwrap());
+                let (reading, acknowledging) = (reading.clone(), acknowledging.clone());
+                let is_read = |bytes: &[u8]| bytes.windows(5).any(|word| word == b"COUNT");
+                thread::spawn(move || pass_on(node, redis, &reading, is_read));
+                thread::spawn(move || pass_on(redis_too, node_too, &acknowledging, |bytes| bytes[0] == b'$'));
             }
         });
         relay
     }
-
-    /// What reads the log, and that has `COUNT` in it, gets no further; what publishes, or asks for one entry, does.
-    pub fn hold(&self) {
-        self.gate.set(true);
-    }
-
-    /// Waits until something is held back.
-    #[track_caller]
-    pub fn await_held(&self) {
-        assert!(self.gate.wait_while(|state| !state.is_felt), "nobody reads the log");
-    }
-
-    pub fn release(&self) {
-        self.gate.set(false);
-    }
 }
 
-/// Commands are short, and arrive in one piece.
-fn pass_on(mut from: TcpStream, mut to: TcpStream, gate: &Gate) {
+/// What this is used for is short, and arrives in one piece.
+fn pass_on(mut from: TcpStream, mut to: TcpStream, gate: &Gate, is_held: impl Fn(&[u8]) -> bool) {
     let mut bytes = [0; 64 * 1024];
     while let Ok(read @ 1..) = from.read(&mut bytes) {
-        if bytes[..read].windows(5).any(|word| word == b"COUNT") {
+        if is_held(&bytes[..read]) {
             gate.pass();
         }
         if to.write_all(&bytes[..read]).is_err() {

@@ -56,7 +56,7 @@ fn who_comes_to_a_node_that_lags_is_told_no_gap_and_nothing_twice() {
     assert_eq!(behind.events("0-0").next(2)[1], "1", "in step");
 
     // For longer than it can wait: the client shall come back.
-    relay.hold();
+    relay.reading.hold();
     let second = ahead.publish("2");
     assert_eq!(ahead.events(&first).next(1), ["2"]);
     let mut too_early = behind.events(&second);
@@ -70,7 +70,7 @@ fn who_comes_to_a_node_that_lags_is_told_no_gap_and_nothing_twice() {
 
     // For a moment: the client waits along.
     let mut waiting = Source::request(behind.port, &second).unwrap();
-    relay.release();
+    relay.reading.release();
     waiting.read_head().unwrap();
     let third = behind.publish("3");
     assert_eq!(waiting.next(1), ["3"]);
@@ -110,11 +110,11 @@ fn a_node_without_redis_serves_nobody_until_it_has_the_history() {
     fleet.redis.restart();
 
     let relay = Relay::to(fleet.redis.port);
-    relay.hold();
+    relay.reading.hold();
     let mut late = Node::run_at("late", relay.port);
-    relay.await_held();
+    relay.reading.await_held();
     assert!(!listens(late.port));
-    relay.release();
+    relay.reading.release();
     late.serves();
     assert_eq!(late.events(&id).next(1), ["2"]);
 }

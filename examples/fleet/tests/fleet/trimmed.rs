@@ -14,7 +14,7 @@ fn who_missed_what_redis_has_trimmed_is_told_and_gets_what_there_is() {
     let events = two.events(&first).next(ids.len() + 1);
     assert_eq!(events[0], format!("gap: {first} {}", ids[0].0));
     assert_eq!(events[1..], ids.iter().map(|(_, fields)| fields[1].clone()).collect::<Vec<_>>());
-    // A node that was there all the time may have somewhat more, and no gap in it.
+    // A node that was there all the time has the first one too, and the gap behind it.
     let events = one.events(&first).next(ids.len() + 1);
     assert!(events[0].starts_with("gap: "), "{}", events[0]);
     let numbers: Vec<usize> = events[1..].iter().map(|number| number.parse().unwrap()).collect();
