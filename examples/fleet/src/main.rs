@@ -33,24 +33,14 @@ const RECONNECT: Duration = Duration::from_millis(200);
 /// nginx gives up what is silent for 15 s, so that it notices a node that hangs. This leaves room for two comments.
 const KEEP_ALIVE: Duration = Duration::from_secs(5);
 
-/// What the id of a gap event has behind the id of the event before it. With the same id, a client that had the event, but
-/// not the gap, would be taken for one that was told.
-const GAP: &str = "-gap";
-
 struct Node {
     name: String,
     log: Log,
     /// Has all that the log has: whom it tells of a gap, nobody could have told better.
     channel: Channel,
-    told: Mutex<Told>,
+    /// The event that the channel was told last.
+    told: Mutex<Option<Id>>,
     news: Condvar,
-}
-
-/// What the channel was told last.
-#[derive(Default)]
-struct Told {
-    event: Option<Id>,
-    gap: Option<String>,
 }
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -110,23 +100,17 @@ impl Node {
         ctx.set_response_header("Set-Cookie", &format!("node={}; Path=/; SameSite=Strict", self.name))?;
         let asked = ctx.headers().get("last-event-id").map(str::to_owned);
         let asked = asked.or_else(|| ctx.query("lastEventId")).unwrap_or_default();
-        if let Some(before) = asked.strip_suffix(GAP) {
-            // A gap of this node is found in its history. That of another may be none here.
-            if self.told.lock().unwrap().gap.as_ref() != Some(&asked) {
-                return Ok(come_back(Message::new().id(before)));
-            }
-        } else if let Ok(id) = asked.parse() {
-            // Only an id that the log does not have, for sure, is a gap for every node.
-            if !self.catches_up(id) && !matches!(self.log.has(id), Ok(false)) {
-                return Ok(come_back(Message::new()));
-            }
+        // Only an id that the log does not have, for sure, is a gap for every node.
+        let is_early = |id: Id| !self.catches_up(id) && !matches!(self.log.has(id), Ok(false));
+        if asked.parse().is_ok_and(is_early) {
+            return Ok(come_back());
         }
         Ok(self.channel.subscribe(ctx))
     }
 
     /// Waits until the channel has been told of that event, or of a later one.
     fn catches_up(&self, id: Id) -> bool {
-        let is_behind = |told: &mut Told| told.event < Some(id);
+        let is_behind = |told: &mut Option<Id>| *told < Some(id);
         let (_told, waited) = self.news.wait_timeout_while(self.told.lock().unwrap(), CATCH_UP, is_behind).unwrap();
         !waited.timed_out()
     }
@@ -140,10 +124,10 @@ impl Node {
     }
 }
 
-/// An event stream that ends at once. Its client comes back with the id that it had, or with the one in the message, and
-/// perhaps to another node. After any other answer than a stream an `EventSource` would give up for good.
-fn come_back(message: Message) -> Response {
-    let stream = message.retry(RETRY).to_string();
+/// An event stream that ends at once. Its client comes back with the id that it had, and perhaps to another node. After any
+/// other answer than a stream an `EventSource` would give up for good.
+fn come_back() -> Response {
+    let stream = Message::new().retry(RETRY).to_string();
     Response::bytes("text/event-stream", stream.into_bytes()).header("Cache-Control", "no-store")
 }
 
@@ -215,20 +199,16 @@ impl Follower {
                 self.tell_gap();
             }
             (self.place, self.sure) = (Some(id), true);
-            self.node.told.lock().unwrap().event = Some(id);
+            *self.node.told.lock().unwrap() = Some(id);
         }
         self.node.news.notify_all();
     }
 
-    /// In the words of the channel's own gap event: the id of the last event before it, and no next one yet. To whom had
-    /// nothing, nothing is lost.
+    /// To whom had nothing, nothing is lost.
     fn tell_gap(&self) {
-        let mut told = self.node.told.lock().unwrap();
-        let Some(last) = told.event else { return };
-        let id = format!("{last}{GAP}");
-        let gap = Message::new().id(&id).event("gap").data(format_args!("{last}\n"));
-        if self.node.channel.publish(gap).is_ok() {
-            told.gap = Some(id);
+        if self.node.told.lock().unwrap().is_some() {
+            // It fails only when the channel is closed, which nobody does.
+            let _ = self.node.channel.publish_gap();
         }
     }
 }
