@@ -1,8 +1,9 @@
 //! A client that comes to another node than before.
 
 use super::client::Source;
-use super::processes::{listens, post, publish, until, Fleet, Node, ON_DISK};
+use super::processes::{listens, post, publish, until, Fleet, Nginx, Node, ON_DISK};
 use super::relay::Relay;
+use std::thread;
 
 #[test]
 fn who_loses_a_node_goes_on_at_another_behind_the_last_event() {
@@ -44,6 +45,25 @@ fn nginx_finds_a_node_that_is_there_and_else_says_nothing_to_an_event_source() {
     assert_eq!(post(port, "/publish", "nobody").status, 502);
     fleet.nodes.iter_mut().for_each(Node::restart);
     until("nginx finds them again", || Source::try_connect(port, &id).is_ok());
+}
+
+/// Whether the event is in the log, nginx cannot know; so it must not be the one who says it again.
+#[test]
+fn what_was_published_at_a_node_that_dies_meanwhile_is_not_published_again() {
+    let mut fleet = Fleet::start();
+    let relay = Relay::to(fleet.redis.port);
+    fleet.nodes = ["one", "two", "three"].map(|name| Node::start(name, relay.port));
+    fleet.nginx = Nginx::in_front_of(&fleet.nodes);
+    let port = fleet.nginx.port;
+    let mut source = fleet.nodes[1].events("");
+    relay.acknowledging.hold();
+    let publisher = thread::spawn(move || post(port, "/publish", "in doubt"));
+    relay.acknowledging.await_held();
+    fleet.nodes[0].process.kill(); // nginx begins with the first
+    relay.acknowledging.release();
+    assert_eq!(publisher.join().unwrap().status, 502);
+    publish(port, "after");
+    assert_eq!(source.next(2), ["in doubt", "after"]);
 }
 
 #[test]
