@@ -48,6 +48,9 @@ impl Record<'_> {
 /// Where the checksum stands in a record, in hexadecimal digits.
 const CHECKSUM: Range<usize> = 2..10;
 
+/// A sequence number that no log gets to, so that whoever counts on from a smaller one need not look out for the end.
+const NEVER: u64 = u64::MAX / 2;
+
 /// Appends the beginning of a record, up to the frame; [`seal`] then makes it whole.
 pub fn begin(id: &str, out: &mut Vec<u8>) {
     out.extend_from_slice(b": 00000000 ");
@@ -69,8 +72,8 @@ pub fn parse(bytes: &[u8]) -> Option<(Record<'_>, usize)> {
     let frame = line.len() + 1;
     let end = frame + blank_line(&bytes[frame..])?;
     let is_whole = checksum == format!("{:08x}", crc32(bytes.get(CHECKSUM.end..end)?));
-    let record = Record { epoch, sequence: sequence.parse().ok()?, frame: &bytes[frame..end] };
-    is_whole.then_some((record, end))
+    let sequence = sequence.parse().ok().filter(|sequence| *sequence < NEVER)?;
+    is_whole.then_some((Record { epoch, sequence, frame: &bytes[frame..end] }, end))
 }
 
 /// What was found in the bytes of a file.
@@ -231,6 +234,7 @@ mod tests {
         {
             assert_eq!(scan(foreign), Err(Fault::Foreign));
         }
+        assert_eq!(scan(&file(&[u64::MAX])), Err(Fault::Damaged(HEADER.len())), "nobody has published so much");
         let zeros = [file(&[3]), vec![0; 4096]].concat();
         assert_eq!(numbers(&scan(&zeros).unwrap()), [3], "blocks that a failing machine did not get to write");
         let zeros = [file(&[3]), vec![0; 4096], record("e-4", "data: x\n\n")].concat();
