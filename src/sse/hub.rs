@@ -204,10 +204,14 @@ impl Hub {
 
     /// Refuses later messages, and says goodbye to those who have got this far. The file is free then.
     pub fn close(&self) {
-        let _journal = self.journal.as_ref().map(|journal| lock(journal).take());
+        let mut journal = self.journal.as_ref().map(lock); // whoever else closes waits until the file is free, too
         let mut state = self.state();
         if !std::mem::replace(&mut state.closed, true) {
             state.log.append_close(&message::goodbye(false));
+        }
+        drop(state);
+        if let Some(journal) = &mut journal {
+            journal.take();
         }
     }
 

@@ -5,20 +5,21 @@
 //! ```text
 //! news.sse       appended to, until its frames would be more than max_bytes
 //! news.sse.old   the segment before, which changes no more; the next one takes its name
-//! news.sse.new   the next one, for a moment
+//! news.sse.new   the next one, until it has its first record
 //! ```
 //! Both are locked as long as the channel is open, and a name is never given to a file that is not: so whoever opens the
-//! path meanwhile finds one of the two locked, in the middle of a renaming too.
+//! path meanwhile finds one of them locked, in the middle of a renaming too.
 //!
 //! A write that fails is cut off again. A process that dies in one leaves a torn end, which is cut when the file is opened
-//! next: nobody was told that this event is published, and nobody was sent it.
+//! next: nobody was told that this event is published, and nobody was sent it. If it dies between two renamings, the next
+//! one finishes them.
 //!
-//! What is left out: a group commit, by which those who publish at the same time share one sync; and to look after what
-//! others do to the files of a channel that is open.
+//! What is left out: a group commit, by which those who publish at the same time share one sync. And whoever changes the
+//! files of a channel that is open is told so by the next error, but not helped.
 
 use super::log::{Id, Log};
 use super::message::Message;
-use super::record;
+use super::record::{self, Fault};
 use super::segment::{fault, named, scan, Segment};
 use super::server::log;
 use super::syncer::Syncer;
@@ -46,10 +47,13 @@ pub enum Sync {
 pub struct Journal {
     sync: Sync,
     max_bytes: usize,
+    /// Ahead of the segment, for it is synced as long as that is locked.
+    syncer: Option<Syncer>,
     segment: Segment,
     /// The segment before. It is here for its lock.
     older: Option<Segment>,
-    syncer: Option<Syncer>,
+    /// The files have names that may not be on the disk.
+    unsynced_names: bool,
     /// The record that comes next, and where in it the frame begins.
     staged: Vec<u8>,
     frame: usize,
@@ -63,12 +67,28 @@ impl Journal {
     /// See [`Channel::open`](super::Channel::open). What was there has not changed.
     pub fn open(path: &Path, sync: Sync, max_bytes: usize, log: &mut Log) -> io::Result<Journal> {
         let path = resolve(path)?;
-        let older_path = sibling(&path, ".old");
-        let (present, bytes) = Segment::open(&path)?.unzip();
-        let (older, older_bytes) = Segment::open(&older_path)?.unzip();
-        let (bytes, older_bytes) = (bytes.unwrap_or_default(), older_bytes.unwrap_or_default());
-        let (found, found_older) = (scan(&path, &bytes)?, scan(&older_path, &older_bytes)?);
+        let (segment, bytes) = find(&path)?;
+        let bytes_or_none = bytes.as_deref().unwrap_or_default();
+        let opened = Journal::with(segment, bytes_or_none, &path, sync, max_bytes, log);
+        if opened.is_err() && bytes.is_none() {
+            let _ = fs::remove_file(&path);
+        }
+        opened
+    }
 
+    /// Goes on with a segment that has these bytes.
+    fn with(
+        mut segment: Segment,
+        bytes: &[u8],
+        path: &Path,
+        sync: Sync,
+        max_bytes: usize,
+        log: &mut Log,
+    ) -> io::Result<Journal> {
+        let older_path = sibling(path, ".old");
+        let (older, older_bytes) = Segment::open(&older_path)?.unzip();
+        let older_bytes = older_bytes.unwrap_or_default();
+        let (found, found_older) = (scan(segment.path(), bytes)?, scan(&older_path, &older_bytes)?);
         // Without syncs, a failure of the machine may have left less of the older one; or somebody put a file there.
         let follows = match (found_older.records.last(), found.records.first()) {
             (Some(last), Some(first)) => last.sequence + 1 == first.sequence,
@@ -79,25 +99,28 @@ impl Journal {
                 format_args!("{} does not go on where this ends: move this file away to do without it", path.display());
             return Err(fault(&older_path, ErrorKind::InvalidData, what));
         }
-        for record in found_older.records.iter().chain(&found.records) {
-            log.restore(record.epoch, record.sequence, record.frame, record.id());
-        }
-
-        let mut segment = match present {
-            Some(segment) => segment,
-            None => create(&path, sync)?,
+        let syncer = match sync {
+            Sync::Every(interval) => Some(Syncer::new(interval, segment.again()?)),
+            Sync::Always | Sync::Never => None,
         };
-        segment.resume(&found, &bytes)?;
+
+        // From here on the disk changes.
+        let is_renamed = segment.path() != path;
+        if is_renamed {
+            fs::rename(segment.path(), path).map_err(|error| named(segment.path(), error))?;
+            segment.renamed(path);
+        }
+        segment.resume(&found, bytes)?;
         let torn = bytes.len() - found.whole;
         if torn > 0 {
             let path = path.display();
             log::line(format_args!("{path}: its last {torn} bytes were no whole event, and are cut"));
         }
-        let syncer = match sync {
-            Sync::Every(interval) => Some(Syncer::new(interval, segment.again()?)),
-            Sync::Always | Sync::Never => None,
-        };
-        Ok(Journal { sync, max_bytes, segment, older, syncer, staged: Vec::new(), frame: 0 })
+        for record in found_older.records.iter().chain(&found.records) {
+            log.restore(record.epoch, record.sequence, record.frame, record.id());
+        }
+        let unsynced_names = is_renamed || segment.is_empty();
+        Ok(Journal { sync, max_bytes, syncer, segment, older, unsynced_names, staged: Vec::new(), frame: 0 })
     }
 
     /// Prepares a message as the log's next frame.
@@ -121,67 +144,117 @@ impl Journal {
         if let Some(syncer) = &self.syncer {
             syncer.take_failure().map_err(|error| named(self.segment.path(), error))?;
         }
+        if self.unsynced_names {
+            self.sync_names()?;
+        }
         record::seal(&mut self.staged);
         let frame = self.staged.len() - self.frame;
         if self.segment.frames() > 0 && self.segment.frames() + frame > self.max_bytes {
-            self.cut()?;
+            self.cut(frame)?;
+        } else {
+            self.segment.append(&self.staged, frame, self.sync == Sync::Always)?;
         }
-        self.segment.append(&self.staged, frame, self.sync == Sync::Always)?;
         if let Some(syncer) = &self.syncer {
             syncer.note_write();
         }
         Ok(&self.staged[self.frame..])
     }
 
-    /// Begins a new segment. What fails leaves the files under the names that they had, or is mended by the next try.
-    fn cut(&mut self) -> io::Result<()> {
+    /// Begins a new segment, with the staged record and its frame of so many bytes. With it already when it gets its name,
+    /// so that at no time there is less in the two files than in the log. What fails leaves the names as they were.
+    fn cut(&mut self, frame: usize) -> io::Result<()> {
         let path = self.segment.path().to_owned();
         let (next_path, older_path) = (sibling(&path, ".new"), sibling(&path, ".old"));
+        let is_ours = self.older.as_ref().is_some_and(|older| older.is_at(&older_path));
+        if !is_ours && older_path.exists() {
+            let what = "this is not what the channel has put there: move it away";
+            return Err(fault(&older_path, ErrorKind::AlreadyExists, what));
+        }
         self.segment.mend()?;
         if self.sync != Sync::Never {
             self.segment.sync()?; // what comes behind it must not be on the disk without it
         }
-        let mut next = Segment::create(&next_path)?;
+        let mut next = begin(&next_path)?;
+        next.set_permissions_of(&self.segment)?;
         let again = self.syncer.as_ref().map(|_| next.again()).transpose()?;
-        fs::rename(&path, &older_path).map_err(|error| named(&path, error))?;
-        if let Err(error) = fs::rename(&next_path, &path) {
-            let _ = fs::rename(&older_path, &path);
-            return Err(named(&next_path, error));
+        next.append(&self.staged, frame, self.sync != Sync::Never)?;
+        if let Err(error) = rename_both(&next_path, &path, &older_path) {
+            let _ = next.clear(); // nobody is to find what was not published
+            return Err(named(&path, error));
         }
         next.renamed(&path);
         if let (Some(syncer), Some(again)) = (&self.syncer, again) {
             syncer.replace(again);
         }
         self.older = Some(std::mem::replace(&mut self.segment, next));
-        sync_names(&path, self.sync)
+        self.sync_names().map_err(|error| {
+            let _ = self.segment.clear();
+            error
+        })
+    }
+
+    /// Waits until the names in the folder are on the disk: a file is to be found under its own.
+    fn sync_names(&mut self) -> io::Result<()> {
+        self.unsynced_names = self.sync != Sync::Never;
+        let folder = self.segment.path().parent().filter(|_| self.unsynced_names);
+        match folder.map_or(Ok(()), |folder| File::open(folder)?.sync_all()) {
+            // Some systems cannot open a folder, and some file systems cannot sync one, and need not.
+            Err(error) if cfg!(unix) && !matches!(error.kind(), ErrorKind::InvalidInput | ErrorKind::Unsupported) => {
+                Err(named(self.segment.path(), error))
+            }
+            _ => {
+                self.unsynced_names = false;
+                Ok(())
+            }
+        }
     }
 }
 
-fn create(path: &Path, sync: Sync) -> io::Result<Segment> {
-    let segment = Segment::create(path)?;
-    sync_names(path, sync)?;
+/// Finds the present segment and its bytes; or makes it, and then there are none.
+fn find(path: &Path) -> io::Result<(Segment, Option<Vec<u8>>)> {
+    if let Some((segment, bytes)) = Segment::open(path)? {
+        return Ok((segment, Some(bytes)));
+    }
+    if sibling(path, ".old").exists() {
+        // The process ended between the renamings.
+        let next = Segment::open(&sibling(path, ".new"))?;
+        let has_records = |bytes: &[u8]| record::scan(bytes).is_ok_and(|found| !found.records.is_empty());
+        if let Some((segment, bytes)) = next.filter(|(_, bytes)| has_records(bytes)) {
+            return Ok((segment, Some(bytes)));
+        }
+    }
+    Ok((Segment::create(path)?, None))
+}
+
+/// Makes the file of the next segment. One that was begun and never given its name will do: nobody was told what is in it.
+fn begin(path: &Path) -> io::Result<Segment> {
+    let Some((mut segment, bytes)) = Segment::open(path)? else { return Segment::create(path) };
+    if record::scan(&bytes) == Err(Fault::Foreign) {
+        return Err(fault(path, ErrorKind::AlreadyExists, "an event log goes here: move away what there is"));
+    }
+    segment.clear()?;
     Ok(segment)
 }
 
-/// Waits until the names in a file's folder are on the disk, as that file is to be found under its own.
-fn sync_names(path: &Path, sync: Sync) -> io::Result<()> {
-    match path.parent().map(File::open) {
-        // Some systems cannot open a folder, and need not.
-        Some(Ok(folder)) if sync != Sync::Never => folder.sync_all().map_err(|error| named(path, error)),
-        _ => Ok(()),
-    }
+/// Gives the present segment's name to the next one, and that of the older one to the present.
+fn rename_both(next: &Path, present: &Path, older: &Path) -> io::Result<()> {
+    fs::rename(present, older)?;
+    fs::rename(next, present).map_err(|error| {
+        let _ = fs::rename(older, present);
+        error
+    })
 }
 
 /// The path from the root, past links: what is renamed is the file, whatever becomes of the working folder.
 fn resolve(path: &Path) -> io::Result<PathBuf> {
-    let resolved = fs::canonicalize(path).or_else(|error| match (path.parent(), path.file_name()) {
-        (Some(folder), Some(name)) if error.kind() == ErrorKind::NotFound => {
-            let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
-            Ok(fs::canonicalize(folder)?.join(name))
-        }
-        _ => Err(error),
-    });
-    resolved.map_err(|error| named(path, error))
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    match (fs::canonicalize(path), path.file_name()) {
+        (Err(error), Some(name)) if error.kind() == ErrorKind::NotFound => match fs::read_link(path) {
+            Ok(link) => resolve(&folder.join(link)), // to where nothing is yet; one that leads round is another error
+            Err(_) => Ok(fs::canonicalize(folder).map_err(|error| named(path, error))?.join(name)),
+        },
+        (resolved, _) => resolved.map_err(|error| named(path, error)),
+    }
 }
 
 /// The path with something behind it.
@@ -203,7 +276,7 @@ mod tests {
             Sync::Every(interval) => Some(Syncer::new(interval, segment.again().unwrap())),
             Sync::Always | Sync::Never => None,
         };
-        Journal { sync, max_bytes, segment, older: None, syncer, staged: Vec::new(), frame: 0 }
+        Journal { sync, max_bytes, syncer, segment, older: None, unsynced_names: false, staged: Vec::new(), frame: 0 }
     }
 
     /// Publishes into a file that cannot be synced: an error is a sync.
@@ -255,5 +328,22 @@ mod tests {
         journal.stage(&Log::new(10, 1_000), &"x".into()).unwrap();
         let error = journal.commit().unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidInput, "no renaming was tried: {error}");
+    }
+
+    /// Under a name that is not on the disk, what is published may not be found after a failure of the machine.
+    #[test]
+    fn nothing_is_published_before_the_files_name_is_on_the_disk() {
+        for (sync, published) in
+            [(Sync::Always, false), (Sync::Every(Duration::from_secs(1)), false), (Sync::Never, true)]
+        {
+            let (_other, segment) = unsyncable();
+            let mut journal = journal(segment, sync, usize::MAX);
+            journal.unsynced_names = true;
+            for _ in 0..2 {
+                journal.stage(&Log::new(10, 1_000), &"x".into()).unwrap();
+                let committed = journal.commit().map(drop).map_err(|error| error.kind());
+                assert_eq!(committed, if published { Ok(()) } else { Err(ErrorKind::NotFound) }, "{sync:?}");
+            }
+        }
     }
 }

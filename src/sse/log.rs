@@ -46,7 +46,8 @@ pub struct Log {
     frames: VecDeque<Frame>,
     /// The sequence number of the first frame that is kept.
     first: u64,
-    /// The id of the last frame that was evicted: whoever has that one misses nothing yet.
+    /// The id of the last frame that was evicted: whoever has that one misses nothing yet. Of one that was never here it is
+    /// taken to be ours.
     before: FrameId,
     max_events: usize,
     max_bytes: usize,
@@ -105,7 +106,7 @@ impl Log {
             start: 0,
             frames: VecDeque::new(),
             first: 0,
-            before: FrameId::None,
+            before: FrameId::Given,
             max_events: max_events.max(1),
             max_bytes,
             scratch: Vec::new(),
@@ -256,11 +257,17 @@ impl Log {
 
     /// The position right behind the event with that id: `None` if it is not known, or if something behind it was evicted.
     pub fn find(&self, id: &str) -> Option<u64> {
-        if let Some(sequence) = self.sequence_of(id) {
-            let after = sequence.checked_add(1)?.checked_sub(self.first)?;
-            let after = usize::try_from(after).ok().filter(|&after| after <= self.frames.len())?;
-            return Some(self.position_of(after));
-        }
+        self.find_given(id).or_else(|| self.find_own(id))
+    }
+
+    fn find_given(&self, id: &str) -> Option<u64> {
+        let after = self.sequence_of(id)?.checked_add(1)?.checked_sub(self.first)?;
+        let after = usize::try_from(after).ok().filter(|&after| after <= self.frames.len())?;
+        let of_frame = after.checked_sub(1).map_or(&self.before, |at| &self.frames[at].id);
+        (*of_frame == FrameId::Given).then(|| self.position_of(after))
+    }
+
+    fn find_own(&self, id: &str) -> Option<u64> {
         let is_it = |of_frame: &FrameId| matches!(of_frame, FrameId::Own(own) if own == id && !id.is_empty());
         match self.frames.iter().rposition(|frame| is_it(&frame.id)) {
             Some(at) => Some(self.frames[at].end),
@@ -315,7 +322,8 @@ impl Log {
         let (epoch, sequence) = id.split_once('-')?;
         let run = self.runs.iter().position(|run| run.epoch == epoch)?;
         let next = self.runs.get(run + 1).map_or(u64::MAX, |next| next.first);
-        sequence.parse().ok().filter(|sequence| (self.runs[run].first..next).contains(sequence))
+        let number = sequence.parse().ok().filter(|number| (self.runs[run].first..next).contains(number))?;
+        (sequence == number.to_string()).then_some(number)
     }
 
     fn position_of(&self, frame: usize) -> u64 {
@@ -369,6 +377,17 @@ mod tests {
         assert_eq!((log.find("e-0"), log.find("own")), (None, Some(log.start())));
         log.append(&"e".into()).unwrap();
         assert_eq!(log.find("own"), None);
+    }
+
+    #[test]
+    fn an_own_id_that_looks_like_one_of_ours_is_still_its_own() {
+        let mut log = log(10, 1_000);
+        for id in ["e-03", "e-9", "e-0"] {
+            log.append(&Message::new().id(id).data("x")).unwrap();
+        }
+        log.append(&"ours".into()).unwrap();
+        assert_eq!([log.find("e-03"), log.find("e-9"), log.find("e-0")], [Some(18), Some(35), Some(52)]);
+        assert_eq!([log.find("e-3"), log.find("e-1"), log.find("e-003")], [Some(log.end()), None, None]);
     }
 
     #[test]

@@ -77,7 +77,7 @@ pub fn parse(bytes: &[u8]) -> Option<(Record<'_>, usize)> {
 }
 
 /// What was found in the bytes of a file.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub struct Scan<'a> {
     pub records: Vec<Record<'a>>,
     /// How many bytes are whole: what follows is the beginning of a record.
@@ -93,11 +93,13 @@ pub enum Fault {
     Damaged(usize),
 }
 
-/// Reads a whole file. Its last write may have been torn: that left the beginning of a record, and no blank line.
+/// Reads a whole file. Its last write may have been torn: that left the beginning of a record, and no blank line; or zeros,
+/// where a machine that failed did not get to write.
 pub fn scan(bytes: &[u8]) -> Result<Scan<'_>, Fault> {
-    let mut scan = Scan { records: Vec::new(), whole: 0 };
+    let mut scan = Scan::default();
     if !bytes.starts_with(HEADER) {
-        return if HEADER.starts_with(bytes) { Ok(scan) } else { Err(Fault::Foreign) };
+        let is_torn = HEADER.starts_with(bytes) || is_unwritten(bytes);
+        return if is_torn { Ok(scan) } else { Err(Fault::Foreign) };
     }
     scan.whole = HEADER.len();
     while let Some((record, length)) = parse(&bytes[scan.whole..]) {
@@ -108,9 +110,25 @@ pub fn scan(bytes: &[u8]) -> Result<Scan<'_>, Fault> {
         scan.whole += length;
     }
     match blank_line(&bytes[scan.whole..]) {
-        Some(_) => Err(Fault::Damaged(scan.whole)),
-        None => Ok(scan),
+        Some(_) if !is_unwritten(&bytes[scan.whole..]) => Err(Fault::Damaged(scan.whole)),
+        _ => Ok(scan),
     }
+}
+
+/// What a disk writes at once, if not more.
+const SECTOR: usize = 512;
+
+/// Whether a sector of this was not written, and nothing that is whole stands behind it.
+fn is_unwritten(bytes: &[u8]) -> bool {
+    let has_zeros = bytes.split(|byte| *byte != 0).any(|zeros| zeros.len() >= SECTOR);
+    let mut rest = bytes;
+    while let Some(length) = blank_line(rest).filter(|_| has_zeros) {
+        rest = &rest[length..];
+        if parse(rest).is_some() {
+            return false;
+        }
+    }
+    has_zeros
 }
 
 /// The length up to and with the first blank line.
@@ -235,10 +253,34 @@ mod tests {
             assert_eq!(scan(foreign), Err(Fault::Foreign));
         }
         assert_eq!(scan(&file(&[u64::MAX])), Err(Fault::Damaged(HEADER.len())), "nobody has published so much");
-        let zeros = [file(&[3]), vec![0; 4096]].concat();
-        assert_eq!(numbers(&scan(&zeros).unwrap()), [3], "blocks that a failing machine did not get to write");
-        let zeros = [file(&[3]), vec![0; 4096], record("e-4", "data: x\n\n")].concat();
-        assert_eq!(scan(&zeros), Err(Fault::Damaged(file(&[3]).len())));
+    }
+
+    #[test]
+    fn what_a_failing_machine_did_not_get_to_write_is_torn_and_what_lies_before_something_whole_is_damage() {
+        let zeros = vec![0; SECTOR];
+        let three = file(&[3]);
+        let [four, five] = ["e-4", "e-5"].map(|id| record(id, "data: x\n\n"));
+        let long = record("e-4", &format!("data: {}\n\n", "x".repeat(3 * SECTOR)));
+        let mut holed = long.clone();
+        holed[SECTOR..2 * SECTOR].fill(0);
+        for (bytes, kept) in [
+            ([&three[..], &zeros].concat(), vec![3]),
+            ([&three[..], &holed].concat(), vec![3]),
+            ([&three[..], &zeros, &four].concat(), vec![3]),
+            (zeros.repeat(3), vec![]),
+            ([&zeros[..], b": end\n\n"].concat(), vec![]),
+        ] {
+            assert_eq!(numbers(&scan(&bytes).unwrap()), kept);
+        }
+        for (bytes, fault) in [
+            ([&three[..], &holed, &five].concat(), Fault::Damaged(three.len())),
+            ([&three[..], &zeros, &four, &five].concat(), Fault::Damaged(three.len())),
+            ([&three[..], &zeros[1..], b"\n\n"].concat(), Fault::Damaged(three.len())),
+            ([&zeros[..], &three].concat(), Fault::Foreign),
+            (zeros[1..].to_vec(), Fault::Foreign),
+        ] {
+            assert_eq!(scan(&bytes), Err(fault));
+        }
     }
 
     #[test]

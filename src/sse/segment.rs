@@ -2,7 +2,7 @@
 
 use super::record::{self, Fault, Scan, HEADER};
 use std::fmt::Display;
-use std::fs::{File, OpenOptions};
+use std::fs::{File, Metadata, OpenOptions};
 use std::io::{self, ErrorKind, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
@@ -26,25 +26,24 @@ impl Segment {
     ///
     /// They name the path, as all of this type do.
     pub fn open(path: &Path) -> io::Result<Option<(Segment, Vec<u8>)>> {
-        match Segment::with(OpenOptions::new().read(true).write(true), path) {
-            Ok(mut segment) => {
-                let mut bytes = Vec::new();
-                segment.file.read_to_end(&mut bytes).map_err(|error| named(path, error))?;
-                Ok(Some((segment, bytes)))
+        loop {
+            match Segment::with(OpenOptions::new().read(true).write(true), path) {
+                // Who had the lock until now may have given the name to another.
+                Ok(segment) if !segment.is_at(path) => (),
+                Ok(mut segment) => {
+                    let mut bytes = Vec::new();
+                    segment.file.read_to_end(&mut bytes).map_err(|error| named(path, error))?;
+                    return Ok(Some((segment, bytes)));
+                }
+                Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+                Err(error) => return Err(error),
             }
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error),
         }
     }
 
-    /// Makes a file, and locks it. One that is empty will do, and no other.
+    /// Makes a file where there is none, and locks it.
     pub fn create(path: &Path) -> io::Result<Segment> {
-        let segment = Segment::with(OpenOptions::new().write(true).create(true).truncate(false), path)?;
-        match segment.file.metadata() {
-            Ok(metadata) if metadata.len() == 0 => Ok(segment),
-            Ok(_) => Err(fault(path, ErrorKind::AlreadyExists, "an event log goes here: move away what there is")),
-            Err(error) => Err(named(path, error)),
-        }
+        Segment::with(OpenOptions::new().write(true).create_new(true), path)
     }
 
     fn with(options: &OpenOptions, path: &Path) -> io::Result<Segment> {
@@ -61,6 +60,14 @@ impl Segment {
             _ => (),
         }
         Ok(Segment { path: path.to_owned(), file, length: 0, frames: 0, torn: false })
+    }
+
+    /// Whether a path leads to this file.
+    pub fn is_at(&self, path: &Path) -> bool {
+        match (self.file.metadata(), path.metadata()) {
+            (Ok(this), Ok(there)) => is_same(&this, &there),
+            _ => false,
+        }
     }
 
     /// Goes on behind the records that were found in it, and cuts what else it has.
@@ -80,6 +87,10 @@ impl Segment {
         path.clone_into(&mut self.path);
     }
 
+    pub fn is_empty(&self) -> bool {
+        self.length == 0
+    }
+
     /// How many bytes of frames are in it.
     pub fn frames(&self) -> usize {
         self.frames
@@ -89,6 +100,7 @@ impl Segment {
     /// the file is as it was.
     pub fn append(&mut self, record: &[u8], frame: usize, sync: bool) -> io::Result<()> {
         self.mend()?;
+        self.check()?;
         self.torn = true;
         match self.write(record, sync) {
             Ok(length) => {
@@ -113,6 +125,32 @@ impl Segment {
             self.file.sync_data()?;
         }
         Ok((header.len() + record.len()) as u64)
+    }
+
+    /// Sees to it that nobody has cut or removed the file: what is written then would be lost, and nobody told.
+    fn check(&self) -> io::Result<()> {
+        let metadata = self.file.metadata().map_err(|error| named(&self.path, error))?;
+        let is_changed = metadata.len() != self.length || is_removed(&metadata);
+        if metadata.is_file() && is_changed {
+            let changed =
+                "somebody else has cut or removed the file; a channel that is opened anew goes on with what is there";
+            return Err(fault(&self.path, ErrorKind::Other, changed));
+        }
+        Ok(())
+    }
+
+    /// Takes back what is in it.
+    pub fn clear(&mut self) -> io::Result<()> {
+        (self.length, self.frames, self.torn) = (0, 0, true);
+        self.mend()
+    }
+
+    /// Gives it the permissions of another one.
+    pub fn set_permissions_of(&self, other: &Segment) -> io::Result<()> {
+        let permissions = other.file.metadata().map(|metadata| metadata.permissions());
+        permissions
+            .and_then(|permissions| self.file.set_permissions(permissions))
+            .map_err(|error| named(&self.path, error))
     }
 
     /// Cuts off what a write has left that failed.
@@ -157,15 +195,28 @@ pub fn named(path: &Path, error: io::Error) -> io::Error {
     fault(path, error.kind(), error)
 }
 
-/// [`File::try_lock`] is there from Rust 1.89 on. Before, this stands in for it, and nothing is locked: where both are
-/// there, a type's own method is called, and not a trait's.
-#[allow(dead_code)] // by a Rust that has the other
+impl Drop for Segment {
+    /// By closing alone the lock would not end as long as some other process has the file too: one that this one has
+    /// started, until it runs a program of its own.
+    fn drop(&mut self) {
+        let _ = unlock(&self.file);
+    }
+}
+
+/// [`File::try_lock`] and [`File::unlock`] are there from Rust 1.89 on. Before, this stands in for them, and nothing is
+/// locked: where both are there, a type's own method is called, and not a trait's.
+#[allow(dead_code)] // by a Rust that has the others
 trait Unlocked {
     fn try_lock(&self) -> io::Result<()>;
+    fn unlock(&self) -> io::Result<()>;
 }
 
 impl Unlocked for File {
     fn try_lock(&self) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn unlock(&self) -> io::Result<()> {
         Ok(())
     }
 }
@@ -173,6 +224,35 @@ impl Unlocked for File {
 #[allow(clippy::incompatible_msrv, clippy::useless_conversion, unstable_name_collisions)]
 fn try_lock(file: &File) -> io::Result<()> {
     file.try_lock().map_err(io::Error::from)
+}
+
+#[allow(clippy::incompatible_msrv, unstable_name_collisions)]
+fn unlock(file: &File) -> io::Result<()> {
+    file.unlock()
+}
+
+/// Whether both are of one file.
+#[cfg(unix)]
+fn is_same(one: &Metadata, other: &Metadata) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    (one.dev(), one.ino()) == (other.dev(), other.ino())
+}
+
+/// Other systems do not tell; and rename no file that is open.
+#[cfg(not(unix))]
+fn is_same(_: &Metadata, _: &Metadata) -> bool {
+    true
+}
+
+/// Whether the file has no name any more.
+#[cfg(unix)]
+fn is_removed(metadata: &Metadata) -> bool {
+    std::os::unix::fs::MetadataExt::nlink(metadata) == 0
+}
+
+#[cfg(not(unix))]
+fn is_removed(_: &Metadata) -> bool {
+    false
 }
 
 #[cfg(all(test, unix))]
@@ -201,6 +281,8 @@ pub mod tests {
 
     #[test]
     fn without_a_lock_of_the_std_none_is_taken() {
-        Unlocked::try_lock(&unsyncable().1.file).unwrap();
+        let (_other, segment) = unsyncable();
+        Unlocked::try_lock(&segment.file).unwrap();
+        Unlocked::unlock(&segment.file).unwrap();
     }
 }

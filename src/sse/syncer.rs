@@ -1,16 +1,16 @@
-//! Syncs a file some time after it was written to: a thread that starts, sleeps, syncs and ends. There is none while
-//! nothing is written.
+//! Syncs a file some time after it was written to: a thread that starts, waits, syncs and ends. There is none while nothing
+//! is written.
 
 use super::server::lock::lock;
 use super::server::log;
 use std::fs::File;
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-/// The thread sleeps and makes one system call.
+/// The thread waits and makes one system call.
 const STACK: usize = 64 * 1024;
 
 pub struct Syncer {
@@ -21,6 +21,8 @@ pub struct Syncer {
 struct Shared {
     /// Locked as long as a sync takes. `None` when the channel is gone, and its file free for others.
     file: Mutex<Option<File>>,
+    /// The channel is gone.
+    ended: Condvar,
     /// Something was written, and a thread is about to sync it.
     due: AtomicBool,
     /// What became of a sync that failed, until somebody is told.
@@ -29,7 +31,12 @@ struct Shared {
 
 impl Syncer {
     pub fn new(interval: Duration, file: File) -> Syncer {
-        let shared = Shared { file: Mutex::new(Some(file)), due: AtomicBool::new(false), failure: Mutex::new(None) };
+        let shared = Shared {
+            file: Mutex::new(Some(file)),
+            ended: Condvar::new(),
+            due: AtomicBool::new(false),
+            failure: Mutex::new(None),
+        };
         Syncer { interval, shared: Arc::new(shared) }
     }
 
@@ -51,18 +58,17 @@ impl Syncer {
         let (shared, interval) = (Arc::clone(&self.shared), self.interval);
         let thread = thread::Builder::new().name("brooklet-sync".to_owned()).stack_size(STACK);
         let started = thread.spawn(move || {
-            thread::sleep(interval);
-            shared.sync();
+            let waited = shared.ended.wait_timeout_while(lock(&shared.file), interval, |file| file.is_some());
+            shared.sync(waited.unwrap_or_else(PoisonError::into_inner).0);
         });
         if started.is_err() {
-            self.shared.sync(); // no thread can be had: now, then
+            self.shared.sync(lock(&self.shared.file)); // no thread can be had: now, then
         }
     }
 }
 
 impl Shared {
-    fn sync(&self) {
-        let file = lock(&self.file);
+    fn sync(&self, file: MutexGuard<'_, Option<File>>) {
         self.due.store(false, Ordering::SeqCst); // what is written from here on is for the next one
         if let Some(Err(error)) = file.as_ref().map(File::sync_data) {
             *lock(&self.failure) = Some(error);
@@ -71,12 +77,13 @@ impl Shared {
 }
 
 impl Drop for Syncer {
-    /// Syncs what is due. The thread may sleep on; it finds nothing to do.
+    /// Syncs what is due.
     fn drop(&mut self) {
         if self.shared.due.load(Ordering::SeqCst) {
-            self.shared.sync();
+            self.shared.sync(lock(&self.shared.file));
         }
         *lock(&self.shared.file) = None;
+        self.shared.ended.notify_all();
         if let Err(error) = self.take_failure() {
             log::line(format_args!("what was published last may not be on the disk: {error}"));
         }
@@ -114,14 +121,19 @@ mod tests {
     }
 
     #[test]
-    fn what_is_due_is_synced_at_the_end_and_the_file_is_free() {
+    fn what_is_due_is_synced_at_the_end_and_then_file_and_thread_are_gone() {
         let (other, file) = unsyncable();
-        let syncer = Syncer::new(Duration::from_secs(3600), file);
+        let syncer = Syncer::new(Duration::MAX, file);
         syncer.note_write();
         let shared = Arc::clone(&syncer.shared);
-        drop(syncer);
-        assert!(!shared.due.load(Ordering::SeqCst) && lock(&shared.file).is_none());
+        drop(syncer); // which says on standard error that this cannot be synced
+        assert!(!shared.due.load(Ordering::SeqCst));
         other.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
-        assert_eq!(io::Read::read(&mut &other, &mut [0]).unwrap(), 0, "closed, though the thread sleeps on");
+        assert_eq!(io::Read::read(&mut &other, &mut [0]).unwrap(), 0, "closed");
+        let dropped = Instant::now();
+        while Arc::strong_count(&shared) > 1 {
+            assert!(dropped.elapsed() < Duration::from_secs(5), "the thread waits on");
+            thread::yield_now();
+        }
     }
 }

@@ -226,27 +226,69 @@ fn the_files_are_cut_by_whole_segments_and_what_the_history_holds_is_in_them() {
     assert_eq!(history(&channel, 60), before, "all that was kept is there again");
 }
 
+/// As a process leaves them that ends in the middle of beginning a segment.
 #[test]
 fn a_renaming_that_was_interrupted_is_taken_up() {
     let folder = Folder::new();
     let config = ChannelConfig { max_bytes: 300, ..everything() };
-    let channel = open_with(&folder.log(), config.clone());
-    (0..10).for_each(|n| drop(channel.publish(n.to_string()).unwrap()));
-    drop(channel);
-    // As it is between the two renamings.
-    fs::rename(folder.log(), folder.old()).unwrap();
-    fs::write(folder.0.join("log.sse.new"), "").unwrap();
-    let data = |channel: &Channel, count| history(channel, count).into_iter().map(|event| event.data).collect();
-    let channel = open_with(&folder.log(), config.clone());
-    let kept = parse(&fs::read(folder.old()).unwrap()).len();
-    let first = 10 - kept;
-    let found: Vec<String> = data(&channel, kept);
-    assert!(found.iter().cloned().eq((first..10).map(|n| n.to_string())), "{found:?}");
-    (10..40).for_each(|n| drop(channel.publish(n.to_string()).unwrap()));
-    drop(channel);
-    let channel = open_with(&folder.log(), config);
-    assert_eq!(data(&channel, 1).len(), 1);
-    assert_eq!(folder.files().len(), 2);
+    let next = folder.0.join("log.sse.new");
+    let publish = |numbers: std::ops::Range<usize>| {
+        let channel = open_with(&folder.log(), config.clone());
+        numbers.for_each(|n| drop(channel.publish(n.to_string()).unwrap()));
+    };
+    let data = |count| -> Vec<String> {
+        let channel = open_with(&folder.log(), config.clone());
+        let events = history(&channel, count);
+        channel.close();
+        events.into_iter().map(|event| event.data).collect()
+    };
+    publish(0..40);
+    let before = data(10);
+
+    fs::rename(folder.log(), &next).unwrap(); // between the two renamings
+    assert_eq!(data(10), before);
+    assert!(!next.exists() && folder.log().exists());
+    publish(40..50);
+
+    let begun = fs::read(folder.log()).unwrap();
+    fs::write(&next, &begun[..begun.len() - 5]).unwrap(); // before them, in the middle of its record
+    publish(50..80);
+    assert_eq!(folder.files().len(), 2, "it was used again");
+
+    fs::rename(folder.log(), folder.old()).unwrap(); // and where there is nothing in it yet
+    fs::write(&next, "").unwrap();
+    publish(80..81);
+    assert_eq!(
+        data(1),
+        [(81 - parse(&[fs::read(folder.old()).unwrap(), fs::read(folder.log()).unwrap()].concat()).len()).to_string()]
+    );
+}
+
+/// There is never less on the disk than in the history.
+#[test]
+#[cfg(target_os = "linux")]
+fn a_segment_that_cannot_be_begun_costs_nothing_that_was_published() {
+    let folder = Folder::new();
+    let path = folder.log();
+    let mut command = Command::new("sh");
+    command.args(["-c", "trap '' XFSZ; exec prlimit --fsize=4950:unlimited \"$0\" 0 \"$1\" always 5000"]);
+    command.arg(program("testbed")).arg(&path);
+    let testbed = Example::run(command);
+    let publish = |data: &str| testbed.post("/publish", data);
+    for n in 0..5 {
+        assert_eq!(publish(&format!("{n} {}", "x".repeat(1_570))), 200); // three of them go into a file
+    }
+    let before = folder.files();
+    assert_eq!(before.len(), 2);
+    assert_eq!(publish(&"x".repeat(4_960)), 500, "more than a file may have, though the channel would take it");
+    let mut after = folder.files();
+    assert_eq!(after.remove(&folder.0.join("log.sse.new")), Some(Vec::new()));
+    assert_eq!(after, before);
+    assert_eq!(publish("small"), 200);
+    drop(testbed);
+    let channel = open_with(&path, ChannelConfig { max_bytes: 5_000, ..everything() });
+    let data: Vec<_> = history(&channel, 4).into_iter().map(|event| event.data).collect();
+    assert!(data[0].starts_with("2 ") && data[3] == "small", "all that 5000 bytes hold: {data:?}");
 }
 
 /// Standard error is told of each cut, and only then. In a process of its own, for that to be seen.
@@ -471,17 +513,99 @@ fn a_file_that_is_open_is_refused_to_others_until_it_is_closed() {
 
 #[test]
 fn what_is_in_the_way_of_the_next_segment_is_not_touched() {
+    for name in ["log.sse.new", "log.sse.old"] {
+        let folder = Folder::new();
+        let channel = open_with(&folder.log(), ChannelConfig { max_bytes: 50, ..everything() });
+        channel.publish("first").unwrap();
+        let in_the_way = folder.0.join(name);
+        fs::write(&in_the_way, "notes of mine").unwrap();
+        let before = folder.files();
+        let error = channel.publish("second").unwrap_err().to_string();
+        assert!(error.contains(&format!("{name}: ")) && error.contains("move"), "{error}");
+        assert_eq!(folder.files(), before);
+        fs::remove_file(in_the_way).unwrap();
+        channel.publish("second").unwrap();
+    }
+}
+
+#[test]
+fn who_cuts_or_removes_the_file_of_an_open_channel_is_told_of() {
+    for remove in [false, true] {
+        let folder = Folder::new();
+        let channel = open(&folder.log());
+        channel.publish("first").unwrap();
+        match remove {
+            true => fs::remove_file(folder.log()).unwrap(),
+            false => fs::write(folder.log(), "").unwrap(),
+        }
+        for _ in 0..2 {
+            let error = channel.publish("second").unwrap_err().to_string();
+            assert!(error.contains("somebody else has cut or removed the file"), "{error}");
+        }
+        channel.close();
+        open(&folder.log()).publish("third").unwrap();
+        assert_eq!(parse(&fs::read(folder.log()).unwrap()).len(), 1);
+    }
+}
+
+#[test]
+#[cfg(unix)]
+fn a_new_segment_has_the_permissions_of_the_one_before() {
+    use std::os::unix::fs::PermissionsExt;
     let folder = Folder::new();
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
     let channel = open_with(&folder.log(), ChannelConfig { max_bytes: 50, ..everything() });
-    channel.publish("first").unwrap();
-    let next = folder.0.join("log.sse.new");
-    fs::write(&next, "notes of mine").unwrap();
-    let before = folder.files();
-    let error = channel.publish("second").unwrap_err();
-    assert!(error.to_string().contains("log.sse.new: ") && error.to_string().contains("move away"), "{error}");
-    assert_eq!(folder.files(), before);
-    fs::remove_file(next).unwrap();
-    channel.publish("second").unwrap();
+    channel.publish("secret").unwrap();
+    fs::set_permissions(folder.log(), fs::Permissions::from_mode(0o600)).unwrap();
+    channel.publish("too").unwrap();
+    assert_eq!((mode(&folder.log()), mode(&folder.old())), (0o600, 0o600));
+}
+
+#[test]
+#[cfg(unix)]
+fn a_link_stays_where_it_is_and_its_file_where_it_leads() {
+    use std::os::unix::fs::symlink;
+    let folder = Folder::new();
+    let volume = folder.0.join("volume");
+    fs::create_dir(&volume).unwrap();
+    symlink("volume/first.sse", folder.log()).unwrap(); // to where there is nothing yet
+    for run in 0..2 {
+        let channel = open_with(&folder.log(), ChannelConfig { max_bytes: 50, ..everything() });
+        (0..5).for_each(|n| drop(channel.publish(n.to_string()).unwrap()));
+        assert!(fs::symlink_metadata(folder.log()).unwrap().is_symlink(), "run {run}");
+        let mut names: Vec<_> = fs::read_dir(&volume).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        names.sort();
+        assert_eq!(names, ["first.sse", "first.sse.old"]);
+    }
+    symlink("log.sse", folder.0.join("round.sse")).unwrap();
+    fs::remove_file(folder.log()).unwrap();
+    symlink("round.sse", folder.log()).unwrap();
+    assert!(Channel::open(folder.log(), everything()).is_err(), "it leads nowhere");
+}
+
+/// A child has the files of its parent until it runs its own program.
+#[test]
+fn a_file_is_free_at_once_though_children_are_started_and_others_close_too() {
+    let folder = Folder::new();
+    let ended = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !ended.load(Ordering::SeqCst) {
+                Command::new("true").status().unwrap();
+            }
+        });
+        for _ in 0..300 {
+            let opened = Channel::open(folder.log(), ChannelConfig::default());
+            let Ok(channel) = opened else {
+                ended.store(true, Ordering::SeqCst);
+                panic!("{opened:?}");
+            };
+            let other = channel.clone();
+            scope.spawn(move || other.close());
+            channel.close();
+        }
+        ended.store(true, Ordering::SeqCst);
+    });
 }
 
 fn testbed(arguments: &[&str]) -> Command {
