@@ -14,8 +14,9 @@
 //! next: nobody was told that this event is published, and nobody was sent it. If it dies between two renamings, the next
 //! one finishes them.
 //!
-//! What is left out: a group commit, by which those who publish at the same time share one sync. And whoever changes the
-//! files of a channel that is open is told so by the next error, but not helped.
+//! What is left out: a group commit, by which those who publish at the same time share one sync; and help for those who
+//! remove or cut the file of a channel that is open. It looks for that once for each sync, as a look costs as much as a
+//! write, and then nothing more is published.
 
 use super::log::{Id, Log};
 use super::message::Message;
@@ -146,6 +147,9 @@ impl Journal {
         }
         if self.unsynced_names {
             self.sync_names()?;
+        }
+        if self.syncer.as_ref().map_or(self.sync == Sync::Always, |syncer| !syncer.is_due()) {
+            self.segment.check()?;
         }
         record::seal(&mut self.staged);
         let frame = self.staged.len() - self.frame;

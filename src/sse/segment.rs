@@ -100,7 +100,6 @@ impl Segment {
     /// the file is as it was.
     pub fn append(&mut self, record: &[u8], frame: usize, sync: bool) -> io::Result<()> {
         self.mend()?;
-        self.check()?;
         self.torn = true;
         match self.write(record, sync) {
             Ok(length) => {
@@ -127,8 +126,9 @@ impl Segment {
         Ok((header.len() + record.len()) as u64)
     }
 
-    /// Sees to it that nobody has cut or removed the file: what is written then would be lost, and nobody told.
-    fn check(&self) -> io::Result<()> {
+    /// Looks whether somebody has cut or removed the file: what is written then is lost.
+    pub fn check(&mut self) -> io::Result<()> {
+        self.mend()?;
         let metadata = self.file.metadata().map_err(|error| named(&self.path, error))?;
         let is_changed = metadata.len() != self.length || is_removed(&metadata);
         if metadata.is_file() && is_changed {

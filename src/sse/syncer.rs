@@ -50,6 +50,11 @@ impl Syncer {
         lock(&self.shared.failure).take().map_or(Ok(()), Err)
     }
 
+    /// Whether something was written that is not synced yet.
+    pub fn is_due(&self) -> bool {
+        self.shared.due.load(Ordering::SeqCst)
+    }
+
     /// Sees to it that what was written will be synced.
     pub fn note_write(&self) {
         if self.shared.due.swap(true, Ordering::SeqCst) {
@@ -79,7 +84,7 @@ impl Shared {
 impl Drop for Syncer {
     /// Syncs what is due.
     fn drop(&mut self) {
-        if self.shared.due.load(Ordering::SeqCst) {
+        if self.is_due() {
             self.shared.sync(lock(&self.shared.file));
         }
         *lock(&self.shared.file) = None;
