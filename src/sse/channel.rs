@@ -86,8 +86,8 @@ impl Channel {
     ///
     /// The file is itself an event stream, for `cat`, `tail -F` and whoever reads such streams; what brooklet needs to know
     /// stands in comments. When its events would be more than [`max_bytes`](ChannelConfig::max_bytes) it is renamed, with
-    /// `.old` behind its name, in the place of the one before, and the next is begun: on the disk are at most twice `max_bytes`,
-    /// and some 20 bytes more for each event.
+    /// `.old` behind its name, in the place of the one before, and the next is begun, for which the folder must be writable:
+    /// on the disk are at most twice `max_bytes`, and some 20 bytes more for each event.
     ///
     /// What is published is in the file before [`publish`](Channel::publish) returns and before anybody is sent it, so a process
     /// that is killed loses nothing. If that was in the middle of a write, the end of the file is no whole event: it is cut

@@ -350,4 +350,17 @@ mod tests {
             }
         }
     }
+
+    #[test]
+    fn the_name_of_a_file_that_was_made_is_not_on_the_disk_before_the_first_event() {
+        let folder = std::env::temp_dir().join(format!("brooklet-names-{}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        let mut log = Log::new(10, 1_000);
+        let mut journal = Journal::open(&folder.join("log.sse"), Sync::Always, 1_000, &mut log).unwrap();
+        assert!(journal.unsynced_names);
+        journal.stage(&log, &"x".into()).unwrap();
+        journal.commit().unwrap();
+        assert!(!journal.unsynced_names);
+        fs::remove_dir_all(folder).unwrap();
+    }
 }

@@ -453,6 +453,9 @@ fn a_segment_that_does_not_belong_is_refused() {
         fs::write(folder.old(), content).unwrap();
         refused(&folder, ErrorKind::InvalidData, &folder.old(), says);
     }
+    fs::rename(folder.log(), folder.0.join("aside")).unwrap();
+    refused(&folder, ErrorKind::InvalidData, &folder.old(), "is not what was written"); // and no file was made
+    fs::rename(folder.0.join("aside"), folder.log()).unwrap();
     fs::remove_file(folder.old()).unwrap();
     assert_eq!(history(&open_with(&folder.log(), everything()), 1).len(), 1, "without it there is less");
 }
