@@ -604,6 +604,7 @@ fn a_file_is_free_at_once_though_children_are_started_and_others_close_too() {
                 ended.store(true, Ordering::SeqCst);
                 panic!("{opened:?}");
             };
+            channel.publish("to be synced").unwrap();
             let other = channel.clone();
             scope.spawn(move || other.close());
             channel.close();
