@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_due_is_synced_at_the_end_and_then_file_and_thread_are_gone() {
+    fn what_is_due_is_synced_at_the_end_and_the_file_is_closed() {
         let (other, file) = unsyncable();
         let syncer = Syncer::new(Duration::MAX, file);
         syncer.note_write();
@@ -135,10 +135,25 @@ mod tests {
         assert!(!shared.due.load(Ordering::SeqCst));
         other.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
         assert_eq!(io::Read::read(&mut &other, &mut [0]).unwrap(), 0, "closed");
-        let dropped = Instant::now();
-        while Arc::strong_count(&shared) > 1 {
-            assert!(dropped.elapsed() < Duration::from_secs(5), "the thread waits on");
-            thread::yield_now();
+    }
+
+    #[test]
+    fn the_thread_ends_with_the_channel_however_far_it_has_come() {
+        let path = std::env::temp_dir().join(format!("brooklet-syncer-{}", std::process::id()));
+        for microseconds in 0..200 {
+            let syncer = Syncer::new(Duration::MAX, File::create(&path).unwrap());
+            let noted = Instant::now();
+            syncer.note_write();
+            while noted.elapsed() < Duration::from_micros(microseconds) {
+                thread::yield_now();
+            }
+            let shared = Arc::clone(&syncer.shared);
+            drop(syncer);
+            while Arc::strong_count(&shared) > 1 {
+                assert!(noted.elapsed() < Duration::from_secs(5), "the thread waits on");
+                thread::yield_now();
+            }
         }
+        std::fs::remove_file(path).unwrap();
     }
 }
