@@ -1,7 +1,7 @@
 //! What a channel and its broadcasters share: the log behind its lock, and who has subscribed where.
 //!
 //! The log's lock is held for as long as it takes to append to it or to copy out of it; never while a socket is written to,
-//! nor a file: who publishes in a channel that has one holds the journal, which those who send never need.
+//! nor a file: who publishes in a channel that has one holds that, which those who send never need.
 
 use super::cursor::{Cursor, Lag, Newcomers, Progress};
 use super::journal::{self, Journal};
@@ -67,7 +67,7 @@ pub struct Hub {
     config: ChannelConfig,
     state: Mutex<State>,
     /// The file of a channel that has one, until it is closed. Locked before the state, by those who publish.
-    journal: Option<Mutex<Option<Journal>>>,
+    store: Option<Mutex<Option<Box<dyn Store>>>>,
     /// A round has begun.
     round: Condvar,
     subscribers: AtomicUsize,
@@ -75,6 +75,24 @@ pub struct Hub {
     shards: Vec<Shard>,
     pub on_join: Mutex<Option<Hook>>,
     pub on_leave: Mutex<Option<Hook>>,
+}
+
+/// What takes an event before the log does. A trait, so that what it takes to write files is in no program that has no
+/// channel with a file.
+pub trait Store: Send {
+    /// Prepares a message as the log's next frame.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Log::encode`].
+    fn stage(&mut self, log: &Log, message: &Message) -> io::Result<Id>;
+
+    /// Takes what was staged, and returns its frame, which is the log's to push.
+    ///
+    /// # Errors
+    ///
+    /// Those of the store, in which it is not then.
+    fn commit(&mut self) -> io::Result<&[u8]>;
 }
 
 /// Is told how many subscribers there are.
@@ -103,17 +121,18 @@ impl Hub {
     /// A channel among so many broadcasters.
     pub fn new(config: ChannelConfig, broadcasters: usize) -> Hub {
         let log = Log::new(config.max_events, config.max_bytes);
-        Hub::with(config, log, None, broadcasters)
+        Hub::with(config, log, broadcasters)
     }
 
     /// One with a file.
     pub fn open(path: &Path, config: ChannelConfig, broadcasters: usize) -> io::Result<Hub> {
         let mut log = Log::new(config.max_events, config.max_bytes);
         let journal = Journal::open(path, config.sync, config.max_bytes, &mut log)?;
-        Ok(Hub::with(config, log, Some(Mutex::new(Some(journal))), broadcasters))
+        let store: Box<dyn Store> = Box::new(journal);
+        Ok(Hub { store: Some(Mutex::new(Some(store))), ..Hub::with(config, log, broadcasters) })
     }
 
-    fn with(config: ChannelConfig, log: Log, journal: Option<Mutex<Option<Journal>>>, broadcasters: usize) -> Hub {
+    fn with(config: ChannelConfig, log: Log, broadcasters: usize) -> Hub {
         static NUMBER: AtomicUsize = AtomicUsize::new(0);
         Hub {
             number: NUMBER.fetch_add(1, Ordering::Relaxed),
@@ -124,7 +143,7 @@ impl Hub {
                 rounds: vec![0; broadcasters],
                 given_up: vec![u64::MAX; broadcasters],
             }),
-            journal,
+            store: None,
             round: Condvar::new(),
             subscribers: AtomicUsize::new(0),
             shards: (0..broadcasters).map(|_| Shard::default()).collect(),
@@ -168,18 +187,18 @@ impl Hub {
     pub fn append(&self, message: impl FnOnce(&Log) -> Message, is_broadcaster: bool) -> io::Result<Id> {
         let mut state = if is_broadcaster { self.state() } else { self.paced() };
         let closed = || io::Error::new(ErrorKind::BrokenPipe, "the channel is closed, for good: make a new one");
-        let Some(journal) = &self.journal else {
+        let Some(store) = &self.store else {
             let message = message(&state.log);
             return if state.closed { Err(closed()) } else { state.log.append(&message) };
         };
         drop(state);
-        let mut journal = lock(journal);
-        let journal = journal.as_mut().ok_or_else(closed)?;
+        let mut store = lock(store);
+        let store = store.as_mut().ok_or_else(closed)?;
         let state = self.state();
         let message = message(&state.log);
-        let id = journal.stage(&state.log, &message)?;
+        let id = store.stage(&state.log, &message)?;
         drop(state); // as long as the next line takes, nobody else publishes, and all get what was published
-        let frame = journal.commit()?;
+        let frame = store.commit()?;
         self.state().log.push(frame, &message);
         Ok(id)
     }
@@ -204,14 +223,14 @@ impl Hub {
 
     /// Refuses later messages, and says goodbye to those who have got this far. The file is free then.
     pub fn close(&self) {
-        let mut journal = self.journal.as_ref().map(lock); // whoever else closes waits until the file is free, too
+        let mut store = self.store.as_ref().map(lock); // whoever else closes waits until the file is free, too
         let mut state = self.state();
         if !std::mem::replace(&mut state.closed, true) {
             state.log.append_close(&message::goodbye(false));
         }
         drop(state);
-        if let Some(journal) = &mut journal {
-            journal.take();
+        if let Some(store) = &mut store {
+            store.take();
         }
     }
 

@@ -18,6 +18,7 @@
 //! remove or cut the file of a channel that is open. It looks for that once for each sync, as a look costs as much as a
 //! write, and then nothing more is published.
 
+use super::hub::Store;
 use super::log::{Id, Log};
 use super::message::Message;
 use super::record::{self, Fault};
@@ -124,46 +125,6 @@ impl Journal {
         Ok(Journal { sync, max_bytes, syncer, segment, older, unsynced_names, staged: Vec::new(), frame: 0 })
     }
 
-    /// Prepares a message as the log's next frame.
-    ///
-    /// # Errors
-    ///
-    /// Those of [`Log::encode`].
-    pub fn stage(&mut self, log: &Log, message: &Message) -> io::Result<Id> {
-        self.staged.clear();
-        record::begin(&log.next_id(), &mut self.staged);
-        self.frame = self.staged.len();
-        log.encode(message, &mut self.staged)
-    }
-
-    /// Writes what was staged, and returns its frame, which is the log's to push.
-    ///
-    /// # Errors
-    ///
-    /// Those of the file. It is as it was then.
-    pub fn commit(&mut self) -> io::Result<&[u8]> {
-        if let Some(syncer) = &self.syncer {
-            syncer.take_failure().map_err(|error| named(self.segment.path(), error))?;
-        }
-        if self.unsynced_names {
-            self.sync_names()?;
-        }
-        if self.syncer.as_ref().map_or(self.sync == Sync::Always, |syncer| !syncer.is_due()) {
-            self.segment.check()?;
-        }
-        record::seal(&mut self.staged);
-        let frame = self.staged.len() - self.frame;
-        if self.segment.frames() > 0 && self.segment.frames() + frame > self.max_bytes {
-            self.cut(frame)?;
-        } else {
-            self.segment.append(&self.staged, frame, self.sync == Sync::Always)?;
-        }
-        if let Some(syncer) = &self.syncer {
-            syncer.note_write();
-        }
-        Ok(&self.staged[self.frame..])
-    }
-
     /// Begins a new segment, with the staged record and its frame of so many bytes. With it already when it gets its name,
     /// so that at no time there is less in the two files than in the log. What fails leaves the names as they were.
     fn cut(&mut self, frame: usize) -> io::Result<()> {
@@ -211,6 +172,38 @@ impl Journal {
                 Ok(())
             }
         }
+    }
+}
+
+impl Store for Journal {
+    fn stage(&mut self, log: &Log, message: &Message) -> io::Result<Id> {
+        self.staged.clear();
+        record::begin(&log.next_id(), &mut self.staged);
+        self.frame = self.staged.len();
+        log.encode(message, &mut self.staged)
+    }
+
+    fn commit(&mut self) -> io::Result<&[u8]> {
+        if let Some(syncer) = &self.syncer {
+            syncer.take_failure().map_err(|error| named(self.segment.path(), error))?;
+        }
+        if self.unsynced_names {
+            self.sync_names()?;
+        }
+        if self.syncer.as_ref().map_or(self.sync == Sync::Always, |syncer| !syncer.is_due()) {
+            self.segment.check()?;
+        }
+        record::seal(&mut self.staged);
+        let frame = self.staged.len() - self.frame;
+        if self.segment.frames() > 0 && self.segment.frames() + frame > self.max_bytes {
+            self.cut(frame)?;
+        } else {
+            self.segment.append(&self.staged, frame, self.sync == Sync::Always)?;
+        }
+        if let Some(syncer) = &self.syncer {
+            syncer.note_write();
+        }
+        Ok(&self.staged[self.frame..])
     }
 }
 
