@@ -70,9 +70,9 @@ impl Journal {
     pub fn open(path: &Path, sync: Sync, max_bytes: usize, log: &mut Log) -> io::Result<Journal> {
         let path = resolve(path)?;
         let (segment, bytes) = find(&path)?;
-        let bytes_or_none = bytes.as_deref().unwrap_or_default();
-        let opened = Journal::with(segment, bytes_or_none, &path, sync, max_bytes, log);
-        if opened.is_err() && bytes.is_none() {
+        let is_made = bytes.is_none();
+        let opened = Journal::with(segment, &bytes.unwrap_or_default(), &path, sync, max_bytes, log);
+        if opened.is_err() && is_made {
             let _ = fs::remove_file(&path);
         }
         opened

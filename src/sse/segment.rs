@@ -6,6 +6,9 @@ use std::fs::{File, Metadata, OpenOptions};
 use std::io::{self, ErrorKind, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
+/// How often a file is opened anew: who had the lock until now may have given its name to another, and that once.
+const ATTEMPTS: usize = 10;
+
 #[derive(Debug)]
 pub struct Segment {
     path: PathBuf,
@@ -26,9 +29,8 @@ impl Segment {
     ///
     /// They name the path, as all of this type do.
     pub fn open(path: &Path) -> io::Result<Option<(Segment, Vec<u8>)>> {
-        loop {
+        for _ in 0..ATTEMPTS {
             match Segment::with(OpenOptions::new().read(true).write(true), path) {
-                // Who had the lock until now may have given the name to another.
                 Ok(segment) if !segment.is_at(path) => (),
                 Ok(mut segment) => {
                     let mut bytes = Vec::new();
@@ -39,6 +41,7 @@ impl Segment {
                 Err(error) => return Err(error),
             }
         }
+        Err(fault(path, ErrorKind::WouldBlock, "it is another file each time: somebody goes on renaming it"))
     }
 
     /// Makes a file where there is none, and locks it.
@@ -169,7 +172,7 @@ impl Segment {
         self.file.sync_data().map_err(|error| named(&self.path, error))
     }
 
-    /// The same file again, for a thread that syncs it; the lock holds until both are closed.
+    /// The same file again, for a thread that syncs it.
     pub fn again(&self) -> io::Result<File> {
         self.file.try_clone().map_err(|error| named(&self.path, error))
     }
@@ -191,6 +194,7 @@ pub fn fault(path: &Path, kind: ErrorKind, what: impl Display) -> io::Error {
     io::Error::new(kind, format!("{}: {what}", path.display()))
 }
 
+/// The same error, with the file's name.
 pub fn named(path: &Path, error: io::Error) -> io::Error {
     fault(path, error.kind(), error)
 }
