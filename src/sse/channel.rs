@@ -85,20 +85,25 @@ impl Channel {
     /// ```
     ///
     /// The file is itself an event stream, for `cat`, `tail -F` and whoever reads such streams; what brooklet needs to know
-    /// stands in comments. When its events would be more than [`max_bytes`](ChannelConfig::max_bytes) it is renamed, with
-    /// `.old` behind its name, in the place of the one before, and the next is begun, for which the folder must be writable:
-    /// on the disk are at most twice `max_bytes`, and some 20 bytes more for each event.
+    /// stands in comments. When its events would be more than [`max_bytes`](ChannelConfig::max_bytes), whatever `max_events`
+    /// is, it is renamed, with `.old` behind its name, in the place of the one before, and the next is begun, with `.new` behind
+    /// its name for a moment. In a folder that is not writable `publish` fails then. On the disk are at most twice `max_bytes`,
+    /// and some 20 bytes more for each event.
     ///
     /// What is published is in the file before [`publish`](Channel::publish) returns and before anybody is sent it, so a process
-    /// that is killed loses nothing. If that was in the middle of a write, the end of the file is no whole event: it is cut
-    /// off here, and standard error is told. What a machine that fails may lose is for [`sync`](ChannelConfig::sync) to say;
-    /// a client that had it is sent a `gap`, for no id is given twice.
+    /// that is killed loses nothing. If that was in the middle of a write, what is behind the last whole event is cut off here,
+    /// and standard error is told. What a machine that fails may lose is for [`sync`](ChannelConfig::sync) to say; a client that
+    /// had it is sent a `gap`, for no id is given twice.
+    ///
+    /// While it is open the file is the channel's: to cut, rename or remove it, as logrotate does, loses what is published,
+    /// and `publish` fails from the next sync on.
     ///
     /// # Errors
     ///
-    /// They name the path, and nothing on the disk has changed. `WouldBlock` if another process has the file open, or another
-    /// channel of this one (by an advisory lock, which comes with Rust 1.89); `InvalidData` if it is another kind of file, or an
-    /// event in it is not what was written; and those of opening and reading it.
+    /// They name the path, and nothing on the disk has changed. `WouldBlock` if the file is open already, in another process or
+    /// another channel of this one: by an advisory lock, which comes with Rust 1.89, and without which two would damage the
+    /// file; `InvalidData` if it is another kind of file, or an event in it is not what was written; `InvalidInput` if it is no
+    /// file at all, but a folder, say; and those of opening and reading it.
     pub fn open(path: impl AsRef<Path>, config: ChannelConfig) -> io::Result<Channel> {
         let hub = Arc::new(Hub::open(path.as_ref(), config, broadcast::all().len())?);
         Ok(Channel { handle: Arc::new(Handle { hub }) })
@@ -161,8 +166,8 @@ impl Channel {
     ///
     /// `InvalidInput` for a message that the format cannot hold, or that is larger than
     /// [`max_bytes`](ChannelConfig::max_bytes), and `BrokenPipe` if the channel is closed. Those of writing the file, as
-    /// when the disk is full, or of the last sync. In any case nobody gets the event, and it is not in the file; the next may
-    /// fare better.
+    /// when the disk is full; and once, if the sync of what was published before has failed, which was sent and may not
+    /// outlive the machine. In any case nobody gets this event, and it is not in the file; the next may fare better.
     pub fn publish(&self, message: impl Into<Message>) -> io::Result<Id> {
         let message = message.into();
         self.append(|_| message)
@@ -205,7 +210,7 @@ impl Channel {
     }
 
     /// Closes the channel, for all clones: everybody is sent what was published, then the event `close`, then the end.
-    /// Returns at once, but for a file: that is synced, and free for whoever opens it next.
+    /// Returns at once, but for a file: that is synced if something is due, and free for whoever opens it next.
     pub fn close(&self) {
         self.handle.hub.close();
         broadcast::tell(&self.handle.hub);

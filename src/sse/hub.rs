@@ -43,7 +43,8 @@ pub struct ChannelConfig {
     /// What a client gets that comes without `Last-Event-ID`. Default: [`Newcomers::FromNow`].
     pub newcomers: Newcomers,
     /// When what is published in a channel that was [opened](super::Channel::open) is on the disk. Default: every second.
-    /// Then nobody waits for the disk, the end of the program loses nothing, and a failure of the machine a second.
+    /// With that `publish` waits for the disk only when a new file is begun, a program that is killed loses nothing, and a
+    /// machine that fails a second.
     pub sync: journal::Sync,
 }
 
@@ -186,7 +187,9 @@ impl Hub {
     /// unless this is one of them. The message may depend on what comes before it.
     pub fn append(&self, message: impl FnOnce(&Log) -> Message, is_broadcaster: bool) -> io::Result<Id> {
         let mut state = if is_broadcaster { self.state() } else { self.paced() };
-        let closed = || io::Error::new(ErrorKind::BrokenPipe, "the channel is closed, for good: make a new one");
+        let closed = || {
+            io::Error::new(ErrorKind::BrokenPipe, "the channel is closed, for good: make a new one, or open it again")
+        };
         let Some(store) = &self.store else {
             let message = message(&state.log);
             return if state.closed { Err(closed()) } else { state.log.append(&message) };

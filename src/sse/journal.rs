@@ -37,8 +37,9 @@ pub enum Sync {
     /// Before `publish` returns. Nothing that was published is lost, and each event waits for the disk: from a tenth of a
     /// millisecond to ten.
     Always,
-    /// So long after it was published, by a thread that starts for it; and before a new file is begun. What was published in
-    /// that time may be lost, and a client that had it gets the event `gap`.
+    /// So long after the first that is not, by a thread that starts for it; and before a new file is begun, when `publish`
+    /// waits. What was published in that time may be lost, and a client that had it gets the event `gap`. Should the disk have
+    /// kept something later and nothing of what is before it, the file is refused as damaged.
     Every(Duration),
     /// When the operating system likes: half a minute later on Linux. That much may be lost, and the file may be refused
     /// as damaged.
@@ -97,8 +98,10 @@ impl Journal {
             _ => true,
         };
         if !follows || found_older.whole < older_bytes.len() {
-            let what =
-                format_args!("{} does not go on where this ends: move this file away to do without it", path.display());
+            let what = format_args!(
+                "{} does not go on where this ends: move this one away to go on without it",
+                path.display()
+            );
             return Err(fault(&older_path, ErrorKind::InvalidData, what));
         }
         let syncer = match sync {
@@ -116,7 +119,7 @@ impl Journal {
         let torn = bytes.len() - found.whole;
         if torn > 0 {
             let path = path.display();
-            log::line(format_args!("{path}: its last {torn} bytes were no whole event, and are cut"));
+            log::line(format_args!("{path}: its last {torn} bytes are no whole event, and were cut"));
         }
         for record in found_older.records.iter().chain(&found.records) {
             log.restore(record.epoch, record.sequence, record.frame, record.id());

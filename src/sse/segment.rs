@@ -30,7 +30,7 @@ impl Segment {
     /// They name the path, as all of this type do.
     pub fn open(path: &Path) -> io::Result<Option<(Segment, Vec<u8>)>> {
         for _ in 0..ATTEMPTS {
-            match Segment::with(OpenOptions::new().read(true).write(true), path) {
+            match Segment::with(&mut OpenOptions::new(), path) {
                 Ok(segment) if !segment.is_at(path) => (),
                 Ok(mut segment) => {
                     let mut bytes = Vec::new();
@@ -46,17 +46,17 @@ impl Segment {
 
     /// Makes a file where there is none, and locks it.
     pub fn create(path: &Path) -> io::Result<Segment> {
-        Segment::with(OpenOptions::new().write(true).create_new(true), path)
+        Segment::with(OpenOptions::new().create_new(true), path)
     }
 
-    fn with(options: &OpenOptions, path: &Path) -> io::Result<Segment> {
+    fn with(options: &mut OpenOptions, path: &Path) -> io::Result<Segment> {
         if path.metadata().is_ok_and(|metadata| !metadata.is_file()) {
             return Err(fault(path, ErrorKind::InvalidInput, "this is no file that can be appended to"));
         }
-        let file = options.open(path).map_err(|error| named(path, error))?;
+        let file = options.read(true).write(true).open(path).map_err(|error| named(path, error))?;
         match try_lock(&file) {
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                let held = "another process has it open, or another channel of this one";
+                let held = "it is open already, in another process or another channel of this one: close that first";
                 return Err(fault(path, ErrorKind::WouldBlock, held));
             }
             Err(error) if error.kind() != ErrorKind::Unsupported => return Err(named(path, error)),
@@ -133,10 +133,9 @@ impl Segment {
     pub fn check(&mut self) -> io::Result<()> {
         self.mend()?;
         let metadata = self.file.metadata().map_err(|error| named(&self.path, error))?;
-        let is_changed = metadata.len() != self.length || is_removed(&metadata);
+        let is_changed = metadata.len() != self.length || is_removed(&metadata) || !has_header(&self.file, self.length);
         if metadata.is_file() && is_changed {
-            let changed =
-                "somebody else has cut or removed the file; a channel that is opened anew goes on with what is there";
+            let changed = "somebody else has cut or removed it: open it anew, to go on with what is there";
             return Err(fault(&self.path, ErrorKind::Other, changed));
         }
         Ok(())
@@ -185,7 +184,7 @@ pub fn scan<'a>(path: &Path, bytes: &'a [u8]) -> io::Result<Scan<'a>> {
             Fault::Foreign => "this is no event log of brooklet, version 1".to_owned(),
             Fault::Damaged(at) => format!("the event at byte {at} is not what was written"),
         };
-        fault(path, ErrorKind::InvalidData, format_args!("{what}: move the file away to begin anew"))
+        fault(path, ErrorKind::InvalidData, format_args!("{what}: move it away to go on without it"))
     })
 }
 
@@ -257,6 +256,18 @@ fn is_removed(metadata: &Metadata) -> bool {
 #[cfg(not(unix))]
 fn is_removed(_: &Metadata) -> bool {
     false
+}
+
+/// Whether a file of so many bytes has its header: what was cut and then written to begins with zeros.
+#[cfg(unix)]
+fn has_header(file: &File, length: u64) -> bool {
+    let mut header = [0; HEADER.len()];
+    length == 0 || std::os::unix::fs::FileExt::read_exact_at(file, &mut header, 0).is_ok_and(|()| header == HEADER)
+}
+
+#[cfg(not(unix))]
+fn has_header(_: &File, _: u64) -> bool {
+    true
 }
 
 #[cfg(all(test, unix))]
