@@ -1,7 +1,7 @@
 //! The lingering close (RFC 9112 9.6): a socket that is closed with input unread sends a reset, and a reset can destroy
 //! the response before the client has read it. So: end our half, read what still comes for a while, then close.
 
-use std::io::{self, Read};
+use std::io::{self, ErrorKind, Read};
 use std::net::{Shutdown, TcpStream};
 use std::time::{Duration, Instant};
 
@@ -26,9 +26,11 @@ pub fn close(mut stream: &TcpStream) {
         stream.shutdown(Shutdown::Write)?;
         stream.set_read_timeout(Some(SILENCE))?;
         while bytes < BYTES && started.elapsed() < TIME {
-            match stream.read(&mut scratch)? {
-                0 => break,
-                read => bytes += read,
+            match stream.read(&mut scratch) {
+                Ok(0) => break,
+                Ok(read) => bytes += read,
+                Err(error) if error.kind() == ErrorKind::Interrupted => (), // a program that starts others has signals
+                Err(error) => return Err(error),
             }
         }
         Ok(())

@@ -212,8 +212,16 @@ impl Client {
 
     fn more(&mut self) -> io::Result<usize> {
         let mut scratch = [0; 16 * 1024];
-        let read = self.stream.read(&mut scratch)?;
-        self.unread.extend_from_slice(&scratch[..read]);
-        Ok(read)
+        loop {
+            match self.stream.read(&mut scratch) {
+                // By a signal, such as the end of a process that another test has started.
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => (),
+                Err(error) => return Err(error),
+                Ok(read) => {
+                    self.unread.extend_from_slice(&scratch[..read]);
+                    return Ok(read);
+                }
+            }
+        }
     }
 }
