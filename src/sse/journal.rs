@@ -104,10 +104,7 @@ impl Journal {
             );
             return Err(fault(&older_path, ErrorKind::InvalidData, what));
         }
-        let syncer = match sync {
-            Sync::Every(interval) => Some(Syncer::new(interval, segment.again()?)),
-            Sync::Always | Sync::Never => None,
-        };
+        let syncer = syncer(sync, &segment)?;
 
         // From here on the disk changes.
         let is_renamed = segment.path() != path;
@@ -210,6 +207,14 @@ impl Store for Journal {
     }
 }
 
+/// What syncs a segment by and by, if that is the policy.
+fn syncer(sync: Sync, segment: &Segment) -> io::Result<Option<Syncer>> {
+    match sync {
+        Sync::Every(interval) => Ok(Some(Syncer::new(interval, segment.again()?))),
+        Sync::Always | Sync::Never => Ok(None),
+    }
+}
+
 /// Finds the present segment and its bytes; or makes it, and then there are none.
 fn find(path: &Path) -> io::Result<(Segment, Option<Vec<u8>>)> {
     if let Some((segment, bytes)) = Segment::open(path)? {
@@ -272,10 +277,7 @@ mod tests {
     use std::time::Instant;
 
     fn journal(segment: Segment, sync: Sync, max_bytes: usize) -> Journal {
-        let syncer = match sync {
-            Sync::Every(interval) => Some(Syncer::new(interval, segment.again().unwrap())),
-            Sync::Always | Sync::Never => None,
-        };
+        let syncer = syncer(sync, &segment).unwrap();
         Journal { sync, max_bytes, syncer, segment, older: None, unsynced_names: false, staged: Vec::new(), frame: 0 }
     }
 

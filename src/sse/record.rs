@@ -120,15 +120,13 @@ const SECTOR: usize = 512;
 
 /// Whether a sector of this was not written, and nothing that is whole stands behind it.
 fn is_unwritten(bytes: &[u8]) -> bool {
-    let has_zeros = bytes.split(|byte| *byte != 0).any(|zeros| zeros.len() >= SECTOR);
     let mut rest = bytes;
-    while let Some(length) = blank_line(rest).filter(|_| has_zeros) {
-        rest = &rest[length..];
-        if parse(rest).is_some() {
-            return false;
-        }
-    }
-    has_zeros
+    let mut blocks_behind = std::iter::from_fn(|| {
+        rest = &rest[blank_line(rest)?..];
+        Some(rest)
+    });
+    let has_zeros = bytes.split(|byte| *byte != 0).any(|zeros| zeros.len() >= SECTOR);
+    has_zeros && !blocks_behind.any(|block| parse(block).is_some())
 }
 
 /// The length up to and with the first blank line.

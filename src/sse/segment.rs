@@ -133,6 +133,7 @@ impl Segment {
     pub fn check(&mut self) -> io::Result<()> {
         self.mend()?;
         let metadata = self.file.metadata().map_err(|error| named(&self.path, error))?;
+        // Only of a file proper: what is none has neither a length nor a beginning.
         let is_changed = metadata.len() != self.length || is_removed(&metadata) || !has_header(&self.file, self.length);
         if metadata.is_file() && is_changed {
             let changed = "somebody else has cut or removed it: open it anew, to go on with what is there";
@@ -272,14 +273,13 @@ fn has_header(_: &File, _: u64) -> bool {
 
 #[cfg(all(test, unix))]
 pub mod tests {
+    use super::super::syncer::tests::unsyncable as unsyncable_file;
     use super::*;
-    use std::os::fd::OwnedFd;
     use std::os::unix::net::UnixStream;
 
     /// A segment that can be written to as long as the other end is there, and neither synced nor cut.
     pub fn unsyncable() -> (UnixStream, Segment) {
-        let (other, this) = UnixStream::pair().unwrap();
-        let file = File::from(OwnedFd::from(this));
+        let (other, file) = unsyncable_file();
         (other, Segment { path: "no/such/folder/log.sse".into(), file, length: 0, frames: 0, torn: false })
     }
 

@@ -96,14 +96,14 @@ impl Drop for Syncer {
 }
 
 #[cfg(all(test, unix))]
-mod tests {
+pub mod tests {
     use super::*;
     use std::os::fd::OwnedFd;
     use std::os::unix::net::UnixStream;
     use std::time::Instant;
 
     /// What can be written to and not synced, so that a sync is seen.
-    fn unsyncable() -> (UnixStream, File) {
+    pub fn unsyncable() -> (UnixStream, File) {
         let (other, this) = UnixStream::pair().unwrap();
         (other, File::from(OwnedFd::from(this)))
     }

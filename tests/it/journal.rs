@@ -33,6 +33,11 @@ impl Folder {
         self.0.join("log.sse.old")
     }
 
+    /// The events in the log's file, as any parser reads them.
+    fn events(&self) -> Vec<Event> {
+        parse(&fs::read(self.log()).unwrap())
+    }
+
     /// What is in it, each file with its bytes.
     fn files(&self) -> BTreeMap<PathBuf, Vec<u8>> {
         let entries = fs::read_dir(&self.0).unwrap().map(|entry| entry.unwrap().path());
@@ -66,6 +71,10 @@ fn history(channel: &Channel, count: usize) -> Vec<Event> {
     (0..count).map(|_| subscriber.next()).collect()
 }
 
+fn data(events: Vec<Event>) -> Vec<String> {
+    events.into_iter().map(|event| event.data).collect()
+}
+
 #[test]
 fn the_file_is_the_event_stream_that_was_sent() {
     let folder = Folder::new();
@@ -83,7 +92,7 @@ fn the_file_is_the_event_stream_that_was_sent() {
         channel.publish(message.clone()).unwrap();
     }
     let got: Vec<_> = messages.iter().map(|_| subscriber.next()).collect();
-    assert_eq!(parse(&fs::read(folder.log()).unwrap()), got);
+    assert_eq!(folder.events(), got);
     let text = fs::read_to_string(folder.log()).unwrap();
     assert!(text.starts_with(": an event log of brooklet, version 1\n\n: "), "{text}");
     for message in &messages {
@@ -100,8 +109,7 @@ fn what_publish_returned_is_in_the_file_and_what_it_refused_is_not() {
     channel.publish("first").unwrap();
     assert!(channel.publish("x".repeat(100)).is_err() && channel.publish(Message::new().event("\n")).is_err());
     channel.publish("second").unwrap();
-    let data: Vec<_> = parse(&fs::read(folder.log()).unwrap()).into_iter().map(|event| event.data).collect();
-    assert_eq!(data, ["first", "second"]);
+    assert_eq!(data(folder.events()), ["first", "second"]);
 }
 
 #[test]
@@ -155,7 +163,7 @@ fn a_gap_that_was_published_is_in_the_file_and_comes_back() {
     let id = channel.publish("before").unwrap();
     channel.publish_gap().unwrap();
     channel.publish("behind").unwrap();
-    let events = parse(&fs::read(folder.log()).unwrap());
+    let events = folder.events();
     assert_eq!((events[1].kind.as_str(), events[1].data.as_str()), ("gap", format!("{id}\n").as_str()));
     drop(channel);
     let channel = open(&folder.log());
@@ -172,18 +180,18 @@ fn the_history_comes_back_within_the_bounds_of_today() {
     channel.publish("x".repeat(1_000)).unwrap();
     (101..104).for_each(|n| drop(channel.publish(n.to_string()).unwrap()));
     drop(channel);
-    let data = |config: ChannelConfig, count| -> Vec<String> {
+    let last = |config: ChannelConfig, count| {
         let channel = open_with(&folder.log(), config);
         channel.publish("last").unwrap();
         let events = history(&channel, count);
         channel.close(); // and not only dropped: threads of the server may have clones for a moment
-        events.into_iter().map(|event| event.data).collect()
+        data(events)
     };
     let config = ChannelConfig { max_events: 3, ..everything() };
-    assert_eq!(data(config, 3), ["102", "103", "last"]);
+    assert_eq!(last(config, 3), ["102", "103", "last"]);
     let config = ChannelConfig { max_bytes: 900, ..everything() };
     assert_eq!(
-        data(config, 5),
+        last(config, 5),
         ["101", "102", "103", "last", "last"],
         "an event beyond the bound hides what is before it"
     );
@@ -236,17 +244,17 @@ fn a_renaming_that_was_interrupted_is_taken_up() {
         let channel = open_with(&folder.log(), config.clone());
         numbers.for_each(|n| drop(channel.publish(n.to_string()).unwrap()));
     };
-    let data = |count| -> Vec<String> {
+    let oldest = |count| {
         let channel = open_with(&folder.log(), config.clone());
         let events = history(&channel, count);
         channel.close();
-        events.into_iter().map(|event| event.data).collect()
+        data(events)
     };
     publish(0..40);
-    let before = data(10);
+    let before = oldest(10);
 
     fs::rename(folder.log(), &next).unwrap(); // between the two renamings
-    assert_eq!(data(10), before);
+    assert_eq!(oldest(10), before);
     assert!(!next.exists() && folder.log().exists());
     publish(40..50);
 
@@ -259,7 +267,7 @@ fn a_renaming_that_was_interrupted_is_taken_up() {
     fs::write(&next, "").unwrap();
     publish(80..81);
     assert_eq!(
-        data(1),
+        oldest(1),
         [(81 - parse(&[fs::read(folder.old()).unwrap(), fs::read(folder.log()).unwrap()].concat()).len()).to_string()]
     );
 }
@@ -287,7 +295,7 @@ fn a_segment_that_cannot_be_begun_costs_nothing_that_was_published() {
     assert_eq!(publish("small"), 200);
     drop(testbed);
     let channel = open_with(&path, ChannelConfig { max_bytes: 5_000, ..everything() });
-    let data: Vec<_> = history(&channel, 4).into_iter().map(|event| event.data).collect();
+    let data = data(history(&channel, 4));
     assert!(data[0].starts_with("2 ") && data[3] == "small", "all that 5000 bytes hold: {data:?}");
 }
 
@@ -350,11 +358,11 @@ fn a_long_file_is_cut() {
         fs::write(folder.log(), &whole[..length]).unwrap();
         let kept = parse(&whole[..length]).len();
         let channel = open_torn(&folder);
-        assert_eq!(parse(&fs::read(folder.log()).unwrap()), events[..kept], "{length} bytes");
+        assert_eq!(folder.events(), events[..kept], "{length} bytes");
         let next = channel.publish("next").unwrap();
         assert!(next.as_str().ends_with(&format!("-{kept}")), "{length} bytes: {next}");
         drop(channel);
-        let data: Vec<_> = parse(&fs::read(folder.log()).unwrap()).into_iter().map(|event| event.data).collect();
+        let data = data(folder.events());
         assert_eq!((data.len(), data.last().unwrap().as_str()), (kept + 1, "next"));
         assert!(fs::read(folder.log()).unwrap().starts_with(b": an event log"), "{length} bytes");
     }
@@ -369,8 +377,7 @@ fn a_short_file_is_cut() {
         let channel = open_torn(&folder);
         assert!(channel.publish("next").unwrap().as_str().ends_with("-0"));
         drop(channel);
-        let data: Vec<_> = parse(&fs::read(folder.log()).unwrap()).into_iter().map(|event| event.data).collect();
-        assert_eq!(data, ["next"], "{length} bytes");
+        assert_eq!(data(folder.events()), ["next"], "{length} bytes");
     }
 }
 
@@ -550,7 +557,7 @@ fn who_cuts_or_removes_the_file_of_an_open_channel_is_told_of() {
         channel.close();
         if remove {
             open(&folder.log()).publish("third").unwrap();
-            assert_eq!(parse(&fs::read(folder.log()).unwrap()).len(), 1);
+            assert_eq!(folder.events().len(), 1);
         }
     }
 }
@@ -616,7 +623,8 @@ fn a_file_is_free_at_once_though_children_are_started_and_others_close_too() {
     });
 }
 
-fn testbed(arguments: &[&str]) -> Command {
+/// The testbed on a free port, with a file and what else it takes.
+pub fn testbed(arguments: &[&str]) -> Command {
     let mut command = Command::new(program("testbed"));
     command.arg("0").args(arguments);
     command
@@ -654,10 +662,9 @@ fn when_the_disk_is_full_publishing_fails_nobody_gets_it_and_later_it_works_agai
         published.push(format!("{} {}", published.len(), "x".repeat(100)));
     }
     assert!(published.len() > 10);
-    let data = |bytes: &[u8]| -> Vec<String> { parse(bytes).into_iter().map(|event| event.data).collect() };
     for _ in 0..3 {
         assert_eq!(testbed.post("/publish", &"x".repeat(110)), 500);
-        assert_eq!(data(&fs::read(&path).unwrap()), published, "what failed is not in the file");
+        assert_eq!(data(folder.events()), published, "what failed is not in the file");
     }
     assert!(fs::read(&path).unwrap().ends_with(b"\n\n"), "nor is a part of it");
     assert_eq!(testbed.post("/publish", "small"), 200, "there is room for this");
@@ -671,17 +678,10 @@ fn when_the_disk_is_full_publishing_fails_nobody_gets_it_and_later_it_works_agai
         published.push(text.to_owned());
     }
     let sent = client.until(b"and later\n\n");
-    assert_eq!(data(&sent), published, "the stream lived on, and got what was published and nothing else");
+    assert_eq!(data(parse(&sent)), published, "the stream lived on, and got what was published and nothing else");
     drop(testbed);
     let again = open_with(&path, everything());
-    assert_eq!(
-        history(&again, published.len())
-            .iter()
-            .map(|event| &event.data)
-            .cloned()
-            .collect::<Vec<_>>(),
-        published
-    );
+    assert_eq!(data(history(&again, published.len())), published);
 }
 
 /// Until the interval is over nobody syncs, and when nothing is written nobody waits to.

@@ -4,15 +4,14 @@
 //! published and not acknowledged, as the server died over it, may or may not be there.
 
 use super::event_stream::{parse, Parser};
-use super::examples::{program, Example};
-use super::journal::Folder;
-use super::support::TIMEOUT;
+use super::examples::Example;
+use super::journal::{testbed, Folder};
+use super::support::{Random, TIMEOUT};
 use std::collections::HashSet;
 use std::fs;
 use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
-use std::process::Command;
 use std::sync::{Condvar, Mutex};
 use std::thread;
 use std::time::Instant;
@@ -158,16 +157,14 @@ fn listen_to(mut stream: TcpStream, stage: &Stage, round: usize, heard: &mut Vec
 }
 
 fn start(path: &Path) -> Example {
-    let mut command = Command::new(program("testbed"));
-    command.arg("0").arg(path).args(["50", MAX_BYTES]);
-    Example::run(command)
+    Example::run(testbed(&[path.to_str().unwrap(), "50", MAX_BYTES]))
 }
 
 #[test]
 fn a_server_that_is_killed_a_hundred_times_loses_nothing_that_it_acknowledged() {
     let folder = Folder::new();
     let stage = Stage::default();
-    let mut random = 0x2545_f491_4f6c_dd1d_u64 ^ u64::from(std::process::id());
+    let mut random = Random(1 + u64::from(std::process::id()));
     let heard: Vec<_> = thread::scope(|scope| {
         let listeners: Vec<_> = (0..LISTENERS).map(|_| scope.spawn(|| listen(&stage))).collect();
         let mut server = None;
@@ -186,13 +183,10 @@ fn a_server_that_is_killed_a_hundred_times_loses_nothing_that_it_acknowledged() 
             scope.spawn(move || publish(stage, publisher));
         }
         for round in 0..ROUNDS {
-            random ^= random << 13; // xorshift64
-            random ^= random >> 7;
-            random ^= random << 17;
             if round % 4 > 0 {
                 all_listen(); // and sometimes it is over before
             }
-            let enough = stage.state.lock().unwrap().acknowledged.len() + random as usize % 200;
+            let enough = stage.state.lock().unwrap().acknowledged.len() + random.below(200);
             stage.wait("progress", |state| (state.acknowledged.len() >= enough).then_some(()));
             next();
         }

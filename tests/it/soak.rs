@@ -5,7 +5,7 @@
 //! ```
 #![cfg(target_os = "linux")]
 
-use super::support::{Client, TIMEOUT};
+use super::support::{Client, Random, TIMEOUT};
 use super::survival::{be_a_server, Child};
 use brooklet::{sse, Config, Response};
 use std::io::{Read, Write};
@@ -74,18 +74,6 @@ fn a_server_for_all() {
             })
             .on_request(|_| ()) // or standard error would tell of every client that left
     });
-}
-
-/// Random numbers (xorshift64*): the same ones for the same seed.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, end: usize) -> usize {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33) as usize % end
-    }
 }
 
 fn request(target: &str) -> String {
