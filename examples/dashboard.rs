@@ -42,8 +42,10 @@ fn sample(subscribers: usize) -> io::Result<String> {
 }
 
 fn read(path: &str) -> io::Result<String> {
-    fs::read_to_string(path)
-        .map_err(|error| io::Error::new(error.kind(), format!("{path}: {error}; this example needs Linux")))
+    fs::read_to_string(path).map_err(|error| {
+        let hint = if error.kind() == io::ErrorKind::NotFound { "; this example needs Linux" } else { "" };
+        io::Error::new(error.kind(), format!("{path}: {error}{hint}"))
+    })
 }
 
 /// The first number behind a label.

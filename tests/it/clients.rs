@@ -1,6 +1,7 @@
 //! Clients that other people wrote: ureq, and curl where there is one.
 
 use super::event_stream::parse;
+use super::machine::TemporaryDirectory;
 use super::support::{serve, Running};
 use brooklet::{sse, Response};
 use std::process::Command;
@@ -30,7 +31,7 @@ fn everything() -> Running {
 fn ureq_gets_posts_and_streams() {
     let server = everything();
     let url = |path: &str| format!("http://{}{path}", server.address());
-    let agent = ureq::Agent::new_with_defaults();
+    let agent = ureq::Agent::from(ureq::Agent::config_builder().proxy(None).build());
     assert_eq!(agent.get(url("/")).call().unwrap().body_mut().read_to_string().unwrap(), "hello");
     let lines: String = (0..1_000).map(|n| format!("{n}\n")).collect();
     assert_eq!(agent.get(url("/chunked")).call().unwrap().body_mut().read_to_string().unwrap(), lines);
@@ -45,7 +46,11 @@ fn curl_ends_by_itself_with_status_0() {
     let server = everything();
     let curl = |arguments: &[&str], path: &str| {
         let url = format!("http://{}{path}", server.address());
-        let output = Command::new("curl").args(["-sS", "--max-time", "5"]).args(arguments).arg(url).output();
+        let output = Command::new("curl")
+            .args(["-sS", "--max-time", "9", "--noproxy", "*"])
+            .args(arguments)
+            .arg(url)
+            .output();
         let output = output.expect("curl is a part of this suite: install it");
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8(output.stdout).unwrap()
@@ -58,8 +63,8 @@ fn curl_ends_by_itself_with_status_0() {
     assert!(curl(&["-I"], "/sse").contains("text/event-stream"));
     assert_eq!(curl(&["-d", "posted"], "/echo"), "posted");
     // 1 MB of body: curl asks for 100-continue first.
-    let large = std::env::temp_dir().join(format!("brooklet-{}", std::process::id()));
+    let directory = TemporaryDirectory::new();
+    let large = directory.path().join("large");
     std::fs::write(&large, "x".repeat(1_000_000)).unwrap();
     assert_eq!(curl(&["--data-binary", &format!("@{}", large.display())], "/echo").len(), 1_000_000);
-    std::fs::remove_file(large).unwrap();
 }

@@ -1,5 +1,6 @@
 //! Keep-alive, pipelining, HTTP/1.0, and who says when a connection ends.
 
+use super::machine::Room;
 use super::support::{serve, Running};
 use brooklet::{Response, Server};
 use std::io::ErrorKind;
@@ -111,6 +112,7 @@ fn a_client_that_half_closes_after_its_request_is_answered() {
 
 #[test]
 fn many_connections_are_served_at_once() {
+    let room = Room::for_both_ends(100);
     let (arrived, arrivals) = mpsc::channel();
     let (go, wait) = mpsc::channel::<()>();
     let (arrived, wait) = (Mutex::new(arrived), Mutex::new(wait));
@@ -121,7 +123,7 @@ fn many_connections_are_served_at_once() {
             "done"
         })
     });
-    let mut clients: Vec<_> = (0..100).map(|_| server.connect()).collect();
+    let mut clients: Vec<_> = (0..room.connections).map(|_| server.connect()).collect();
     clients
         .iter_mut()
         .for_each(|client| client.send("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"));

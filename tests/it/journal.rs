@@ -3,34 +3,36 @@
 use super::channel::{eventually, feeding, subscribe};
 use super::event_stream::{parse, Event};
 use super::examples::{program, Example};
+use super::machine::TemporaryDirectory;
 use brooklet::sse::{Channel, ChannelConfig, Message, Newcomers, Sync};
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-/// A folder of its own, which goes when this is dropped.
-pub struct Folder(PathBuf);
+/// A directory for the file of one channel.
+pub struct Folder(TemporaryDirectory);
 
 impl Folder {
     pub fn new() -> Folder {
-        static COUNT: AtomicUsize = AtomicUsize::new(0);
-        let name = format!("brooklet-journal-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
-        let folder = std::env::temp_dir().join(name);
-        fs::create_dir_all(&folder).unwrap();
-        Folder(folder)
+        Folder(TemporaryDirectory::new())
     }
 
-    /// The path of the log in it.
+    /// The path of a file in it.
+    fn join(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    /// The path of the channel's file.
     pub fn log(&self) -> PathBuf {
-        self.0.join("log.sse")
+        self.join("log.sse")
     }
 
     fn old(&self) -> PathBuf {
-        self.0.join("log.sse.old")
+        self.join("log.sse.old")
     }
 
     /// The events in the log's file, as any parser reads them.
@@ -40,14 +42,8 @@ impl Folder {
 
     /// What is in it, each file with its bytes.
     fn files(&self) -> BTreeMap<PathBuf, Vec<u8>> {
-        let entries = fs::read_dir(&self.0).unwrap().map(|entry| entry.unwrap().path());
+        let entries = fs::read_dir(self.0.path()).unwrap().map(|entry| entry.unwrap().path());
         entries.map(|path| (path.clone(), fs::read(path).unwrap_or_default())).collect()
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
     }
 }
 
@@ -239,7 +235,7 @@ fn the_files_are_cut_by_whole_segments_and_what_the_history_holds_is_in_them() {
 fn a_renaming_that_was_interrupted_is_taken_up() {
     let folder = Folder::new();
     let config = ChannelConfig { max_bytes: 300, ..everything() };
-    let next = folder.0.join("log.sse.new");
+    let next = folder.join("log.sse.new");
     let publish = |numbers: std::ops::Range<usize>| {
         let channel = open_with(&folder.log(), config.clone());
         numbers.for_each(|n| drop(channel.publish(n.to_string()).unwrap()));
@@ -290,7 +286,7 @@ fn a_segment_that_cannot_be_begun_costs_nothing_that_was_published() {
     assert_eq!(before.len(), 2);
     assert_eq!(publish(&"x".repeat(4_960)), 500, "more than a file may have, though the channel would take it");
     let mut after = folder.files();
-    assert_eq!(after.remove(&folder.0.join("log.sse.new")), Some(Vec::new()));
+    assert_eq!(after.remove(&folder.join("log.sse.new")), Some(Vec::new()));
     assert_eq!(after, before);
     assert_eq!(publish("small"), 200);
     drop(testbed);
@@ -307,11 +303,9 @@ fn a_torn_end_is_cut_at_the_last_whole_event_wherever_it_was_torn_and_said_once(
     let said = String::from_utf8(output.stderr).unwrap();
     assert!(output.status.success(), "{said}");
     let text = String::from_utf8(output.stdout).unwrap();
-    let torn = text.lines().filter(|line| line.starts_with("torn: "));
-    let expected = torn.map(|line| {
-        let bytes = line.strip_prefix("torn: ").unwrap();
-        format!("log.sse: its last {bytes} bytes are no whole event, and were cut")
-    });
+    // On one core the harness leaves the line unfinished on which it names the test.
+    let torn = text.lines().filter_map(|line| line.split_once("torn: "));
+    let expected = torn.map(|(_, bytes)| format!("log.sse: its last {bytes} bytes are no whole event, and were cut"));
     let expected: Vec<_> = expected.collect();
     assert!(expected.len() > 2_000);
     assert!(
@@ -460,9 +454,9 @@ fn a_segment_that_does_not_belong_is_refused() {
         fs::write(folder.old(), content).unwrap();
         refused(&folder, ErrorKind::InvalidData, &folder.old(), says);
     }
-    fs::rename(folder.log(), folder.0.join("aside")).unwrap();
+    fs::rename(folder.log(), folder.join("aside")).unwrap();
     refused(&folder, ErrorKind::InvalidData, &folder.old(), "is not what was written"); // and no file was made
-    fs::rename(folder.0.join("aside"), folder.log()).unwrap();
+    fs::rename(folder.join("aside"), folder.log()).unwrap();
     fs::remove_file(folder.old()).unwrap();
     assert_eq!(history(&open_with(&folder.log(), everything()), 1).len(), 1, "without it there is less");
 }
@@ -482,14 +476,14 @@ fn a_file_of_another_kind_is_refused() {
 #[test]
 fn a_path_that_cannot_be_had_is_named() {
     let folder = Folder::new();
-    let nowhere = folder.0.join("no/such/folder/log.sse");
+    let nowhere = folder.join("no/such/folder/log.sse");
     let error = Channel::open(&nowhere, ChannelConfig::default()).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotFound);
     assert!(error.to_string().contains(&nowhere.display().to_string()), "{error}");
     if cfg!(target_os = "linux") {
-        // Not even root may make a file there.
+        // Not even root may make a file there, and a container may have it read-only.
         let error = Channel::open("/sys/brooklet.sse", ChannelConfig::default()).unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::PermissionDenied, "{error}");
+        assert!(matches!(error.kind(), ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem), "{error}");
         assert!(error.to_string().contains("/sys/brooklet.sse"), "{error}");
     }
     assert!(folder.files().is_empty());
@@ -506,9 +500,9 @@ fn a_file_that_is_open_is_refused_to_others_until_it_is_closed() {
     (0..30).for_each(|n| drop(channel.publish(n.to_string()).unwrap()));
     refused(&folder, ErrorKind::WouldBlock, &folder.log(), held);
     // In the middle of a renaming too.
-    fs::rename(folder.log(), folder.0.join("aside")).unwrap();
+    fs::rename(folder.log(), folder.join("aside")).unwrap();
     refused(&folder, ErrorKind::WouldBlock, &folder.old(), held);
-    fs::rename(folder.0.join("aside"), folder.log()).unwrap();
+    fs::rename(folder.join("aside"), folder.log()).unwrap();
     channel.close();
     drop(open(&folder.log()));
     assert_eq!(channel.publish("late").unwrap_err().kind(), ErrorKind::BrokenPipe);
@@ -527,7 +521,7 @@ fn what_is_in_the_way_of_the_next_segment_is_not_touched() {
         let folder = Folder::new();
         let channel = open_with(&folder.log(), ChannelConfig { max_bytes: 50, ..everything() });
         channel.publish("first").unwrap();
-        let in_the_way = folder.0.join(name);
+        let in_the_way = folder.join(name);
         fs::write(&in_the_way, "notes of mine").unwrap();
         let before = folder.files();
         let error = channel.publish("second").unwrap_err().to_string();
@@ -580,7 +574,7 @@ fn a_new_segment_has_the_permissions_of_the_one_before() {
 fn a_link_stays_where_it_is_and_its_file_where_it_leads() {
     use std::os::unix::fs::symlink;
     let folder = Folder::new();
-    let volume = folder.0.join("volume");
+    let volume = folder.join("volume");
     fs::create_dir(&volume).unwrap();
     symlink("volume/first.sse", folder.log()).unwrap(); // to where there is nothing yet
     for run in 0..2 {
@@ -591,7 +585,7 @@ fn a_link_stays_where_it_is_and_its_file_where_it_leads() {
         names.sort();
         assert_eq!(names, ["first.sse", "first.sse.old"]);
     }
-    symlink("log.sse", folder.0.join("round.sse")).unwrap();
+    symlink("log.sse", folder.join("round.sse")).unwrap();
     fs::remove_file(folder.log()).unwrap();
     symlink("round.sse", folder.log()).unwrap();
     assert!(Channel::open(folder.log(), everything()).is_err(), "it leads nowhere");

@@ -13,6 +13,7 @@ mod hooks;
 mod journal;
 mod kills;
 mod limits;
+mod machine;
 mod proxy;
 mod requests;
 mod responses;

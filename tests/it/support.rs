@@ -4,11 +4,13 @@
 
 use brooklet::{Handle, Server};
 use std::io::{self, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-pub const TIMEOUT: Duration = Duration::from_secs(5);
+/// After this a test fails. It is long, because a busy machine may keep a thread waiting, and shorter than the timeouts of a
+/// server with default settings, which would end some hangs by themselves.
+pub const TIMEOUT: Duration = Duration::from_secs(9);
 
 /// A server that runs until this is dropped.
 pub struct Running {
@@ -16,9 +18,14 @@ pub struct Running {
     thread: Option<JoinHandle<io::Result<()>>>,
 }
 
-/// Starts a server on a free port of 127.0.0.1, after `build` told it what to answer.
+/// Starts a server on a free port of 127.0.0.1, with the routes that `build` adds.
 pub fn serve(build: impl FnOnce(Server) -> Server) -> Running {
-    let server = build(Server::bind("127.0.0.1:0").unwrap());
+    serve_on(Ipv4Addr::LOCALHOST, build)
+}
+
+/// Starts a server on a free port of an address.
+pub fn serve_on(address: Ipv4Addr, build: impl FnOnce(Server) -> Server) -> Running {
+    let server = build(Server::bind((address, 0)).unwrap());
     let handle = server.handle();
     let thread = thread::Builder::new().name("serve".to_owned()).spawn(move || server.serve()).unwrap();
     Running { handle, thread: Some(thread) }

@@ -1,5 +1,6 @@
 //! Connections that handlers take over.
 
+use super::machine::Room;
 use super::support::{serve, Client, Running, TIMEOUT};
 use brooklet::{Connection, Context, Response};
 use std::io::{self, Read, Write};
@@ -31,8 +32,9 @@ pub fn take(server: &Running, taken: &Receiver<Connection>, rest: &str) -> (Clie
 
 #[test]
 fn the_server_neither_answers_nor_closes_and_serves_others_meanwhile() {
+    let room = Room::for_both_ends(50);
     let (server, taken) = taking();
-    let mut streams: Vec<_> = (0..50).map(|_| take(&server, &taken, "\r\n")).collect();
+    let mut streams: Vec<_> = (0..room.connections).map(|_| take(&server, &taken, "\r\n")).collect();
     for _ in 0..10 {
         assert_eq!(server.get("/").text(), "hello");
     }
@@ -174,10 +176,11 @@ fn fields_that_were_set_before_are_at_hand() {
 fn a_shutdown_tells_it_and_cuts_it_when_the_grace_is_over() {
     let (server, taken) = taking();
     let (mut client, mut conn) = take(&server, &taken, "\r\n");
-    server.handle().shutdown(Duration::from_millis(200));
+    server.handle().shutdown(Duration::from_secs(60));
     assert_eq!(conn.read(&mut [0; 1]).unwrap(), 0, "told by the end of input");
     assert!(conn.is_stopping());
     conn.write_all(b"goodbye").unwrap();
+    server.handle().shutdown(Duration::ZERO); // of two graces the one holds that ends first
     server.join().unwrap();
     assert_eq!(client.rest(), b"goodbye", "and cut");
 }

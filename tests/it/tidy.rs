@@ -1,11 +1,11 @@
 //! What the sources promise about themselves.
 
+use super::machine::TemporaryDirectory;
 use super::support::Client;
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -221,9 +221,8 @@ const MOUNT: &str =
 /// `src/` copied into a crate, as the README says, builds or passes its tests without a warning; then `check` gets its
 /// folder for programs.
 fn check_copy(manifest: &str, main: &str, code: &str, command: &str, check: impl FnOnce(&Path)) {
-    static COUNT: AtomicUsize = AtomicUsize::new(0);
-    let name = format!("brooklet-copy-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
-    let folder = std::env::temp_dir().join(name);
+    let directory = TemporaryDirectory::new();
+    let folder = directory.path();
     let readme = fs::read_to_string(root().join("README.md")).unwrap();
     assert!(readme.contains(MOUNT), "the README says how to mount a copy");
     let crate_page = MOUNT.lines().map(|line| format!("//! {line}\n")).collect::<String>();
@@ -239,14 +238,13 @@ fn check_copy(manifest: &str, main: &str, code: &str, command: &str, check: impl
     let mut cargo = Command::new(env!("CARGO"));
     let output = cargo
         .args([command, "--target-dir", "target"])
-        .current_dir(&folder)
+        .current_dir(folder)
         .envs([("RUSTFLAGS", "-Dwarnings"), ("CARGO_PROFILE_DEV_DEBUG", "0"), ("CARGO_INCREMENTAL", "0")])
         .output()
         .unwrap();
     let message = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success() && !message.contains("warning"), "{main}, cargo {command}: {message}");
     check(&folder.join("target/debug"));
-    fs::remove_dir_all(&folder).unwrap();
 }
 
 /// The program is that of the crate page, and does what that says.
