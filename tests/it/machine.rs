@@ -1,6 +1,7 @@
 //! What this machine gives: descriptors, temporary directories, an address of its own. Tests size themselves by it.
 
 use std::fs;
+use std::io::{self, Write};
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process;
@@ -81,7 +82,12 @@ impl Room {
         let connections = wanted.min(shared / descriptors_each);
         if connections < wanted {
             let limit = descriptor_limit();
-            println!("{connections} connections instead of {wanted}: this process may have {limit} descriptors");
+            // Not with `println`, which the harness shows of failed tests only.
+            let _ = writeln!(
+                io::stderr(),
+                "{} opens {connections} connections instead of {wanted}: this process may have {limit} descriptors",
+                thread::current().name().unwrap_or("a test")
+            );
         }
         let descriptors = connections * descriptors_each;
         let mut in_use = IN_USE.lock().unwrap_or_else(PoisonError::into_inner);
