@@ -63,8 +63,8 @@ pub fn is_reg_name(byte: u8) -> bool {
 
 /// Returns how many bytes at the start are certainly not of a kind: a multiple of sixteen.
 ///
-/// Sixteen bytes are looked at together, without stopping at the first that is. The compiler makes vector instructions of
-/// that if `is` only compares: no table, no `&&`, no `||`.
+/// Each sixteen bytes are looked at together, whatever the first of them is. The compiler makes vector instructions of this
+/// loop if `is` only compares: no table, no `&&`, no `||`.
 #[inline]
 pub fn skip(bytes: &[u8], is: impl Fn(u8) -> bool) -> usize {
     let mut skipped = 0;

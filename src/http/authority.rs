@@ -47,9 +47,14 @@ fn is_host(host: &str) -> bool {
 /// `reg-name = *( unreserved / pct-encoded / sub-delims )`
 fn is_reg_name(mut name: &[u8]) -> bool {
     while let [first, after @ ..] = name {
-        name = match after {
-            _ if ascii::is_reg_name(*first) => after,
-            [high, low, after @ ..] if *first == b'%' && high.is_ascii_hexdigit() && low.is_ascii_hexdigit() => after,
+        if ascii::is_reg_name(*first) {
+            name = after;
+            continue;
+        }
+        match after {
+            [high, low, after @ ..] if *first == b'%' && high.is_ascii_hexdigit() && low.is_ascii_hexdigit() => {
+                name = after;
+            }
             _ => return false,
         }
     }

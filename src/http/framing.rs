@@ -45,7 +45,7 @@ fn body_length(request: &Request) -> Result<Length, Error> {
 /// `Transfer-Encoding`: exactly one `chunked` is a body that we can read.
 ///
 /// An unknown coding is a 501 (RFC 9112 6.1). A coding that is not a token is a 400, and so is `chunked` with another
-/// coding: the length cannot be told if `chunked` is not the one and final coding (6.3, rule 4).
+/// coding: the length is unknown if `chunked` is not the one and final coding (6.3, rule 4).
 fn check_chunked(headers: &Headers) -> Result<(), Error> {
     const RULE: Error = Error::bad("Transfer-Encoding is one `chunked` (RFC 9112 6.1, 7.1)");
     const UNKNOWN: Error =

@@ -95,14 +95,11 @@ pub fn send(
             }
         }
         Payload::Stream(_, producer) => {
-            let is_chunked = framing == ResponseFraming::Chunked;
-            let mut body =
-                BodyWriter { out, socket, is_chunked, pending: Vec::new(), bytes: 0, state: WriterState::Unsent };
-            let produced = body.run(producer, framing);
-            let (state, bytes) = (body.state, body.bytes);
-            report.body_bytes = bytes;
+            let mut body = BodyWriter::new(out, socket, framing);
+            let produced = body.run(producer);
+            report.body_bytes = body.bytes;
             if let Err(error) = produced {
-                match state {
+                match body.state {
                     WriterState::SocketFailed => return Err(error),
                     WriterState::Unsent => {
                         out.truncate(start);
@@ -198,8 +195,8 @@ fn write_head_and_body(socket: &mut dyn Write, head: Vec<u8>, body: &[u8]) -> io
 struct BodyWriter<'a> {
     out: &'a mut Vec<u8>,
     socket: &'a mut dyn Write,
-    is_chunked: bool,
-    /// What was written and is not framed yet.
+    framing: ResponseFraming,
+    /// The bytes that the producer wrote and that are not framed yet.
     pending: Vec<u8>,
     bytes: u64,
     state: WriterState,
@@ -214,13 +211,17 @@ enum WriterState {
     SocketFailed,
 }
 
-impl BodyWriter<'_> {
+impl<'a> BodyWriter<'a> {
+    fn new(out: &'a mut Vec<u8>, socket: &'a mut dyn Write, framing: ResponseFraming) -> BodyWriter<'a> {
+        BodyWriter { out, socket, framing, pending: Vec::new(), bytes: 0, state: WriterState::Unsent }
+    }
+
     /// Calls the producer, and ends the body. A panic in it is an error like any other.
-    fn run(&mut self, producer: Producer, framing: ResponseFraming) -> io::Result<()> {
+    fn run(&mut self, producer: Producer) -> io::Result<()> {
         catch_unwind(AssertUnwindSafe(|| producer(self)))
             .unwrap_or_else(|_| Err(io::Error::other("the body's producer panicked")))?;
         self.frame_pending()?;
-        match framing {
+        match self.framing {
             ResponseFraming::Length(length) if length != self.bytes => {
                 let message = format!("the body ended after {} of {length} bytes", self.bytes);
                 return Err(io::Error::new(io::ErrorKind::UnexpectedEof, message));
@@ -237,7 +238,7 @@ impl BodyWriter<'_> {
             return Err(io::Error::new(io::ErrorKind::BrokenPipe, "the client is gone"));
         }
         self.bytes += self.pending.len() as u64;
-        if self.is_chunked {
+        if self.framing == ResponseFraming::Chunked {
             push_chunk(self.out, &self.pending);
         } else {
             self.out.extend_from_slice(&self.pending);

@@ -16,14 +16,14 @@ use std::io::{self, Read, Write};
 ///
 /// Handlers return whatever turns into one: a `Response`, a `&'static str` or `String` (text), a [`StatusCode`], or a
 /// `Result` of two such, so that `?` works in a handler. An [`io::Error`] becomes the status of the [`Error`] inside it,
-/// or else 500; what it says goes to [`on_response`](super::super::Server::on_response), never to the client.
+/// or else 500; its message is reported to [`on_response`](super::super::Server::on_response), and never sent to the client.
 pub struct Response {
     status: StatusCode,
     headers: Headers,
     content_type: Option<Cow<'static, str>>,
     closes: bool,
     pub(in super::super) payload: Payload,
-    /// Why this became a 500, for `on_response`.
+    /// The error that became a 500. It is reported to `on_response`.
     pub(in super::super) cause: Option<io::Error>,
 }
 

@@ -22,11 +22,11 @@ use std::sync::{Arc, Mutex, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Threads that wait in `accept` while little happens: more than a browser's six connections want.
+/// Threads that wait in `accept` while little happens: more than the six connections of a browser need.
 const MAX_WAITING: usize = 16;
 
-/// The same while so many come and go that threads are parked too: to wake one of those costs more than to find one in
-/// `accept`.
+/// The same on a server that is so busy that threads are parked too: to wake a parked thread costs more than to find one
+/// in `accept`.
 const MAX_WAITING_BUSY: usize = 64;
 
 /// Clients beyond `max_connections` that may hold a thread while they read their 503. The others are sent it and closed.
@@ -54,7 +54,7 @@ pub struct Acceptor {
     /// last one off puts a new thread there: nobody counts a thread that somebody else has counted on.
     waiting: AtomicUsize,
     parked: ParkedThreads,
-    /// Threads in `accept` that are too many since it is quiet again: so many threads end after their next connection.
+    /// The number of threads that end after their next connection. They are too many since the server is quiet again.
     to_retire: AtomicUsize,
     refusing: AtomicUsize,
     reserve: Mutex<Reserve>,
@@ -259,8 +259,8 @@ impl Closing {
     }
 }
 
-/// Wakes so many threads in `accept`, each with a connection that has no request, while `has_acceptors`: connecting would
-/// otherwise last until its timeout.
+/// Wakes `threads` threads in `accept`, each with a connection that has no request. Stops when `has_acceptors` is false,
+/// because connecting would then last until its timeout.
 fn wake_acceptors(address: Option<SocketAddr>, threads: usize, has_acceptors: impl Fn() -> bool) {
     let Some(mut address) = address else { return };
     if address.ip().is_unspecified() {

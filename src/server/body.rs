@@ -11,8 +11,8 @@ use std::fmt;
 use std::io::{self, Read};
 use std::time::{Duration, Instant};
 
-/// What a handler did not read of a body is read to keep the connection, if it is at most this: 64 KiB cost less than a
-/// new connection.
+/// The rest of a body that the handler did not read is read, to keep the connection, up to this size: reading 64 KiB costs
+/// less than a new connection.
 const MAX_DRAIN: u64 = 64 * 1024;
 
 const TOO_LARGE: Error = Error::new(StatusCode::CONTENT_TOO_LARGE, "the body is too large");
@@ -109,7 +109,7 @@ pub struct BodyProgress {
     started: Option<Instant>,
 }
 
-/// What is still to come.
+/// The part of a body that is still to come.
 enum Left {
     /// A number of bytes.
     Exact(u64),
@@ -118,7 +118,7 @@ enum Left {
     Failed(Error),
 }
 
-/// What is left of a body when its handler has returned.
+/// How much is left of a body after its handler has returned.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Remainder {
     Nothing,

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 /// Responses that wait for a common write are written when they come to this.
 const MAX_PENDING: usize = 64 * 1024;
 
-/// What an idle connection keeps of the memory for responses.
+/// The memory for responses that an idle connection keeps.
 const IDLE_PENDING: usize = 2 * 1024;
 
 pub struct BufferedSocket {
@@ -61,7 +61,7 @@ impl BufferedSocket {
                 self.input.consume(head.length);
                 return Ok(Some(head));
             }
-            // Empty lines are no request yet: some clients end a body with one.
+            // Some clients end a body with an empty line. It does not begin a request.
             let has_begun = self.input.data().iter().any(|b| !matches!(b, b'\r' | b'\n'));
             let has_more = if has_begun {
                 let started: &Instant = started.get_or_insert_with(Instant::now);
@@ -88,10 +88,10 @@ impl BufferedSocket {
         self.input.shrink();
         self.output.shrink_to(IDLE_PENDING);
         if has_answered && self.socket.is_crowded() {
-            // The next request is here by the time that this thread runs again, which spares it a sleep and the
-            // kernel a wake-up: a third more requests a second on 64 connections. Not where streams are written:
-            // their threads would be let run for a whole time slice after each event that is published, so there
-            // would be nothing to join, and a fifth of the events were left of a flood.
+            // The next request is here by the time that this thread runs again. That saves a sleep and a wake-up: a third
+            // more requests a second on 64 connections. Not while connections are taken over: the threads that write
+            // events would run for a whole time slice after each event that is published, so no events could be joined
+            // in one write, and a fifth of the events per second would be left.
             thread::yield_now();
         }
         let read = self.fill(idle);

@@ -220,18 +220,24 @@ impl Server {
 
 /// Adds the address to an error of `bind`, and what to do about the common ones.
 fn explain_bind_error(address: &impl fmt::Debug, error: io::Error) -> io::Error {
-    let hint = match error.kind() {
-        io::ErrorKind::AddrInUse => "; stop the program that has it, or take another port",
-        io::ErrorKind::PermissionDenied => "; ports below 1024 need privileges: take a higher one",
-        io::ErrorKind::AddrNotAvailable => "; it is none of this machine's: 0.0.0.0 takes all that it has",
-        // The system was not asked: the address was not understood, or its name not found.
-        _ if error.raw_os_error().is_none() => "; an address is a host and a port, as in 127.0.0.1:8080",
-        _ => "",
-    };
+    let hint = bind_hint(&error);
     // `main` shows an error with `{:?}`, which would escape the quotes.
     let address = format!("{address:?}");
     let message = format!("cannot listen on {}: {error}{hint}", address.trim_matches('"'));
     io::Error::new(error.kind(), message)
+}
+
+fn bind_hint(error: &io::Error) -> &'static str {
+    if error.raw_os_error().is_none() {
+        // The address was not understood, or its name was not found.
+        return "; an address is a host and a port, as in 127.0.0.1:8080";
+    }
+    match error.kind() {
+        io::ErrorKind::AddrInUse => "; stop the program that has it, or take another port",
+        io::ErrorKind::PermissionDenied => "; ports below 1024 need privileges: take a higher one",
+        io::ErrorKind::AddrNotAvailable => "; it is none of this machine's: 0.0.0.0 takes all that it has",
+        _ => "",
+    }
 }
 
 impl fmt::Debug for Server {

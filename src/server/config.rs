@@ -22,19 +22,19 @@ pub struct Config {
     /// byte came.
     pub read_header_timeout: Duration,
 
-    /// Not the `ReadTimeout` of Go, which bounds head and body together.
-    ///
     /// How long a body may take, from the handler's first read on: this long, and a second more for every 1,000 bytes that
     /// came, so that a large upload on a slow line succeeds and a trickle does not. Default: 30 s. Beyond it: the
     /// handler's read returns an error of kind `TimedOut` that answers `408`.
+    ///
+    /// Go's `ReadTimeout` is another limit: it bounds head and body together.
     pub read_timeout: Duration,
 
-    /// Not the `WriteTimeout` of Go, which bounds a whole response.
-    ///
     /// How long one write may wait for a client that does not read; and how long all writes of a response may have waited,
     /// with a second more for every 1,000 bytes that went. Not for a whole response: a stream that is produced slowly may
     /// take for ever. Default: 30 s, ten times what a lossy mobile network takes to recover. Beyond it: the connection is
     /// cut.
+    ///
+    /// Go's `WriteTimeout` is another limit: it bounds the whole response, however fast the client reads.
     #[doc(alias = "deadline")]
     pub write_timeout: Duration,
 

@@ -2,36 +2,36 @@
 
 use super::http;
 
-// What a program holds.
+// The types that a program holds.
 mod builder;
 mod config;
 mod exchange;
 mod handle;
 
-// Who accepts a connection, who is connected, and who is refused.
+// Accepting connections, counting them, and refusing them.
 mod accept;
 mod parked;
 mod refusal;
 mod registry;
 
-// One connection: its loop, its socket with two buffers, and its end.
+// One connection: its loop, its socket with two buffers, its time limits, and its end.
 mod buffer;
 mod buffered_socket;
 pub mod linger;
 mod serve;
 mod throughput;
 
-// One request: the checks and the route that lead to its handler.
+// Dispatch: the checks, guards and routes that lead from a request to its handler.
 mod dispatch;
 mod host_and_origin;
 mod router;
 
-// What a handler gets.
+// The types that a handler gets.
 mod body;
 mod connection;
 mod context;
 
-// What the program's code must not break, and what no hook is called for.
+// Panics and messages, of any part.
 mod panics;
 pub mod stderr;
 

@@ -6,7 +6,7 @@ use super::panics::lock;
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
-/// How long a thread is parked before it ends: longer than the pauses of a busy server, shorter than those of a person.
+/// How long a thread is parked before it ends: longer than the pauses of a busy server, shorter than a person's pauses.
 const PARK_TIMEOUT: Duration = Duration::from_secs(2);
 
 #[derive(Default)]

@@ -254,15 +254,21 @@ fn check_stays_in_directory(raw: &str, path: &str) -> Result<(), Error> {
 
 /// The methods that `Allow` lists (RFC 9110 10.2.1): those that have a route, and those that we answer from them.
 fn allowed(methods: &[Method]) -> Vec<Method> {
+    let mut allowed = Vec::new();
     if methods.is_empty() {
-        return Vec::new();
+        return allowed;
     }
-    let answered = |method: &&Method| match method {
-        Method::Options => true,
-        Method::Head => methods.contains(&Method::Head) || methods.contains(&Method::Get),
-        method => methods.contains(method),
-    };
-    Method::ALL.iter().filter(answered).copied().collect()
+    for &method in Method::ALL {
+        let is_answered = match method {
+            Method::Options => true,
+            Method::Head => methods.contains(&Method::Head) || methods.contains(&Method::Get),
+            method => methods.contains(&method),
+        };
+        if is_answered {
+            allowed.push(method);
+        }
+    }
+    allowed
 }
 
 /// Takes a pattern apart, or returns the rule that it breaks.

@@ -60,7 +60,7 @@ enum CloseReason {
     Linger,
 }
 
-/// What is needed of a request after its handler has consumed it.
+/// The part of a request that is needed after its handler has consumed it.
 struct RequestSummary {
     method: Option<Method>,
     path: Option<String>,
@@ -79,7 +79,7 @@ enum Failure {
 impl Service {
     /// Serves one connection to its end, or until it is taken over.
     pub fn serve(&self, socket: Socket, peer: SocketAddr) {
-        let address = self.address.or_else(|| Some(socket.local_addr().ok()?.ip()));
+        let address = self.address.or_else(|| socket.local_addr().ok().map(|address| address.ip()));
         let on_loopback = address.is_some_and(is_loopback);
         // It fails if the client is gone again already.
         let Ok(conn) = BufferedSocket::new(socket, peer, on_loopback, &self.config) else { return };
@@ -258,7 +258,7 @@ impl RequestSummary {
         }
     }
 
-    /// Of a head that is no request.
+    /// The summary of a head that could not be parsed.
     fn unknown() -> RequestSummary {
         RequestSummary {
             method: None,

@@ -3,8 +3,8 @@
 use std::io::{self, Write};
 use std::time::{Duration, Instant};
 
-/// What a body has to move at on average, either way, beyond its timeout: 8 kbit/s, a tenth of a bad mobile line. A client
-/// that takes or gives a byte now and then, to hold a thread, moves no deadline by more than a millisecond with it.
+/// The average speed that a body must have, in either direction, beyond its timeout: 8 kbit/s, a tenth of a bad mobile line.
+/// A client that sends or reads a single byte, to hold a thread, moves its deadline by at most a millisecond.
 const MIN_BYTES_PER_SECOND: u64 = 1_000;
 
 /// Returns how long `bytes` may take: the timeout, and a second for every 1,000.

@@ -21,7 +21,7 @@ mod router;
 
 const LIMITS: Limits = Limits { max_headers: 8 };
 
-/// What a head comes to: its length, its framing and its request line, a status, or nothing yet.
+/// The length, the framing and the request line of a head, or its status, or `None` if it is incomplete.
 type Outcome = Result<Option<(usize, RequestFraming, String)>, StatusCode>;
 
 /// Parses as a connection does that reads up to each of `ends` in turn.
@@ -188,7 +188,7 @@ fn body_of_short_nasty_pieces_decodes_alike_however_it_is_split() {
     }
 }
 
-/// What a browser sends: 12 fields, 600 bytes.
+/// The head that a browser sends: 12 fields, 600 bytes.
 const BROWSER: &[u8] = b"GET /dashboard/events?since=1024 HTTP/1.1\r\n\
     Host: localhost:8080\r\n\
     Connection: keep-alive\r\n\
