@@ -27,8 +27,10 @@ struct Field {
 }
 
 impl Headers {
-    /// No fields.
-    pub const EMPTY: Headers = Headers { section: Vec::new(), fields: Vec::new(), name_bits: 0 };
+    /// Makes a section without fields.
+    pub const fn new() -> Headers {
+        Headers { section: Vec::new(), fields: Vec::new(), name_bits: 0 }
+    }
 
     /// Returns the first value of `name`; `None` where there is none, or where it is not UTF-8 (see
     /// [`get_all`](Headers::get_all) for the bytes).
@@ -124,7 +126,7 @@ impl Headers {
 
     /// No fields yet, and room for so many.
     pub(super) fn with_capacity(fields: usize) -> Headers {
-        Headers { fields: Vec::with_capacity(fields), ..Headers::EMPTY }
+        Headers { fields: Vec::with_capacity(fields), ..Headers::new() }
     }
 
     /// The fields as they are sent: `Name: value\r\n` each, without the empty line that ends a head.
@@ -174,7 +176,7 @@ mod tests {
 
     #[test]
     fn fields_keep_order_and_case_and_are_found_in_any() {
-        let mut headers = Headers::default();
+        let mut headers = Headers::new();
         headers.append("Set-Cookie", "a=1").unwrap();
         headers.append("x-trace", "é").unwrap();
         headers.append("set-cookie", "b=2").unwrap();
@@ -185,7 +187,7 @@ mod tests {
 
     #[test]
     fn what_would_forge_a_field_is_refused_and_named() {
-        let mut headers = Headers::default();
+        let mut headers = Headers::new();
         for (name, value) in
             [("A", "x\r\nB: y"), ("A", "x\n"), ("A", "\r"), ("A", "\0"), ("A:", "x"), ("", "x"), ("A b", "x")]
         {
@@ -198,7 +200,7 @@ mod tests {
 
     #[test]
     fn tokens_of_a_list_are_found_whole() {
-        let mut headers = Headers::default();
+        let mut headers = Headers::new();
         headers.append("Connection", "keep-alive,Upgrade").unwrap();
         headers.append("Connection", " close ").unwrap();
         assert!(headers.has_token("connection", "upgrade"));

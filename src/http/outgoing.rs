@@ -270,8 +270,10 @@ impl Write for BodyWriter<'_> {
 mod tests {
     use super::*;
 
+    const NO_HEADERS: &Headers = &Headers::new();
+
     const HTTP_11: SendOptions<'_> =
-        SendOptions { version: Version::Http11, head_only: false, keep_alive: true, headers: &Headers::EMPTY };
+        SendOptions { version: Version::Http11, head_only: false, keep_alive: true, headers: NO_HEADERS };
     const HTTP_10: SendOptions<'_> = SendOptions { version: Version::Http10, keep_alive: false, ..HTTP_11 };
 
     /// What goes over the wire, `Date` aside.

@@ -40,12 +40,12 @@ pub type Producer = Box<dyn FnOnce(&mut dyn Write) -> io::Result<()> + Send>;
 
 impl Response {
     fn new(status: StatusCode, payload: Payload) -> Response {
-        Response { status, headers: Headers::EMPTY, content_type: None, closes: false, payload, cause: None }
+        Response { status, headers: Headers::new(), content_type: None, closes: false, payload, cause: None }
     }
 
     /// A 200 whose content type came from the handler, and is checked like every other field.
     fn of_type(content_type: Cow<'static, str>, payload: Payload) -> Response {
-        match Headers::default().append("Content-Type", &content_type) {
+        match Headers::new().append("Content-Type", &content_type) {
             Ok(()) => Response { content_type: Some(content_type), ..Response::new(StatusCode::OK, payload) },
             Err(error) => Response::from(error),
         }

@@ -124,7 +124,7 @@ impl Service {
             Ok(body) => body,
             Err(error) => return self.refuse(conn, &summary, error),
         };
-        let mut headers = Headers::EMPTY;
+        let mut headers = Headers::new();
         let mut response = self.handle(slot, request, &mut body, &mut headers);
         let Some(conn) = slot else {
             self.report_takeover(&summary, response, peer);
@@ -164,7 +164,7 @@ impl Service {
     /// Answers a request that is malformed or too large, and ends the connection: where the next request would begin is
     /// unknown.
     fn refuse(&self, conn: &mut BufferedSocket, summary: &RequestSummary, error: Error) -> Result<(), CloseReason> {
-        self.send(conn, Response::from(error).close(), summary, false, &Headers::EMPTY)
+        self.send(conn, Response::from(error).close(), summary, false, &Headers::new())
     }
 
     /// Sends a response and reports it; `Err` if the connection ends after it.
