@@ -61,12 +61,14 @@ pub fn is_reg_name(byte: u8) -> bool {
     CLASS[usize::from(byte)] & REG_NAME != 0
 }
 
-/// How many bytes there are certainly none of a kind among, from the start: a multiple of sixteen. Those are looked at
-/// together, which the compiler makes vector instructions of, if `is` only compares: no table, no `&&`, no `||`.
+/// Returns how many bytes at the start are certainly not of a kind: a multiple of sixteen.
+///
+/// Each sixteen bytes are looked at together, whatever the first of them is. The compiler makes vector instructions of this
+/// loop if `is` only compares: no table, no `&&`, no `||`.
 #[inline]
 pub fn skip(bytes: &[u8], is: impl Fn(u8) -> bool) -> usize {
     let mut skipped = 0;
-    while let Some(Ok(sixteen)) = bytes.get(skipped..skipped + 16).map(<[u8; 16]>::try_from) {
+    for sixteen in bytes.chunks_exact(16) {
         if sixteen.iter().fold(false, |any, &byte| any | is(byte)) {
             break;
         }
@@ -96,10 +98,14 @@ pub fn decimal(digits: &[u8]) -> Option<u64> {
     if digits.is_empty() {
         return None;
     }
-    digits.iter().try_fold(0u64, |n, b| {
-        let digit = b.is_ascii_digit().then(|| u64::from(b - b'0'))?;
-        n.checked_mul(10)?.checked_add(digit)
-    })
+    let mut n: u64 = 0;
+    for digit in digits {
+        if !digit.is_ascii_digit() {
+            return None;
+        }
+        n = n.checked_mul(10)?.checked_add(u64::from(digit - b'0'))?;
+    }
+    Some(n)
 }
 
 /// One `HEXDIG`, upper or lower case.

@@ -9,8 +9,10 @@ pub fn check(authority: &[u8]) -> Result<(), Error> {
     const RULE: Error = Error::bad("Host is one host with an optional port (RFC 9110 7.2)");
     let text = std::str::from_utf8(authority).map_err(|_| RULE)?;
     let (host, port) = split(text).ok_or(RULE)?;
-    let valid_port = matches!(port, None | Some("")) || port.is_some_and(is_port);
-    (is_host(host) && valid_port).then_some(()).ok_or(RULE)
+    if !is_host(host) || !port.map_or(true, is_port) {
+        return Err(RULE);
+    }
+    Ok(())
 }
 
 /// Takes an authority apart: the host, an IPv6 address still in its brackets, and what follows the colon.
@@ -44,18 +46,24 @@ fn is_host(host: &str) -> bool {
 
 /// `reg-name = *( unreserved / pct-encoded / sub-delims )`
 fn is_reg_name(mut name: &[u8]) -> bool {
-    loop {
-        name = match name {
-            [] => return true,
-            [b'%', high, low, rest @ ..] if ascii::hex(*high).and(ascii::hex(*low)).is_some() => rest,
-            [byte, rest @ ..] if ascii::is_reg_name(*byte) => rest,
+    while let [first, after @ ..] = name {
+        if ascii::is_reg_name(*first) {
+            name = after;
+            continue;
+        }
+        match after {
+            [high, low, after @ ..] if *first == b'%' && high.is_ascii_hexdigit() && low.is_ascii_hexdigit() => {
+                name = after;
+            }
             _ => return false,
         }
     }
+    true
 }
 
+/// `port = *DIGIT`: it may be empty (RFC 3986 3.2.3).
 fn is_port(port: &str) -> bool {
-    ascii::decimal(port.as_bytes()).is_some_and(|port| port <= u64::from(u16::MAX))
+    port.is_empty() || ascii::decimal(port.as_bytes()).is_some_and(|port| port <= u64::from(u16::MAX))
 }
 
 #[cfg(test)]

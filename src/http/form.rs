@@ -49,24 +49,29 @@ impl Form {
 
 fn decode(text: &str) -> String {
     let mut decoded = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    loop {
-        rest = match rest {
-            [] => return String::from_utf8_lossy(&decoded).into_owned(),
-            [b'+', rest @ ..] => {
-                decoded.push(b' ');
-                rest
-            }
-            [b'%', high, low, after @ ..] if ascii::hex(*high).and(ascii::hex(*low)).is_some() => {
-                decoded.extend(ascii::hex(*high).zip(ascii::hex(*low)).map(|(high, low)| high << 4 | low));
-                after
-            }
-            [byte, rest @ ..] => {
-                decoded.push(*byte);
-                rest
-            }
-        };
+    let mut bytes = text.as_bytes();
+    while let [first, after @ ..] = bytes {
+        bytes = after;
+        match first {
+            b'+' => decoded.push(b' '),
+            b'%' => match escape(after) {
+                Some(byte) => {
+                    decoded.push(byte);
+                    bytes = &after[2..];
+                }
+                None => decoded.push(b'%'),
+            },
+            byte => decoded.push(*byte),
+        }
     }
+    String::from_utf8_lossy(&decoded).into_owned()
+}
+
+/// The byte of the two hexadecimal digits that follow a `%`.
+fn escape(after: &[u8]) -> Option<u8> {
+    let high = ascii::hex(*after.first()?)?;
+    let low = ascii::hex(*after.get(1)?)?;
+    Some(high << 4 | low)
 }
 
 #[cfg(test)]

@@ -12,35 +12,37 @@ use std::{fmt, io, ops::Range};
 // copied once, and a response's is sent with one copy.
 #[derive(Clone, Default)]
 pub struct Headers {
-    wire: Vec<u8>,
+    section: Vec<u8>,
     fields: Vec<Field>,
-    /// The fields' marks together: most look-ups are for a field that is not there, and end here.
-    marks: u64,
+    /// The bits of all names: most look-ups are for a field that is not there, and end here.
+    name_bits: u64,
 }
 
 #[derive(Clone)]
 struct Field {
-    /// The [`mark`] of its name.
-    mark: u64,
+    /// The [`name_bit`] of its name.
+    name_bit: u64,
     name: Range<u32>,
     value: Range<u32>,
 }
 
 impl Headers {
-    /// No fields.
-    pub const EMPTY: Headers = Headers { wire: Vec::new(), fields: Vec::new(), marks: 0 };
+    /// Makes a section without fields.
+    pub const fn new() -> Headers {
+        Headers { section: Vec::new(), fields: Vec::new(), name_bits: 0 }
+    }
 
     /// Returns the first value of `name`; `None` where there is none, or where it is not UTF-8 (see
     /// [`get_all`](Headers::get_all) for the bytes).
     pub fn get(&self, name: &str) -> Option<&str> {
-        let field = self.candidates(mark(name.as_bytes())).find(|field| self.is_named(field, name))?;
+        let field = self.candidates(name_bit(name.as_bytes())).find(|field| self.is_named(field, name))?;
         std::str::from_utf8(self.text(&field.value)).ok()
     }
 
     /// Returns every value of `name`, in order, without the white space around it. Bytes, because RFC 9110 5.5 allows
     /// any from 0x80 up in a value.
     pub fn get_all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a [u8]> {
-        self.candidates(mark(name.as_bytes()))
+        self.candidates(name_bit(name.as_bytes()))
             .filter(move |field| self.is_named(field, name))
             .map(|field| self.text(&field.value))
     }
@@ -82,7 +84,7 @@ impl Headers {
         if !value.bytes().all(ascii::is_field) {
             return refuse("a field value must not hold CR, LF, NUL or another control character (RFC 9110 5.5)");
         }
-        if self.wire.len() + name.len() + value.len() + 4 > u32::MAX as usize {
+        if self.section.len() + name.len() + value.len() + 4 > u32::MAX as usize {
             return refuse("more than 4 GiB of fields");
         }
         self.push(name.as_bytes(), value.as_bytes());
@@ -99,43 +101,44 @@ impl Headers {
 
     /// Adds a field that is known to be well-formed.
     fn push(&mut self, name: &[u8], value: &[u8]) {
-        let at = self.wire.len();
+        let at = self.section.len();
         for part in [name, b": ", value, b"\r\n"] {
-            self.wire.extend_from_slice(part);
+            self.section.extend_from_slice(part);
         }
-        self.note(name, at, at + name.len() + 2..self.wire.len() - 2);
+        self.push_range(name, at, at + name.len() + 2..self.section.len() - 2);
     }
 
-    /// Notes a well-formed field of a section that [`set_wire`](Headers::set_wire) brings when it is whole: its name,
-    /// where that stands, and where its value does.
+    /// Adds a well-formed field of a section that [`set_section`](Headers::set_section) brings when it is whole: its
+    /// name, where the name starts, and where the value stands.
     #[inline]
-    pub(super) fn note(&mut self, name: &[u8], at: usize, value: Range<usize>) {
+    pub(super) fn push_range(&mut self, name: &[u8], at: usize, value: Range<usize>) {
         // No section reaches 4 GiB: max_header_bytes bounds a request's, and append checks.
         let range = |range: Range<usize>| range.start as u32..range.end as u32;
-        let mark = mark(name);
-        self.marks |= mark;
-        self.fields.push(Field { mark, name: range(at..at + name.len()), value: range(value) });
+        let name_bit = name_bit(name);
+        self.name_bits |= name_bit;
+        self.fields
+            .push(Field { name_bit, name: range(at..at + name.len()), value: range(value) });
     }
 
-    pub(super) fn set_wire(&mut self, section: &[u8]) {
-        self.wire = section.to_vec();
+    pub(super) fn set_section(&mut self, section: &[u8]) {
+        self.section = section.to_vec();
     }
 
     /// No fields yet, and room for so many.
     pub(super) fn with_capacity(fields: usize) -> Headers {
-        Headers { fields: Vec::with_capacity(fields), ..Headers::EMPTY }
+        Headers { fields: Vec::with_capacity(fields), ..Headers::new() }
     }
 
-    /// The fields as they are sent: `Name: value\r\n` each, without the empty line behind them.
-    pub(in super::super) fn wire(&self) -> &[u8] {
-        &self.wire
+    /// The fields as they are sent: `Name: value\r\n` each, without the empty line that ends a head.
+    pub(in super::super) fn section(&self) -> &[u8] {
+        &self.section
     }
 
-    /// The fields that may be named so, by their marks.
+    /// The fields whose names have this bit.
     #[inline]
-    fn candidates(&self, mark: u64) -> impl Iterator<Item = &Field> {
-        let fields = if self.marks & mark != 0 { &self.fields[..] } else { &[] };
-        fields.iter().filter(move |field| field.mark == mark)
+    fn candidates(&self, name_bit: u64) -> impl Iterator<Item = &Field> {
+        let fields = if self.name_bits & name_bit != 0 { &self.fields[..] } else { &[] };
+        fields.iter().filter(move |field| field.name_bit == name_bit)
     }
 
     fn is_named(&self, field: &Field, name: &str) -> bool {
@@ -143,13 +146,13 @@ impl Headers {
     }
 
     fn text(&self, range: &Range<u32>) -> &[u8] {
-        &self.wire[range.start as usize..range.end as usize]
+        &self.section[range.start as usize..range.end as usize]
     }
 }
 
 /// One of 64 bits for a name, however its letters are cased: of its length and its first letter.
 #[inline]
-fn mark(name: &[u8]) -> u64 {
+fn name_bit(name: &[u8]) -> u64 {
     let first = name.first().map_or(0, |first| first | 0x20);
     1 << ((7 * name.len() + usize::from(first)) % 64)
 }
@@ -173,18 +176,18 @@ mod tests {
 
     #[test]
     fn fields_keep_order_and_case_and_are_found_in_any() {
-        let mut headers = Headers::default();
+        let mut headers = Headers::new();
         headers.append("Set-Cookie", "a=1").unwrap();
         headers.append("x-trace", "é").unwrap();
         headers.append("set-cookie", "b=2").unwrap();
         assert_eq!(headers.get("SET-COOKIE"), Some("a=1"));
         assert_eq!(headers.get_all("set-cookie").collect::<Vec<_>>(), [b"a=1", b"b=2"]);
-        assert_eq!(headers.wire(), "Set-Cookie: a=1\r\nx-trace: é\r\nset-cookie: b=2\r\n".as_bytes());
+        assert_eq!(headers.section(), "Set-Cookie: a=1\r\nx-trace: é\r\nset-cookie: b=2\r\n".as_bytes());
     }
 
     #[test]
     fn what_would_forge_a_field_is_refused_and_named() {
-        let mut headers = Headers::default();
+        let mut headers = Headers::new();
         for (name, value) in
             [("A", "x\r\nB: y"), ("A", "x\n"), ("A", "\r"), ("A", "\0"), ("A:", "x"), ("", "x"), ("A b", "x")]
         {
@@ -197,7 +200,7 @@ mod tests {
 
     #[test]
     fn tokens_of_a_list_are_found_whole() {
-        let mut headers = Headers::default();
+        let mut headers = Headers::new();
         headers.append("Connection", "keep-alive,Upgrade").unwrap();
         headers.append("Connection", " close ").unwrap();
         assert!(headers.has_token("connection", "upgrade"));

@@ -7,6 +7,7 @@ macro_rules! methods {
         /// A request method. One that is not listed here is answered with 501 before any handler sees it; so is
         /// `CONNECT`, because this server is no proxy.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        #[non_exhaustive]
         pub enum Method {
             $(#[doc = $doc] $name,)*
         }

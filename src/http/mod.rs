@@ -8,8 +8,6 @@ mod error;
 mod form;
 pub mod framing;
 mod headers;
-#[cfg(test)]
-pub mod measure;
 mod method;
 pub mod outgoing;
 pub mod parse;

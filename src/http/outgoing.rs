@@ -1,50 +1,65 @@
 //! A response on its way out: head and body in as few writes as there can be (RFC 9112 6).
 //!
 //! ```text
-//! bytes up to JOIN   head and body go into `out`, behind the responses that wait there; the caller writes it
-//! more bytes         one gathering write of `out` and the body
-//! a stream           `out` with the first piece of the body, then a write a piece
+//! bytes up to MAX_COLLECTED  head and body are appended to `out`, after the responses that wait there; the caller writes it
+//! more bytes                 one gathering write of `out` and the body
+//! a stream                   `out` with the first piece of the body, then one write for each piece
 //! ```
 
 use super::chunked::{push_chunk, LAST_CHUNK};
 use super::request::Version;
-use super::response::{Payload, Produce, Response};
+use super::response::{Payload, Producer, Response};
 use super::{ascii, date, Headers, StatusCode};
 use std::io::{self, IoSlice, Write};
 use std::panic::{catch_unwind, AssertUnwindSafe};
 
-/// Up to here a body is copied behind its head, and a stream's writes are collected: copying 16 KiB costs about 1 us,
+/// Up to here a body is copied to its head, and a stream's writes are collected: copying 16 KiB costs about 1 us,
 /// a second write 5.
-const JOIN: usize = 16 * 1024;
+const MAX_COLLECTED: usize = 16 * 1024;
 
 /// To whom the response goes, and what was already decided about the connection.
-pub struct Delivery<'a> {
+pub struct SendOptions<'a> {
     pub version: Version,
-    /// The request was HEAD: the head says all that GET's would, and no body follows (RFC 9110 9.3.2).
+    /// The request was HEAD: the head has all the fields that GET's would, and no body follows (RFC 9110 9.3.2).
     pub head_only: bool,
     pub keep_alive: bool,
     /// Fields that guards and handlers set on the context.
-    pub extra: &'a Headers,
+    pub headers: &'a Headers,
 }
 
-/// How it went, where the socket itself did not fail.
-pub struct Sent {
+/// How it went, if the socket itself did not fail.
+pub struct SendReport {
     pub status: StatusCode,
     pub body_bytes: u64,
-    /// Whether another request may follow: it was wanted, and the response's end is plain to see.
+    /// Whether another request may follow: it was wanted, and the client can tell where the response ends.
     pub keep_alive: bool,
-    /// Why a 500 was sent, or why a body was cut short.
-    pub fault: Option<io::Error>,
+    /// Why a 500 was sent, or why a body ended early.
+    pub error: Option<io::Error>,
 }
 
 /// The framing of a response's body (RFC 9112 6): there is always exactly one.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Framing {
+enum ResponseFraming {
     /// 204 and 304 have no body, whatever their fields say.
-    None,
+    Bodiless,
     Length(u64),
     Chunked,
     UntilClose,
+}
+
+impl ResponseFraming {
+    fn of(response: &Response, version: Version) -> ResponseFraming {
+        if response.status_code().is_bodiless() {
+            return ResponseFraming::Bodiless;
+        }
+        match &response.payload {
+            Payload::Bytes(bytes) => ResponseFraming::Length(bytes.len() as u64),
+            Payload::Stream(Some(length), _) => ResponseFraming::Length(*length),
+            Payload::Stream(None, _) if version == Version::Http10 => ResponseFraming::UntilClose,
+            Payload::Stream(None, _) => ResponseFraming::Chunked,
+            Payload::TakenOver => unreachable!("the serve loop sends nothing on a connection that it no longer has"),
+        }
+    }
 }
 
 /// Appends the response to `out`, or writes all of `out` and of the response to `socket`.
@@ -54,82 +69,90 @@ enum Framing {
 /// Those of writing to `socket`.
 pub fn send(
     mut response: Response,
-    delivery: &Delivery<'_>,
+    options: &SendOptions<'_>,
     out: &mut Vec<u8>,
     socket: &mut dyn Write,
-) -> io::Result<Sent> {
-    let framing = match response.payload {
-        _ if response.status_code().is_bodiless() => Framing::None,
-        Payload::Bytes(ref bytes) => Framing::Length(bytes.len() as u64),
-        Payload::Stream(Some(length), _) => Framing::Length(length),
-        Payload::Stream(None, _) if delivery.version == Version::Http10 => Framing::UntilClose,
-        Payload::Stream(None, _) => Framing::Chunked,
-        Payload::TakenOver => unreachable!("the serve loop answers nothing on a connection that it no longer has"),
+) -> io::Result<SendReport> {
+    let framing = ResponseFraming::of(&response, options.version);
+    let mut report = SendReport {
+        status: response.status_code(),
+        body_bytes: 0,
+        keep_alive: options.keep_alive && !response.closes() && framing != ResponseFraming::UntilClose,
+        error: response.cause.take(),
     };
-    let keep_alive = delivery.keep_alive && !response.closes() && framing != Framing::UntilClose;
-    let mut sent = Sent { status: response.status_code(), body_bytes: 0, keep_alive, fault: response.cause.take() };
     let start = out.len();
-    push_head(out, &response, delivery, framing, keep_alive);
+    push_head(out, &response, options, framing, report.keep_alive);
+    if options.head_only || framing == ResponseFraming::Bodiless {
+        return Ok(report);
+    }
     match response.payload {
-        _ if delivery.head_only || framing == Framing::None => (),
         Payload::Bytes(bytes) => {
-            sent.body_bytes = bytes.len() as u64;
-            match bytes.len() {
-                0..=JOIN => out.extend_from_slice(&bytes),
-                _ => write_both(socket, std::mem::take(out), &bytes)?,
+            report.body_bytes = bytes.len() as u64;
+            if bytes.len() <= MAX_COLLECTED {
+                out.extend_from_slice(&bytes);
+            } else {
+                write_head_and_body(socket, std::mem::take(out), &bytes)?;
             }
         }
-        Payload::Stream(_, produce) => {
-            let chunked = framing == Framing::Chunked;
-            let mut body = Body { out, socket, chunked, pending: Vec::new(), bytes: 0, state: BodyState::Unsent };
-            let fault = match body.produce(produce, framing) {
-                Ok(()) => None,
-                Err(error) if body.state == BodyState::SocketFailed => return Err(error),
-                Err(fault) => Some(fault),
-            };
-            sent.body_bytes = body.bytes;
-            if let Some(fault) = fault {
-                if body.state == BodyState::Unsent {
-                    out.truncate(start);
-                    return send(Response::from(fault), delivery, out, socket);
+        Payload::Stream(_, producer) => {
+            let mut body = BodyWriter::new(out, socket, framing);
+            let produced = body.run(producer);
+            report.body_bytes = body.bytes;
+            if let Err(error) = produced {
+                match body.state {
+                    WriterState::SocketFailed => return Err(error),
+                    WriterState::Unsent => {
+                        out.truncate(start);
+                        return send(Response::from(error), options, out, socket);
+                    }
+                    WriterState::Sending => {
+                        report.keep_alive = false;
+                        report.error = Some(error);
+                    }
                 }
-                sent.keep_alive = false;
-                sent.fault = Some(fault);
             }
         }
         Payload::TakenOver => (),
     }
-    Ok(sent)
+    Ok(report)
 }
 
 /// Status line and fields (RFC 9112 4, 5). The status line says HTTP/1.1 to HTTP/1.0 clients too: it tells what we
 /// speak, not what they did (RFC 9110 6.2).
-fn push_head(out: &mut Vec<u8>, response: &Response, delivery: &Delivery<'_>, framing: Framing, keep_alive: bool) {
-    let has = |name: &str| response.headers().contains(name) || delivery.extra.contains(name);
+fn push_head(
+    out: &mut Vec<u8>,
+    response: &Response,
+    options: &SendOptions<'_>,
+    framing: ResponseFraming,
+    keep_alive: bool,
+) {
+    let has = |name: &str| response.headers().contains(name) || options.headers.contains(name);
     push_status_line(out, response.status_code());
     if !has("date") {
         push_date(out);
     }
-    if let Some(content_type) = response.content_type().filter(|_| !has("content-type")) {
-        out.extend_from_slice(b"Content-Type: ");
-        out.extend_from_slice(content_type.as_bytes());
-        out.extend_from_slice(b"\r\n");
+    if let Some(content_type) = response.content_type() {
+        if !has("content-type") {
+            out.extend_from_slice(b"Content-Type: ");
+            out.extend_from_slice(content_type.as_bytes());
+            out.extend_from_slice(b"\r\n");
+        }
     }
-    out.extend_from_slice(delivery.extra.wire());
-    out.extend_from_slice(response.headers().wire());
+    out.extend_from_slice(options.headers.section());
+    out.extend_from_slice(response.headers().section());
     match framing {
-        Framing::Length(length) => {
+        ResponseFraming::Length(length) => {
             out.extend_from_slice(b"Content-Length: ");
             ascii::push_decimal(out, length);
             out.extend_from_slice(b"\r\n");
         }
-        Framing::Chunked => out.extend_from_slice(b"Transfer-Encoding: chunked\r\n"),
-        Framing::None | Framing::UntilClose => (),
+        ResponseFraming::Chunked => out.extend_from_slice(b"Transfer-Encoding: chunked\r\n"),
+        ResponseFraming::Bodiless | ResponseFraming::UntilClose => (),
     }
-    match (keep_alive, delivery.version) {
-        (false, _) => out.extend_from_slice(b"Connection: close\r\n"),
-        (true, Version::Http10) => out.extend_from_slice(b"Connection: keep-alive\r\n"),
-        (true, Version::Http11) => (),
+    if !keep_alive {
+        out.extend_from_slice(b"Connection: close\r\n");
+    } else if options.version == Version::Http10 {
+        out.extend_from_slice(b"Connection: keep-alive\r\n");
     }
     out.extend_from_slice(b"\r\n");
 }
@@ -150,7 +173,7 @@ pub fn push_date(out: &mut Vec<u8>) {
 }
 
 /// Writes `head` and `body` with one system call where the socket takes them at once.
-fn write_both(socket: &mut dyn Write, head: Vec<u8>, body: &[u8]) -> io::Result<()> {
+fn write_head_and_body(socket: &mut dyn Write, head: Vec<u8>, body: &[u8]) -> io::Result<()> {
     let mut head = &head[..];
     let mut body = body;
     while !head.is_empty() {
@@ -168,71 +191,77 @@ fn write_both(socket: &mut dyn Write, head: Vec<u8>, body: &[u8]) -> io::Result<
     socket.write_all(body)
 }
 
-/// The body of a stream, between the one who produces it and the socket.
-struct Body<'a> {
+/// Takes the body of a stream from its producer, and writes it to the socket.
+struct BodyWriter<'a> {
     out: &'a mut Vec<u8>,
     socket: &'a mut dyn Write,
-    chunked: bool,
+    framing: ResponseFraming,
+    /// The bytes that the producer wrote and that are not framed yet.
     pending: Vec<u8>,
     bytes: u64,
-    state: BodyState,
+    state: WriterState,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum BodyState {
+enum WriterState {
     /// Not even the head has left; another response can still take its place.
     Unsent,
     Sending,
-    /// The client is gone or stalls, and every later write says so.
+    /// The client is gone or stalls, and every later write fails.
     SocketFailed,
 }
 
-impl Body<'_> {
-    /// Lets the producer write, and ends the body. A panic in it is an error like any other.
-    fn produce(&mut self, produce: Produce, framing: Framing) -> io::Result<()> {
-        catch_unwind(AssertUnwindSafe(|| produce(self)))
+impl<'a> BodyWriter<'a> {
+    fn new(out: &'a mut Vec<u8>, socket: &'a mut dyn Write, framing: ResponseFraming) -> BodyWriter<'a> {
+        BodyWriter { out, socket, framing, pending: Vec::new(), bytes: 0, state: WriterState::Unsent }
+    }
+
+    /// Calls the producer, and ends the body. A panic in it is an error like any other.
+    fn run(&mut self, producer: Producer) -> io::Result<()> {
+        catch_unwind(AssertUnwindSafe(|| producer(self)))
             .unwrap_or_else(|_| Err(io::Error::other("the body's producer panicked")))?;
-        self.pend()?;
-        match framing {
-            Framing::Length(length) if length != self.bytes => {
+        self.frame_pending()?;
+        match self.framing {
+            ResponseFraming::Length(length) if length != self.bytes => {
                 let message = format!("the body ended after {} of {length} bytes", self.bytes);
                 return Err(io::Error::new(io::ErrorKind::UnexpectedEof, message));
             }
-            Framing::Chunked => self.out.extend_from_slice(LAST_CHUNK),
+            ResponseFraming::Chunked => self.out.extend_from_slice(LAST_CHUNK),
             _ => (),
         }
         Ok(())
     }
 
     /// Moves what was written into `out`, framed.
-    fn pend(&mut self) -> io::Result<()> {
-        if self.state == BodyState::SocketFailed {
+    fn frame_pending(&mut self) -> io::Result<()> {
+        if self.state == WriterState::SocketFailed {
             return Err(io::Error::new(io::ErrorKind::BrokenPipe, "the client is gone"));
         }
         self.bytes += self.pending.len() as u64;
-        match self.chunked {
-            true => push_chunk(self.out, &self.pending),
-            false => self.out.extend_from_slice(&self.pending),
+        if self.framing == ResponseFraming::Chunked {
+            push_chunk(self.out, &self.pending);
+        } else {
+            self.out.extend_from_slice(&self.pending);
         }
         self.pending.clear();
         Ok(())
     }
 }
 
-impl Write for Body<'_> {
+impl Write for BodyWriter<'_> {
     fn write(&mut self, data: &[u8]) -> io::Result<usize> {
         self.pending.extend_from_slice(data);
-        if self.pending.len() >= JOIN {
+        if self.pending.len() >= MAX_COLLECTED {
             self.flush()?;
         }
         Ok(data.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.pend()?;
+        self.frame_pending()?;
         let written = self.socket.write_all(self.out);
         self.out.clear(); // also if only a part of it has left: nothing is sent twice
-        self.state = if written.is_ok() { BodyState::Sending } else { BodyState::SocketFailed };
+        self.state = if written.is_ok() { WriterState::Sending } else { WriterState::SocketFailed };
         written
     }
 }
@@ -241,14 +270,16 @@ impl Write for Body<'_> {
 mod tests {
     use super::*;
 
-    const HTTP_11: Delivery<'_> =
-        Delivery { version: Version::Http11, head_only: false, keep_alive: true, extra: &Headers::EMPTY };
-    const HTTP_10: Delivery<'_> = Delivery { version: Version::Http10, keep_alive: false, ..HTTP_11 };
+    const NO_HEADERS: &Headers = &Headers::new();
+
+    const HTTP_11: SendOptions<'_> =
+        SendOptions { version: Version::Http11, head_only: false, keep_alive: true, headers: NO_HEADERS };
+    const HTTP_10: SendOptions<'_> = SendOptions { version: Version::Http10, keep_alive: false, ..HTTP_11 };
 
     /// What goes over the wire, `Date` aside.
-    fn wire(response: Response, delivery: &Delivery<'_>) -> String {
+    fn wire(response: Response, options: &SendOptions<'_>) -> String {
         let (mut out, mut socket) = (Vec::new(), Vec::new());
-        send(response, delivery, &mut out, &mut socket).unwrap();
+        send(response, options, &mut out, &mut socket).unwrap();
         socket.append(&mut out);
         let text = String::from_utf8(socket).unwrap();
         let (before, date) = text.split_once("Date: ").unwrap();
@@ -265,7 +296,7 @@ mod tests {
             wire(Response::status(StatusCode::ACCEPTED), &HTTP_11),
             "HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n"
         );
-        let keep_alive_10 = Delivery { keep_alive: true, ..HTTP_10 };
+        let keep_alive_10 = SendOptions { keep_alive: true, ..HTTP_10 };
         assert_eq!(
             wire(Response::json("[]").header("content-type", "a/b"), &keep_alive_10),
             "HTTP/1.1 200 OK\r\ncontent-type: a/b\r\nContent-Length: 2\r\nConnection: keep-alive\r\n\r\n[]"
@@ -282,7 +313,7 @@ mod tests {
 
     #[test]
     fn head_204_and_304_have_no_body() {
-        let head = Delivery { head_only: true, ..HTTP_11 };
+        let head = SendOptions { head_only: true, ..HTTP_11 };
         assert!(wire(Response::text("hi"), &head).ends_with("Content-Length: 2\r\n\r\n"));
         assert!(wire(Response::stream("a/b", |_| Ok(())), &head).ends_with("Transfer-Encoding: chunked\r\n\r\n"));
         assert_eq!(

@@ -14,6 +14,7 @@ pub struct Request {
 
 /// What a client's `HTTP/1.x` means for us: 1.0, or 1.1 and every later minor version (RFC 9110 2.5).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Version {
     /// HTTP/1.0: no chunked coding, closes unless `keep-alive` was asked for.
     Http10,

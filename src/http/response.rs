@@ -16,14 +16,14 @@ use std::io::{self, Read, Write};
 ///
 /// Handlers return whatever turns into one: a `Response`, a `&'static str` or `String` (text), a [`StatusCode`], or a
 /// `Result` of two such, so that `?` works in a handler. An [`io::Error`] becomes the status of the [`Error`] inside it,
-/// or else 500; what it says goes to [`on_request`](super::super::Server::on_request), never to the client.
+/// or else 500; its message is reported to [`on_response`](super::super::Server::on_response), and never sent to the client.
 pub struct Response {
     status: StatusCode,
     headers: Headers,
     content_type: Option<Cow<'static, str>>,
     closes: bool,
     pub(in super::super) payload: Payload,
-    /// Why this became a 500, for `on_request`.
+    /// The error that became a 500. It is reported to `on_response`.
     pub(in super::super) cause: Option<io::Error>,
 }
 
@@ -31,21 +31,21 @@ pub struct Response {
 pub enum Payload {
     Bytes(Cow<'static, [u8]>),
     /// Written while it is produced; of so many bytes, if that is known.
-    Stream(Option<u64>, Produce),
+    Stream(Option<u64>, Producer),
     /// Whoever took the connection over answers.
     TakenOver,
 }
 
-pub type Produce = Box<dyn FnOnce(&mut dyn Write) -> io::Result<()> + Send>;
+pub type Producer = Box<dyn FnOnce(&mut dyn Write) -> io::Result<()> + Send>;
 
 impl Response {
     fn new(status: StatusCode, payload: Payload) -> Response {
-        Response { status, headers: Headers::EMPTY, content_type: None, closes: false, payload, cause: None }
+        Response { status, headers: Headers::new(), content_type: None, closes: false, payload, cause: None }
     }
 
     /// A 200 whose content type came from the handler, and is checked like every other field.
     fn of_type(content_type: Cow<'static, str>, payload: Payload) -> Response {
-        match Headers::default().append("Content-Type", &content_type) {
+        match Headers::new().append("Content-Type", &content_type) {
             Ok(()) => Response { content_type: Some(content_type), ..Response::new(StatusCode::OK, payload) },
             Err(error) => Response::from(error),
         }
@@ -96,7 +96,7 @@ impl Response {
         length: u64,
         body: impl Read + Send + 'static,
     ) -> Response {
-        let produce: Produce = Box::new(move |out| io::copy(&mut body.take(length), out).map(drop));
+        let produce: Producer = Box::new(move |out| io::copy(&mut body.take(length), out).map(drop));
         Response::of_type(content_type.into(), Payload::Stream(Some(length), produce))
     }
 
@@ -145,7 +145,7 @@ impl Response {
     /// Adds a header field; one of the same name stays beside it, but for `Content-Type`, where yours replaces ours.
     ///
     /// A field that [`set_header`](Response::set_header) would refuse turns the response into a 500, and the reason
-    /// goes to [`on_request`](super::super::Server::on_request): a wrong response is never sent, nor is one silently changed.
+    /// goes to [`on_response`](super::super::Server::on_response): a wrong response is never sent, nor is one silently changed.
     #[must_use]
     pub fn header(mut self, name: &str, value: impl AsRef<str>) -> Response {
         match self.set_header(name, value.as_ref()) {

@@ -9,41 +9,35 @@
 //! And `accept` fails for reasons that are the peer's (try again) or ours: out of descriptors, and the queue is as full as
 //! before. Then a descriptor held in reserve is given up, so that one client at a time can be told 503 instead of hanging.
 
-use super::lock::lock;
+use super::panics::lock;
+use super::parked::ParkedThreads;
+use super::refusal::{refuse_and_linger, refuse_at_once};
 use super::registry::Registry;
 use super::serve::Service;
-use super::spares::Spares;
-use super::unavailable::unavailable;
-use super::{linger, log};
-use std::io::{self, ErrorKind, Read, Write};
-use std::net::{Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use super::stderr;
+use std::io::{self, ErrorKind};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Threads that wait in `accept` while little happens: more than a browser's six connections want.
+/// Threads that wait in `accept` while little happens: more than the six connections of a browser need.
 const MAX_WAITING: usize = 16;
 
-/// The same while so many come and go that threads rest too: to wake one of those costs more than to find one in `accept`.
+/// The same on a server that is so busy that threads are parked too: to wake a parked thread costs more than to find one
+/// in `accept`.
 const MAX_WAITING_BUSY: usize = 64;
 
-/// Clients beyond `max_connections` that may hold a thread while they read their 503. The rest are told, and left alone
-/// with what comes of it.
+/// Clients beyond `max_connections` that may hold a thread while they read their 503. The others are sent it and closed.
 const MAX_REFUSING: usize = 64;
 
 /// How long to wait when not even a client can be refused: doubling up to a second, as Go does.
 const BACKOFF: Duration = Duration::from_millis(5);
 const MAX_BACKOFF: Duration = Duration::from_secs(1);
 
-/// How long a refused client's request has to come, so that it can be read away; 200 of them a second.
-const REFUSAL: Duration = Duration::from_millis(5);
-
-/// How long writing a 503 may take: it is the first thing that the client is sent, so its buffers are empty.
-const REFUSAL_TIMEOUT: Duration = Duration::from_millis(100);
-
-/// How often standard error is told that descriptors or threads have run out.
-const COMPLAIN_EVERY: Duration = Duration::from_secs(60);
+/// How often a line about missing descriptors or threads is printed to standard error.
+const WARN_EVERY: Duration = Duration::from_secs(60);
 
 /// Long enough for any loopback handshake.
 const WAKE_TIMEOUT: Duration = Duration::from_millis(100);
@@ -59,9 +53,9 @@ pub struct Acceptor {
     /// Threads in `accept`, or on their way there. The one that leaves takes its own place off, and whoever took the
     /// last one off puts a new thread there: nobody counts a thread that somebody else has counted on.
     waiting: AtomicUsize,
-    spares: Spares,
-    /// Threads in `accept` that are too many since it is quiet again: whoever is served next by one, ends it.
-    leaving: AtomicUsize,
+    parked: ParkedThreads,
+    /// The number of threads that end after their next connection. They are too many since the server is quiet again.
+    to_retire: AtomicUsize,
     refusing: AtomicUsize,
     reserve: Mutex<Reserve>,
 }
@@ -69,19 +63,19 @@ pub struct Acceptor {
 /// A spare descriptor: gone while the process is out of them.
 struct Reserve {
     spare: Option<TcpListener>,
-    complained: Option<Instant>,
+    last_warning: Option<Instant>,
 }
 
 impl Acceptor {
     pub fn new(listener: TcpListener, service: Service, registry: Arc<Registry>) -> Arc<Acceptor> {
         Arc::new(Acceptor {
-            reserve: Mutex::new(Reserve { spare: listener.try_clone().ok(), complained: None }),
+            reserve: Mutex::new(Reserve { spare: listener.try_clone().ok(), last_warning: None }),
             listener: Mutex::new(Some(Arc::new(listener))),
             service,
             registry,
             waiting: AtomicUsize::new(0),
-            spares: Spares::default(),
-            leaving: AtomicUsize::new(0),
+            parked: ParkedThreads::default(),
+            to_retire: AtomicUsize::new(0),
             refusing: AtomicUsize::new(0),
         })
     }
@@ -89,84 +83,88 @@ impl Acceptor {
     /// Puts the first thread into `accept`.
     pub fn start(self: &Arc<Acceptor>) -> io::Result<()> {
         self.waiting.store(1, Ordering::SeqCst);
-        self.find_follower()
+        self.add_thread()
     }
 
-    /// Sends a thread that rests into `accept`, or a new one.
-    fn find_follower(self: &Arc<Acceptor>) -> io::Result<()> {
-        if self.spares.call() {
+    /// Sends a parked thread into `accept`, or a new one.
+    fn add_thread(self: &Arc<Acceptor>) -> io::Result<()> {
+        if self.parked.unpark_one() {
             return Ok(());
         }
         let acceptor = Arc::clone(self);
         let thread = thread::Builder::new()
             .name("brooklet".to_owned())
             .stack_size(self.service.config.stack_size);
-        thread.spawn(move || acceptor.lead()).map(drop)
+        thread.spawn(move || acceptor.run()).map(drop)
     }
 
-    fn lead(self: Arc<Acceptor>) {
+    /// The life of a thread: accepts a connection, serves it, and waits for the next one.
+    fn run(self: Arc<Acceptor>) {
         while let Some((stream, peer)) = self.accept() {
             let was_last = self.waiting.fetch_sub(1, Ordering::SeqCst) == 1;
             if was_last {
                 self.waiting.fetch_add(1, Ordering::SeqCst);
-                if let Err(error) = self.find_follower() {
-                    // Nobody else would accept while we serve; so this one client is told, and we stay.
-                    self.complain("start a thread", &error);
-                    refuse(stream);
+                if let Err(error) = self.add_thread() {
+                    // No thread would accept while this one serves. So this client is refused, and this thread stays.
+                    self.warn_throttled("start a thread", &error);
+                    refuse_at_once(stream);
                     continue;
                 }
             }
             self.serve(stream, peer);
-            if !self.stays() {
+            if !self.wait_again_or_park() {
                 return;
             }
         }
         self.waiting.fetch_sub(1, Ordering::SeqCst);
     }
 
-    /// Finds a thread that has served its connection something else to do: to wait for another, or to rest until it is
-    /// called to that. `false` if it is to end.
-    fn stays(&self) -> bool {
-        let leave = |leaving: usize| leaving.checked_sub(1);
-        if self.leaving.fetch_update(Ordering::SeqCst, Ordering::SeqCst, leave).is_ok() {
+    /// Counts this thread as waiting again, or parks it until it is needed. `false` if it is to end.
+    fn wait_again_or_park(&self) -> bool {
+        let retires = self
+            .to_retire
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |threads| threads.checked_sub(1));
+        if retires.is_ok() {
             return false;
         }
-        let most = if self.spares.any_rests() { MAX_WAITING_BUSY } else { MAX_WAITING };
-        let wait_again = |waiting| (waiting < most).then_some(waiting + 1);
-        if self.waiting.fetch_update(Ordering::SeqCst, Ordering::SeqCst, wait_again).is_ok() || self.spares.rest() {
+        let most = if self.parked.is_empty() { MAX_WAITING } else { MAX_WAITING_BUSY };
+        let waits = self
+            .waiting
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |waiting| (waiting < most).then_some(waiting + 1));
+        if waits.is_ok() || self.parked.park() {
             return true;
         }
-        self.thin_out();
+        self.retire_surplus();
         false
     }
 
-    /// Ends those in `accept` who are too many, when nobody was called for as long as a thread rests. So long as there are
-    /// some, one rests, and gets here.
-    fn thin_out(&self) {
+    /// Ends the threads in `accept` that are too many, when a thread was parked and not needed until its time was up. As
+    /// long as there are too many, one is parked, and gets here.
+    fn retire_surplus(&self) {
         let surplus = self.waiting.load(Ordering::SeqCst).saturating_sub(MAX_WAITING);
-        let is_first = || self.leaving.compare_exchange(0, surplus, Ordering::SeqCst, Ordering::SeqCst).is_ok();
-        if surplus > 0 && is_first() {
-            let address = lock(&self.listener).as_ref().and_then(|listener| listener.local_addr().ok());
-            knock(address, surplus, || !self.registry.is_stopping());
+        if surplus == 0 {
+            return;
         }
+        if self.to_retire.compare_exchange(0, surplus, Ordering::SeqCst, Ordering::SeqCst).is_err() {
+            return; // another thread retires them
+        }
+        let address = lock(&self.listener).as_ref().and_then(|listener| listener.local_addr().ok());
+        wake_acceptors(address, surplus, || !self.registry.is_stopping());
     }
 
     fn serve(&self, stream: TcpStream, peer: SocketAddr) {
         match self.registry.join(stream, self.service.config.max_connections) {
             Ok(socket) => self.service.serve(socket, peer),
-            Err(stream) => self.refuse_patiently(stream),
+            Err(stream) => self.refuse(stream),
         }
     }
 
-    /// Tells a client 503 and waits until it has read that, as long as not too many are told at once.
-    fn refuse_patiently(&self, mut stream: TcpStream) {
+    /// Sends a 503. Waits until the client has read it, if not too many threads do that already.
+    fn refuse(&self, stream: TcpStream) {
         if self.refusing.fetch_add(1, Ordering::SeqCst) < MAX_REFUSING {
-            let _ = stream
-                .set_write_timeout(Some(REFUSAL_TIMEOUT))
-                .and_then(|()| stream.write_all(&unavailable()));
-            linger::close(&stream);
+            refuse_and_linger(stream);
         } else {
-            refuse(stream);
+            refuse_at_once(stream);
         }
         self.refusing.fetch_sub(1, Ordering::SeqCst);
     }
@@ -177,16 +175,21 @@ impl Acceptor {
         // Held only in here: a thread that serves must not keep the port.
         let listener = lock(&self.listener).clone()?;
         while !self.registry.is_stopping() {
-            match listener.accept() {
-                _ if self.registry.is_stopping() => break,
-                Ok((stream, peer)) if self.restore_reserve(&listener) => return Some((stream, peer)),
-                Ok((stream, _)) => {
-                    refuse(stream);
+            let accepted = listener.accept();
+            if self.registry.is_stopping() {
+                return None; // the connection is one that woke this thread, or came too late
+            }
+            match accepted {
+                Ok((stream, peer)) => {
+                    if self.restore_reserve(&listener) {
+                        return Some((stream, peer));
+                    }
+                    refuse_at_once(stream);
                     self.restore_reserve(&listener);
                 }
-                Err(error) if is_the_peers(&error) => (),
+                Err(error) if is_peer_error(&error) => (),
                 Err(error) => {
-                    self.complain("accept", &error);
+                    self.warn_throttled("accept", &error);
                     if lock(&self.reserve).spare.take().is_none() {
                         self.registry.pause(backoff);
                         backoff = (backoff * 2).min(MAX_BACKOFF);
@@ -197,7 +200,7 @@ impl Acceptor {
         None
     }
 
-    /// Whether there is a descriptor to spare, as there is nearly always.
+    /// Takes a descriptor into reserve, unless there is one. Returns whether there is one now, as there nearly always is.
     fn restore_reserve(&self, listener: &TcpListener) -> bool {
         let mut reserve = lock(&self.reserve);
         // Not once the server stops: then this would keep the port.
@@ -207,20 +210,20 @@ impl Acceptor {
         reserve.spare.is_some()
     }
 
-    fn complain(&self, what: &str, error: &io::Error) {
+    fn warn_throttled(&self, what: &str, error: &io::Error) {
         let mut reserve = lock(&self.reserve);
-        let has_just = reserve.complained.is_some_and(|last| last.elapsed() <= COMPLAIN_EVERY);
-        if !has_just {
-            reserve.complained = Some(Instant::now());
-            log::line(format_args!("cannot {what}, answering 503 while that lasts: {error}"));
+        if reserve.last_warning.is_some_and(|last| last.elapsed() <= WARN_EVERY) {
+            return;
         }
+        reserve.last_warning = Some(Instant::now());
+        stderr::line(format_args!("cannot {what}, answering 503 while that lasts: {error}"));
     }
 
     /// Takes the listener away and wakes every thread in `accept`, which then finds that the server stops. Each
     /// connection wakes one.
     pub fn close(&self) -> Closing {
         lock(&self.reserve).spare = None;
-        self.spares.close();
+        self.parked.close();
         let listener = lock(&self.listener).take();
         let address = listener.as_ref().and_then(|listener| listener.local_addr().ok());
         let closing = Closing { listener: listener.as_ref().map_or_else(Weak::new, Arc::downgrade), address };
@@ -237,14 +240,15 @@ pub struct Closing {
 }
 
 impl Closing {
+    /// Returns how many threads were still in `accept`.
     fn wake(&self) -> usize {
         let in_accept = self.listener.strong_count();
-        knock(self.address, in_accept, || self.listener.strong_count() > 0);
+        wake_acceptors(self.address, in_accept, || self.listener.strong_count() > 0);
         in_accept
     }
 
-    /// Waits for the woken threads to let go of the listener, waking them again, so that its port is free when `serve`
-    /// returns.
+    /// Waits until the woken threads have let go of the listener, and wakes them again, so that its port is free when
+    /// `serve` returns.
     pub fn finish(self) {
         for _ in 0..WAKE_TRIES {
             if self.wake() == 0 {
@@ -255,31 +259,26 @@ impl Closing {
     }
 }
 
-/// Wakes so many threads in `accept`, each with a connection that has no request; as long as somebody is there to hear,
-/// for else a knock may wait out its time.
-fn knock(address: Option<SocketAddr>, times: usize, somebody_hears: impl Fn() -> bool) {
+/// Wakes `threads` threads in `accept`, each with a connection that has no request. Stops when `has_acceptors` is false,
+/// because connecting would then last until its timeout.
+fn wake_acceptors(address: Option<SocketAddr>, threads: usize, has_acceptors: impl Fn() -> bool) {
     let Some(mut address) = address else { return };
-    match address {
-        SocketAddr::V4(v4) if v4.ip().is_unspecified() => address.set_ip(Ipv4Addr::LOCALHOST.into()),
-        SocketAddr::V6(v6) if v6.ip().is_unspecified() => address.set_ip(Ipv6Addr::LOCALHOST.into()),
-        _ => (),
+    if address.ip().is_unspecified() {
+        match address {
+            SocketAddr::V4(_) => address.set_ip(Ipv4Addr::LOCALHOST.into()),
+            SocketAddr::V6(_) => address.set_ip(Ipv6Addr::LOCALHOST.into()),
+        }
     }
-    for _ in (0..times).take_while(|_| somebody_hears()) {
+    for _ in 0..threads {
+        if !has_acceptors() {
+            return;
+        }
         // It fails while descriptors are out; the last connections of a server that stops give some back.
         let _ = TcpStream::connect_timeout(&address, WAKE_TIMEOUT);
     }
 }
 
-/// Whether the connection that was to be accepted is gone again. The next one is none the worse.
-fn is_the_peers(error: &io::Error) -> bool {
+/// Whether the connection that was to be accepted is gone again. The next one can still be accepted.
+fn is_peer_error(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset | ErrorKind::Interrupted)
-}
-
-/// Tells a client 503 without ever waiting for it: the pause is ours, and gives its request time to come, so that it can
-/// be read away and the close is no reset.
-fn refuse(mut stream: TcpStream) {
-    let _ = stream.set_nonblocking(true).and_then(|()| stream.write_all(&unavailable()));
-    let _ = stream.shutdown(Shutdown::Write);
-    thread::sleep(REFUSAL);
-    let _ = stream.read(&mut [0; 4 * 1024]);
 }

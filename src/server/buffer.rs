@@ -7,7 +7,7 @@ use std::io::{self, Read};
 const INITIAL: usize = 2 * 1024;
 
 /// What a body is read with, after a few reads that found more than there was room for.
-const LARGE: usize = 64 * 1024;
+const MAX_READ: usize = 64 * 1024;
 
 #[derive(Debug)]
 pub struct Buffer {
@@ -35,7 +35,8 @@ impl Buffer {
         self.start += length;
         debug_assert!(self.start <= self.end);
         if self.is_empty() {
-            (self.start, self.end) = (0, 0);
+            self.start = 0;
+            self.end = 0;
         }
     }
 
@@ -51,22 +52,27 @@ impl Buffer {
 
     /// Reads once, behind what is there. Makes room if there is none: the caller bounds what may lie unused.
     pub fn fill(&mut self, source: &mut impl Read) -> io::Result<usize> {
-        if self.is_empty() && self.was_filled && self.bytes.len() < LARGE {
+        if self.is_empty() && self.was_filled && self.bytes.len() < MAX_READ {
             self.bytes = vec![0; 2 * self.bytes.len()];
         }
         if self.end == self.bytes.len() {
-            match self.start {
-                0 => self.bytes.resize(2 * self.bytes.len(), 0),
-                start => {
-                    self.bytes.copy_within(start..self.end, 0);
-                    (self.start, self.end) = (0, self.end - start);
-                }
-            }
+            self.make_room();
         }
         let read = source.read(&mut self.bytes[self.end..])?;
         self.end += read;
         self.was_filled = self.end == self.bytes.len();
         Ok(read)
+    }
+
+    /// Moves the data to the front of the buffer, or makes the buffer larger if it is there.
+    fn make_room(&mut self) {
+        if self.start == 0 {
+            self.bytes.resize(2 * self.bytes.len(), 0);
+            return;
+        }
+        self.bytes.copy_within(self.start..self.end, 0);
+        self.end -= self.start;
+        self.start = 0;
     }
 
     pub fn into_vec(mut self) -> Vec<u8> {

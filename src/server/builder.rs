@@ -23,7 +23,7 @@ use std::{fmt, io};
 ///     .get("/", |_| "hello\n")
 ///     .get("/hello/{name}", |ctx| format!("hello {}\n", ctx.param("name")))
 ///     .post("/shout", |mut ctx| -> io::Result<_> { Ok(ctx.body_text()?.to_uppercase()) }) // `?` wants the type
-///     .on_request(|exchange| println!("{exchange}"))
+///     .on_response(|exchange| println!("{exchange}"))
 ///     .serve()
 /// # }
 /// ```
@@ -32,8 +32,8 @@ pub struct Server {
     listener: TcpListener,
     handle: Handle,
     service: Service,
-    /// The first route, host or origin that was refused.
-    fault: Option<io::Error>,
+    /// Why the first route, host or origin that is not valid was refused.
+    refused: Option<io::Error>,
 }
 
 impl Server {
@@ -44,22 +44,9 @@ impl Server {
     ///
     /// Those of [`TcpListener::bind`], with the address in the message, and what to do about the common ones.
     pub fn bind(address: impl ToSocketAddrs + fmt::Debug) -> io::Result<Server> {
-        let listener = TcpListener::bind(&address).map_err(|error| {
-            let hint = match error.kind() {
-                io::ErrorKind::AddrInUse => "; stop the program that has it, or take another port",
-                io::ErrorKind::PermissionDenied => "; ports below 1024 need privileges: take a higher one",
-                io::ErrorKind::AddrNotAvailable => "; it is none of this machine's: 0.0.0.0 takes all that it has",
-                // It was not understood, or its name not found.
-                _ if error.raw_os_error().is_none() => "; an address is a host and a port, as in 127.0.0.1:8080",
-                _ => "",
-            };
-            // `main` shows an error with `{:?}`, which would escape the quotes.
-            let address = format!("{address:?}");
-            let message = format!("cannot listen on {}: {error}{hint}", address.trim_matches('"'));
-            io::Error::new(error.kind(), message)
-        })?;
+        let listener = TcpListener::bind(&address).map_err(|error| explain_bind_error(&address, error))?;
         let handle = Handle::new(listener.local_addr()?);
-        Ok(Server { listener, handle, service: Service::default(), fault: None })
+        Ok(Server { listener, handle, service: Service::default(), refused: None })
     }
 
     /// Adds a route: requests with this method, for paths of this pattern, go to the handler.
@@ -77,8 +64,8 @@ impl Server {
         R: Into<Response>,
     {
         let handler = Box::new(move |context: Context<'_>| handler(context).into());
-        let added = self.service.router.add(method, pattern, Location::caller(), handler);
-        self.note(added)
+        let added = self.service.dispatcher.router.add(method, pattern, Location::caller(), handler);
+        self.keep_error(added)
     }
 
     /// Adds a route for GET, and HEAD. See [`route`](Server::route).
@@ -135,8 +122,8 @@ impl Server {
     /// own name on, or a name in `/etc/hosts`. See [`check_host`](Config::check_host). One that is no host is an error of
     /// [`serve`](Server::serve).
     pub fn allow_host(mut self, host: &str) -> Server {
-        let allowed = self.service.allowed.allow_host(host);
-        self.note(allowed)
+        let allowed = self.service.dispatcher.allowed.allow_host(host);
+        self.keep_error(allowed)
     }
 
     /// Lets pages of this origin in, `https://app.example` or `http://localhost:3000`: they may send requests of any method
@@ -145,8 +132,8 @@ impl Server {
     /// origin is an error of [`serve`](Server::serve).
     #[doc(alias = "cors")]
     pub fn allow_origin(mut self, origin: &str) -> Server {
-        let allowed = self.service.allowed.allow_origin(origin);
-        self.note(allowed)
+        let allowed = self.service.dispatcher.allowed.allow_origin(origin);
+        self.keep_error(allowed)
     }
 
     /// Adds a guard. It sees every valid request before routing, in the order of adding, and either lets it pass with
@@ -167,13 +154,14 @@ impl Server {
     where
         G: Fn(&mut Context<'_>) -> Option<Response> + Send + Sync + 'static,
     {
-        self.service.guards.push(Box::new(guard));
+        self.service.dispatcher.guards.push(Box::new(guard));
         self
     }
 
     /// Calls `hook` after each response, refusals of malformed requests included, in the thread that sent it. Without a
-    /// hook, errors of handlers go to standard error. The last hook wins.
-    pub fn on_request<H>(mut self, hook: H) -> Server
+    /// hook, errors of handlers are printed to standard error. The last hook wins.
+    #[doc(alias = "on_request")]
+    pub fn on_response<H>(mut self, hook: H) -> Server
     where
         H: Fn(&Exchange<'_>) + Send + Sync + 'static,
     {
@@ -181,9 +169,9 @@ impl Server {
         self
     }
 
-    /// Keeps the first thing that was refused, for `serve` to return.
-    fn note(mut self, result: io::Result<()>) -> Server {
-        self.fault = self.fault.or(result.err());
+    /// Keeps the first error, which `serve` returns.
+    fn keep_error(mut self, result: io::Result<()>) -> Server {
+        self.refused = self.refused.or(result.err());
         self
     }
 
@@ -213,8 +201,8 @@ impl Server {
     /// `InvalidInput` for the first route, host or origin that was refused, and for a timeout of zero; and what the system
     /// says if not even one thread can be started. No error of a client or of `accept` ends the server.
     pub fn serve(self) -> io::Result<()> {
-        if let Some(fault) = self.fault {
-            return Err(fault);
+        if let Some(error) = self.refused {
+            return Err(error);
         }
         self.service.config.check()?;
         let registry = self.handle.registry();
@@ -224,9 +212,31 @@ impl Server {
         acceptor.start()?;
         registry.wait_for_stop();
         let closing = acceptor.close();
-        registry.wait_for_end();
+        registry.wait_until_empty();
         closing.finish();
         Ok(())
+    }
+}
+
+/// Adds the address to an error of `bind`, and what to do about the common ones.
+fn explain_bind_error(address: &impl fmt::Debug, error: io::Error) -> io::Error {
+    let hint = bind_hint(&error);
+    // `main` shows an error with `{:?}`, which would escape the quotes.
+    let address = format!("{address:?}");
+    let message = format!("cannot listen on {}: {error}{hint}", address.trim_matches('"'));
+    io::Error::new(error.kind(), message)
+}
+
+fn bind_hint(error: &io::Error) -> &'static str {
+    if error.raw_os_error().is_none() {
+        // The address was not understood, or its name was not found.
+        return "; an address is a host and a port, as in 127.0.0.1:8080";
+    }
+    match error.kind() {
+        io::ErrorKind::AddrInUse => "; stop the program that has it, or take another port",
+        io::ErrorKind::PermissionDenied => "; ports below 1024 need privileges: take a higher one",
+        io::ErrorKind::AddrNotAvailable => "; it is none of this machine's: 0.0.0.0 takes all that it has",
+        _ => "",
     }
 }
 

@@ -3,7 +3,10 @@
 use std::io;
 use std::time::Duration;
 
-/// Limits and timeouts. The names are those of Go's `net/http` where it has the same thing.
+/// Limits and timeouts.
+///
+/// New fields are added without a new major version. Take the fields that you do not set from [`Config::default`], so that
+/// your program still compiles then:
 ///
 /// ```
 /// use brooklet::Config;
@@ -22,12 +25,16 @@ pub struct Config {
     /// How long a body may take, from the handler's first read on: this long, and a second more for every 1,000 bytes that
     /// came, so that a large upload on a slow line succeeds and a trickle does not. Default: 30 s. Beyond it: the
     /// handler's read returns an error of kind `TimedOut` that answers `408`.
+    ///
+    /// Go's `ReadTimeout` is another limit: it bounds head and body together.
     pub read_timeout: Duration,
 
     /// How long one write may wait for a client that does not read; and how long all writes of a response may have waited,
     /// with a second more for every 1,000 bytes that went. Not for a whole response: a stream that is produced slowly may
     /// take for ever. Default: 30 s, ten times what a lossy mobile network takes to recover. Beyond it: the connection is
     /// cut.
+    ///
+    /// Go's `WriteTimeout` is another limit: it bounds the whole response, however fast the client reads.
     #[doc(alias = "deadline")]
     pub write_timeout: Duration,
 
@@ -70,15 +77,6 @@ pub struct Config {
     pub stack_size: usize,
 }
 
-/// What a body has to move at on average, either way, beyond its timeout: 8 kbit/s, a tenth of a bad mobile line. A client
-/// that takes or gives a byte now and then, to hold a thread, moves no deadline by more than a millisecond with it.
-const MIN_BYTES_PER_SECOND: u64 = 1_000;
-
-/// How long so many bytes may take: the timeout, and a second for every 1,000.
-pub fn allowance(timeout: Duration, bytes: u64) -> Duration {
-    timeout.saturating_add(Duration::from_secs(bytes / MIN_BYTES_PER_SECOND))
-}
-
 impl Config {
     /// # Errors
     ///
@@ -90,13 +88,13 @@ impl Config {
             ("write_timeout", self.write_timeout),
             ("idle_timeout", self.idle_timeout),
         ];
-        match timeouts.iter().find(|(_, timeout)| timeout.is_zero()) {
-            None => Ok(()),
-            Some((name, _)) => {
+        for (name, timeout) in timeouts {
+            if timeout.is_zero() {
                 let message = format!("Config::{name} is zero, which lets nobody in; for no limit, Duration::MAX");
-                Err(io::Error::new(io::ErrorKind::InvalidInput, message))
+                return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
             }
         }
+        Ok(())
     }
 }
 

@@ -61,8 +61,8 @@ impl Connection {
         self.peer
     }
 
-    /// Returns the socket, to set timeouts on for example. Reading from it passes the bytes by that were read already.
-    pub fn stream(&self) -> &TcpStream {
+    /// Returns the socket, to set timeouts on for example. Reading from it skips the bytes that were read already.
+    pub fn tcp_stream(&self) -> &TcpStream {
         &self.socket
     }
 
@@ -72,7 +72,7 @@ impl Connection {
 
     /// Whether the server is shutting down, so that it is time to say goodbye.
     pub fn is_stopping(&self) -> bool {
-        self.socket.is_stopping()
+        self.socket.observe_stop()
     }
 
     /// Returns the bare socket, and the bytes that were read past the request head and not by you. The server does not

@@ -1,13 +1,12 @@
 //! What a handler gets: the request, the way to its body, and the way to take the connection over.
 
-use super::body::Body;
+use super::body::{Body, BodyProgress};
+use super::buffered_socket::BufferedSocket;
 use super::connection::Connection;
 use super::http::{response, Error, Form, Headers, Method, Request, Response, StatusCode};
-use super::incoming::Incoming;
 use super::linger;
+use super::refusal::unavailable;
 use super::router::Params;
-use super::unavailable::unavailable;
-use super::wire::Wire;
 use std::fmt;
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr};
@@ -25,37 +24,37 @@ use std::net::{Shutdown, SocketAddr};
 /// }
 /// ```
 pub struct Context<'a> {
-    /// Of the serve loop, which finds it empty if the handler took the connection over. `Some` as long as this context
-    /// lives, for only `takeover_conn` takes it out, and consumes the context.
-    slot: &'a mut Option<Wire>,
+    /// The serve loop's. It is empty afterwards if the handler took the connection over. As long as this context lives it
+    /// is `Some`: only `takeover_conn` empties it, and that consumes the context.
+    slot: &'a mut Option<BufferedSocket>,
     request: Request,
+    body: &'a mut BodyProgress,
     params: Params<'a>,
     response_headers: &'a mut Headers,
     max_taken_over: usize,
 }
 
-const HELD: &str = "only takeover_conn empties the slot, and it consumes the context";
-
 impl<'a> Context<'a> {
     pub(super) fn new(
-        slot: &'a mut Option<Wire>,
+        slot: &'a mut Option<BufferedSocket>,
         request: Request,
+        body: &'a mut BodyProgress,
         response_headers: &'a mut Headers,
         max_taken_over: usize,
     ) -> Context<'a> {
-        Context { slot, request, params: Params::default(), response_headers, max_taken_over }
+        Context { slot, request, body, params: Params::default(), response_headers, max_taken_over }
     }
 
     pub(super) fn set_params(&mut self, params: Params<'a>) {
         self.params = params;
     }
 
-    fn wire(&self) -> &Wire {
-        self.slot.as_ref().expect(HELD)
+    fn conn(&self) -> &BufferedSocket {
+        self.slot.as_ref().expect("only takeover_conn empties the slot")
     }
 
     pub(super) fn is_on_loopback(&self) -> bool {
-        self.wire().on_loopback
+        self.conn().on_loopback
     }
 
     /// Returns the request's head.
@@ -87,10 +86,12 @@ impl<'a> Context<'a> {
     #[track_caller]
     pub fn param(&self, name: &str) -> &str {
         // Not in a closure, whose panic would not be tracked to the caller.
-        match (self.params.get(name), self.params.pattern()) {
-            (Some(value), _) => value,
-            (None, Some(pattern)) => panic!("the pattern `{pattern}` has no parameter `{name}`"),
-            (None, None) => panic!("there are no path parameters before routing: asked for `{name}`"),
+        if let Some(value) = self.params.get(name) {
+            return value;
+        }
+        match self.params.pattern() {
+            Some(pattern) => panic!("the pattern `{pattern}` has no parameter `{name}`"),
+            None => panic!("there are no path parameters before routing: asked for `{name}`"),
         }
     }
 
@@ -106,7 +107,8 @@ impl<'a> Context<'a> {
 
     /// Returns the body, to read from. A client that waits for `100 Continue` is told to go on when the first read waits.
     pub fn body(&mut self) -> Body<'_> {
-        Body::new(self.slot.as_mut().expect(HELD))
+        let conn = self.slot.as_mut().expect("only takeover_conn empties the slot");
+        Body::new(self.body, conn)
     }
 
     /// Reads the whole body; blocks until it is there.
@@ -147,7 +149,7 @@ impl<'a> Context<'a> {
 
     /// Returns the client's address: that of the proxy, where there is one in front.
     pub fn peer_addr(&self) -> SocketAddr {
-        self.wire().peer
+        self.conn().peer
     }
 
     /// Adds a header field to whatever the response will be, that of a later handler or of a stream included: for guards
@@ -163,7 +165,7 @@ impl<'a> Context<'a> {
     /// Takes the connection over: from here on it is yours, and the server neither answers nor closes it.
     ///
     /// The second part says "somebody else answers"; return it from the handler: another answer is dropped, and told to
-    /// [`on_request`](super::super::Server::on_request) as a fault. The connection can go to any thread.
+    /// [`on_response`](super::super::Server::on_response) as a fault. The connection can go to any thread.
     /// Responses to earlier requests of a pipeline are written before this returns, which blocks no longer than
     /// [`write_timeout`](super::super::Config::write_timeout).
     ///
@@ -172,21 +174,20 @@ impl<'a> Context<'a> {
     #[doc(alias = "hijack")]
     #[doc(alias = "upgrade")]
     pub fn takeover_conn(self) -> (Connection, Response) {
-        let mut wire = self.slot.take().expect(HELD);
-        wire.body = Incoming::none();
-        let flushed = wire.flush();
-        let admitted = wire.socket.take_over(self.max_taken_over);
+        let mut conn = self.slot.take().expect("a context is taken over once");
+        let flushed = conn.flush();
+        let admitted = conn.socket.take_over(self.max_taken_over);
         if flushed.is_ok() && !admitted {
-            let _ = wire.socket.write_all(&unavailable());
-            linger::close(&wire.socket);
+            let _ = conn.socket.write_all(&unavailable());
+            linger::close(&conn.socket);
         }
         if flushed.is_err() || !admitted {
-            // What follows half a response would be taken for a part of it. Whoever takes over finds the end.
-            let _ = wire.socket.shutdown(Shutdown::Both);
+            // Bytes after half a response would be taken for a part of it. Reading from the connection finds the end.
+            let _ = conn.socket.shutdown(Shutdown::Both);
         }
-        let _ = wire.socket.set_read_timeout(None).and_then(|()| wire.socket.set_write_timeout(None));
+        let _ = conn.socket.set_read_timeout(None).and_then(|()| conn.socket.set_write_timeout(None));
         let headers = std::mem::take(self.response_headers);
-        let connection = Connection::new(wire.socket, wire.peer, wire.input.into_vec(), self.request, headers);
+        let connection = Connection::new(conn.socket, conn.peer, conn.input.into_vec(), self.request, headers);
         (connection, Response::taken_over())
     }
 }

@@ -1,9 +1,11 @@
-//! What `on_request` is told.
+//! What [`Server::on_response`](super::Server::on_response) is called with.
 
 use super::http::{Method, StatusCode};
 use std::net::SocketAddr;
 use std::time::Duration;
 use std::{fmt, io};
+
+pub type Hook = Box<dyn for<'e> Fn(&Exchange<'e>) + Send + Sync>;
 
 /// A request and its response, after the fact. Its `Display` is a line for an access log:
 ///

@@ -2,27 +2,38 @@
 
 use super::http;
 
-mod accept;
-mod body;
-mod buffer;
+// The types that a program holds.
 mod builder;
 mod config;
+mod exchange;
+mod handle;
+
+// Accepting connections, counting them, and refusing them.
+mod accept;
+mod parked;
+mod refusal;
+mod registry;
+
+// One connection: its loop, its socket with two buffers, its time limits, and its end.
+mod buffer;
+mod buffered_socket;
+pub mod linger;
+mod serve;
+mod throughput;
+
+// Dispatch: the checks, guards and routes that lead from a request to its handler.
+mod dispatch;
+mod host_and_origin;
+mod router;
+
+// The types that a handler gets.
+mod body;
 mod connection;
 mod context;
-mod exchange;
-mod guard;
-mod handle;
-mod incoming;
-pub mod jitter;
-pub mod linger;
-pub mod lock;
-pub mod log;
-mod registry;
-mod router;
-mod serve;
-mod spares;
-mod unavailable;
-mod wire;
+
+// Panics and messages, of any part.
+mod panics;
+pub mod stderr;
 
 pub use body::Body;
 pub use builder::Server;
@@ -31,4 +42,6 @@ pub use connection::Connection;
 pub use context::Context;
 pub use exchange::Exchange;
 pub use handle::Handle;
+pub use panics::lock;
+pub use refusal::jitter;
 pub use registry::{OnStop, Socket};

@@ -11,8 +11,8 @@
 //! ```
 //! When the grace is over whoever is left is cut.
 
-use super::lock::lock;
-use super::log;
+use super::panics::lock;
+use super::stderr;
 use std::io;
 use std::net::{Shutdown, TcpStream};
 use std::ops::Deref;
@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 
 #[derive(Default)]
 pub struct Registry {
-    members: Mutex<Members>,
+    connections: Mutex<Connections>,
     /// Somebody left while the server stops, or it began to.
     changed: Condvar,
     stopping: AtomicBool,
@@ -35,31 +35,47 @@ const CROWD: usize = 8;
 
 /// A slab: slots of those who left are used again.
 #[derive(Default)]
-struct Members {
+struct Connections {
     slots: Vec<Option<Arc<Shared>>>,
     free: Vec<usize>,
     taken_over: usize,
     /// When the grace of a shutdown is over.
     deadline: Option<Instant>,
-    /// Who looks after connections of this server and does not sit in a read.
-    watchers: Vec<&'static dyn OnStop>,
+    /// Called when a shutdown begins: they own connections of this server and do not block in a read.
+    stop_listeners: Vec<&'static dyn OnStop>,
 }
 
-/// Wants to be told when a server begins to stop.
+/// Is called when a server begins to stop.
 pub trait OnStop: Sync {
     fn on_stop(&self);
 }
 
-impl Members {
+impl Connections {
     fn len(&self) -> usize {
         self.slots.len() - self.free.len()
+    }
+
+    fn iter(&self) -> impl Iterator<Item = &Arc<Shared>> {
+        self.slots.iter().flatten()
+    }
+
+    /// Returns how many were taken over and had not noticed the shutdown.
+    fn disconnect_all(&self) -> usize {
+        let mut unnoticed = 0;
+        for connection in self.iter() {
+            let _ = connection.stream.shutdown(Shutdown::Both);
+            if connection.is(Phase::TakenOver) && !connection.noticed.load(Ordering::SeqCst) {
+                unnoticed += 1;
+            }
+        }
+        unnoticed
     }
 }
 
 struct Shared {
     stream: TcpStream,
     phase: AtomicU8,
-    /// Whoever took the connection over has asked whether the server stops, and knows that it does.
+    /// The code that took the connection over has asked whether the server stops, while it did.
     noticed: AtomicBool,
 }
 
@@ -88,25 +104,25 @@ pub struct Socket {
 impl Registry {
     /// Takes a connection in, unless there are `max` already that were not taken over: then it comes back.
     pub fn join(self: &Arc<Registry>, stream: TcpStream, max: usize) -> Result<Socket, TcpStream> {
-        let mut members = self.members();
-        if members.len() - members.taken_over >= max {
+        let mut connections = self.connections();
+        if connections.len() - connections.taken_over >= max {
             return Err(stream);
         }
         let phase = AtomicU8::new(Phase::Busy as u8);
         let shared = Arc::new(Shared { stream, phase, noticed: AtomicBool::new(false) });
-        let member = Some(Arc::clone(&shared));
-        let slot = match members.free.pop() {
+        let connection = Some(Arc::clone(&shared));
+        let slot = match connections.free.pop() {
             Some(slot) => {
-                members.slots[slot] = member;
+                connections.slots[slot] = connection;
                 slot
             }
             None => {
-                members.slots.push(member);
-                members.slots.len() - 1
+                connections.slots.push(connection);
+                connections.slots.len() - 1
             }
         };
-        self.note(&members);
-        drop(members);
+        self.update_crowded(&connections);
+        drop(connections);
         Ok(Socket { shared: Some(shared), registry: Arc::clone(self), slot })
     }
 
@@ -114,68 +130,71 @@ impl Registry {
         self.stopping.load(Ordering::SeqCst)
     }
 
-    /// Tells everybody to stop until `deadline`; told twice, the earlier deadline holds.
+    /// Stops all connections until `deadline`. Called again, the earlier deadline holds.
     pub fn stop(&self, deadline: Instant) {
         self.stopping.store(true, Ordering::SeqCst);
-        let mut members = self.members();
-        members.deadline = Some(members.deadline.map_or(deadline, |earlier| earlier.min(deadline)));
-        for member in members.slots.iter().flatten().filter(|member| !member.is(Phase::Busy)) {
-            // The end of input wakes whoever reads. An error says that the peer was faster.
-            let _ = member.stream.shutdown(Shutdown::Read);
+        let mut connections = self.connections();
+        connections.deadline = Some(connections.deadline.map_or(deadline, |earlier| earlier.min(deadline)));
+        for connection in connections.iter().filter(|connection| !connection.is(Phase::Busy)) {
+            // The end of input wakes a thread that reads. It fails if the peer has closed already.
+            let _ = connection.stream.shutdown(Shutdown::Read);
         }
-        let watchers = std::mem::take(&mut members.watchers);
-        drop(members);
+        let stop_listeners = std::mem::take(&mut connections.stop_listeners);
+        drop(connections);
         self.changed.notify_all();
-        watchers.iter().for_each(|watcher| watcher.on_stop());
+        for listener in stop_listeners {
+            listener.on_stop();
+        }
     }
 
     /// Blocks until [`stop`](Registry::stop) was called.
     pub fn wait_for_stop(&self) {
-        let members = self.members();
-        drop(self.changed.wait_while(members, |members| members.deadline.is_none()));
+        let connections = self.connections();
+        drop(self.changed.wait_while(connections, |connections| connections.deadline.is_none()));
     }
 
     /// Sleeps, unless the server stops.
     pub fn pause(&self, time: Duration) {
-        let members = self.members();
-        drop(self.changed.wait_timeout_while(members, time, |members| members.deadline.is_none()));
+        let connections = self.connections();
+        drop(
+            self.changed
+                .wait_timeout_while(connections, time, |connections| connections.deadline.is_none()),
+        );
     }
 
-    /// Blocks until everybody has left, or cuts those who are still here when the deadline comes. Standard error is told of
-    /// those who had time to say goodbye and never looked.
-    pub fn wait_for_end(&self) {
-        let mut members = self.members();
+    /// Blocks until every connection has left, or disconnects those that are left at the deadline. Prints how many of
+    /// those were taken over and did not notice the shutdown in the time that they had.
+    pub fn wait_until_empty(&self) {
+        let mut connections = self.connections();
         let mut had_time = false;
-        while members.len() > 0 {
-            let left = members.deadline.and_then(|deadline| deadline.checked_duration_since(Instant::now()));
-            let Some(left) = left.filter(|left| !left.is_zero()) else {
-                let mut deaf = 0;
-                for member in members.slots.iter().flatten() {
-                    let _ = member.stream.shutdown(Shutdown::Both);
-                    deaf += usize::from(member.is(Phase::TakenOver) && !member.noticed.load(Ordering::SeqCst));
-                }
-                drop(members);
-                if had_time && deaf > 0 {
-                    log::line(format_args!(
-                        "{deaf} of the connections that were taken over did not notice the shutdown, and were cut; \
+        while connections.len() > 0 {
+            let left = connections
+                .deadline
+                .map_or(Duration::ZERO, |deadline| deadline.saturating_duration_since(Instant::now()));
+            if left.is_zero() {
+                let unnoticed = connections.disconnect_all();
+                drop(connections);
+                if had_time && unnoticed > 0 {
+                    stderr::line(format_args!(
+                        "{unnoticed} of the connections that were taken over did not notice the shutdown, and were cut; \
                          `wait` and `is_stopping` tell a loop of it"
                     ));
                 }
                 return;
-            };
+            }
             had_time = true;
-            members = self.changed.wait_timeout(members, left).unwrap_or_else(PoisonError::into_inner).0;
+            connections = self.changed.wait_timeout(connections, left).unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 
-    /// To be called when somebody has joined, left, or taken over.
-    fn note(&self, members: &Members) {
+    /// To be called when a connection has joined, left, or been taken over.
+    fn update_crowded(&self, connections: &Connections) {
         self.is_crowded
-            .store(members.taken_over == 0 && members.len() >= CROWD, Ordering::Relaxed);
+            .store(connections.taken_over == 0 && connections.len() >= CROWD, Ordering::Relaxed);
     }
 
-    fn members(&self) -> MutexGuard<'_, Members> {
-        lock(&self.members)
+    fn connections(&self) -> MutexGuard<'_, Connections> {
+        lock(&self.connections)
     }
 }
 
@@ -187,7 +206,13 @@ impl Socket {
     }
 
     pub fn is_stopping(&self) -> bool {
-        let is_stopping = self.registry.is_stopping();
+        self.registry.is_stopping()
+    }
+
+    /// Returns whether the server stops, for the code that took the connection over. From then on it counts as a
+    /// connection that has noticed the shutdown.
+    pub fn observe_stop(&self) -> bool {
+        let is_stopping = self.is_stopping();
         if is_stopping {
             self.shared().noticed.store(true, Ordering::SeqCst);
         }
@@ -195,42 +220,40 @@ impl Socket {
     }
 
     /// Whether others are likely to have something to do that takes no longer than a request.
-    pub fn is_in_a_crowd(&self) -> bool {
+    pub fn is_crowded(&self) -> bool {
         self.registry.is_crowded.load(Ordering::Relaxed)
     }
 
-    /// Says what the connection does from now on, and whether the server goes on: if it does not, an idle connection
-    /// was perhaps not seen to be idle by [`Registry::stop`], and must not begin to wait.
-    pub fn enter(&self, phase: Phase) -> bool {
+    /// Sets what the connection does from now on.
+    pub fn enter(&self, phase: Phase) {
         self.shared().phase.store(phase as u8, Ordering::SeqCst);
-        !self.is_stopping()
     }
 
     /// Counts this connection as taken over, unless there are `max` of those already.
     pub fn take_over(&self, max: usize) -> bool {
-        let mut members = self.registry.members();
-        if members.taken_over >= max {
+        let mut connections = self.registry.connections();
+        if connections.taken_over >= max {
             return false;
         }
-        members.taken_over += 1;
-        self.registry.note(&members);
-        self.shared().phase.store(Phase::TakenOver as u8, Ordering::SeqCst);
-        if members.deadline.is_some() {
+        connections.taken_over += 1;
+        self.registry.update_crowded(&connections);
+        self.enter(Phase::TakenOver);
+        if connections.deadline.is_some() {
             let _ = self.shutdown(Shutdown::Read); // stop has passed by already
         }
         true
     }
 
-    /// Has somebody told when the server begins to stop; at once, if it has.
-    pub fn on_stop(&self, watcher: &'static dyn OnStop) {
-        let address = |watcher: &'static dyn OnStop| watcher as *const dyn OnStop as *const ();
+    /// Calls `listener` when the server begins to stop; at once, if it has begun.
+    pub fn notify_on_stop(&self, listener: &'static dyn OnStop) {
         self.shared().noticed.store(true, Ordering::SeqCst);
-        let mut members = self.registry.members();
-        if members.deadline.is_some() {
-            drop(members);
-            watcher.on_stop();
-        } else if !members.watchers.iter().any(|known| address(*known) == address(watcher)) {
-            members.watchers.push(watcher);
+        let mut connections = self.registry.connections();
+        if connections.deadline.is_some() {
+            drop(connections);
+            return listener.on_stop();
+        }
+        if !connections.stop_listeners.iter().any(|known| is_same(*known, listener)) {
+            connections.stop_listeners.push(listener);
         }
     }
 
@@ -244,16 +267,22 @@ impl Socket {
 
     fn leave(&mut self) -> Arc<Shared> {
         let shared = self.shared.take().expect("a socket leaves once");
-        let mut members = self.registry.members();
-        members.slots[self.slot] = None;
-        members.free.push(self.slot);
-        members.taken_over -= usize::from(shared.is(Phase::TakenOver));
-        self.registry.note(&members);
-        if members.deadline.is_some() {
+        let mut connections = self.registry.connections();
+        connections.slots[self.slot] = None;
+        connections.free.push(self.slot);
+        connections.taken_over -= usize::from(shared.is(Phase::TakenOver));
+        self.registry.update_crowded(&connections);
+        if connections.deadline.is_some() {
             self.registry.changed.notify_all();
         }
         shared
     }
+}
+
+/// Whether two listeners are one object, whatever their vtables (`ptr::addr_eq` needs Rust 1.76).
+fn is_same(one: &'static dyn OnStop, other: &'static dyn OnStop) -> bool {
+    let (one, other): (*const dyn OnStop, *const dyn OnStop) = (one, other);
+    one.cast::<()>() == other.cast::<()>()
 }
 
 impl Deref for Socket {
@@ -276,7 +305,7 @@ impl io::Read for Socket {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
         let read = (&self.shared().stream).read(out)?;
         if read == 0 {
-            self.is_stopping(); // whoever finds the end has noticed
+            self.observe_stop(); // a reader that finds the end has noticed
         }
         Ok(read)
     }

@@ -14,7 +14,7 @@
 //! Publishing waits for no socket; and for the next round only when it is half a history ahead.
 
 use super::hub::Hub;
-use super::server::lock::lock;
+use super::server::lock;
 use super::server::OnStop;
 use super::subscriber::{Fate, Round, Subscriber};
 use std::cell::Cell;
@@ -104,7 +104,7 @@ impl Broadcaster {
 
     /// Takes a subscriber in, after [`expect`](Broadcaster::expect).
     pub fn join(&'static self, hub: Arc<Hub>, subscriber: Subscriber) {
-        subscriber.socket().on_stop(self);
+        subscriber.socket().notify_on_stop(self);
         let mut inbox = self.inbox();
         inbox.expected -= 1;
         inbox.joining.push((hub, subscriber));

@@ -10,7 +10,7 @@ use super::http::{Form, Method, Response, StatusCode};
 use super::hub::{ChannelConfig, Hook, Hub};
 use super::log::{Id, Log};
 use super::message::{self, Message};
-use super::server::lock::lock;
+use super::server::lock;
 use super::server::Context;
 use super::subscriber::Subscriber;
 use std::fmt;

@@ -57,12 +57,12 @@ pub fn start_connection(conn: server::Connection) -> io::Result<Connection> {
 pub fn start_response(mut conn: server::Connection, first: &[u8]) -> io::Result<server::Connection> {
     let mut out = Vec::with_capacity(512);
     push_head(&conn, &mut out);
-    conn.stream().set_write_timeout(Some(WRITE_TIMEOUT))?;
+    conn.tcp_stream().set_write_timeout(Some(WRITE_TIMEOUT))?;
     let is_head = conn.request().method() == Method::Head;
     out.extend_from_slice(if is_head { b"" } else { first });
     conn.write_all(&out)?;
     if is_head {
-        linger::close(conn.stream());
+        linger::close(conn.tcp_stream());
         return Err(io::Error::new(ErrorKind::ConnectionAborted, "the request was HEAD: its answer has no events"));
     }
     Ok(conn)
@@ -72,7 +72,7 @@ pub fn start_response(mut conn: server::Connection, first: &[u8]) -> io::Result<
 /// stream alone, for the server has one for each connection. Returns what the handler is to return.
 ///
 /// An error that says the client is gone is as good an end as any. Others, a field that was refused for example, go to
-/// [`on_request`](super::super::Server::on_request), or to standard error where there is none.
+/// [`on_response`](super::super::Server::on_response), or to standard error where there is none.
 pub fn stream(ctx: Context<'_>, events: impl FnOnce(Connection) -> io::Result<()>) -> Response {
     let (conn, mut no_result) = ctx.takeover_conn();
     no_result.cause = start_connection(conn).and_then(events).err().filter(|error| !is_gone(error));
@@ -100,7 +100,7 @@ fn push_head(conn: &server::Connection, out: &mut Vec<u8>) {
     for (name, value) in OURS.iter().filter(|(name, _)| !conn.response_headers().contains(name)) {
         out.extend_from_slice(format!("{name}: {value}\r\n").as_bytes());
     }
-    out.extend_from_slice(conn.response_headers().wire());
+    out.extend_from_slice(conn.response_headers().section());
     out.extend_from_slice(b"Connection: close\r\n\r\n");
 }
 
@@ -216,7 +216,7 @@ impl Connection {
 
     /// Returns the socket.
     pub fn stream(&self) -> &TcpStream {
-        self.conn.stream()
+        self.conn.tcp_stream()
     }
 
     /// Sets after how long a silence [`wait`](Connection::wait) and [`forward`](Connection::forward) send a keep-alive

@@ -7,7 +7,7 @@ use super::cursor::{Cursor, Lag, Newcomers, Progress};
 use super::journal::{self, Journal};
 use super::log::{Id, Log};
 use super::message::{self, Message};
-use super::server::lock::lock;
+use super::server::lock;
 use std::io::{self, ErrorKind, Write};
 use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::path::Path;
@@ -333,28 +333,5 @@ impl State {
         out.extend_from_slice(&front[..front.len().min(length)]);
         out.extend_from_slice(&back[..length.saturating_sub(front.len())]);
         base
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::super::http::measure::nanoseconds;
-    use super::journal::Sync;
-    use super::*;
-
-    #[test]
-    #[ignore = "a benchmark"]
-    fn nanoseconds_to_publish_without_a_file_and_with_one() {
-        let message = Message::new().data("x".repeat(40));
-        let hub = Hub::new(ChannelConfig::default(), 1);
-        nanoseconds("publish, no file", || drop(hub.append(|_| message.clone(), false).unwrap()));
-        let folder = std::env::temp_dir().join(format!("brooklet-hub-{}", std::process::id()));
-        std::fs::create_dir_all(&folder).unwrap();
-        for sync in [Sync::Never, Sync::Every(Duration::from_secs(1)), Sync::Always] {
-            let config = ChannelConfig { sync, ..ChannelConfig::default() };
-            let hub = Hub::open(&folder.join("log.sse"), config, 1).unwrap();
-            nanoseconds(&format!("publish, {sync:?}"), || drop(hub.append(|_| message.clone(), false).unwrap()));
-        }
-        std::fs::remove_dir_all(folder).unwrap();
     }
 }

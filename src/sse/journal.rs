@@ -23,7 +23,7 @@ use super::log::{Id, Log};
 use super::message::Message;
 use super::record::{self, Fault};
 use super::segment::{fault, named, scan, Segment};
-use super::server::log;
+use super::server::stderr;
 use super::syncer::Syncer;
 use std::fs::{self, File};
 use std::io::{self, ErrorKind};
@@ -116,7 +116,7 @@ impl Journal {
         let torn = bytes.len() - found.whole;
         if torn > 0 {
             let path = path.display();
-            log::line(format_args!("{path}: its last {torn} bytes are no whole event, and were cut"));
+            stderr::line(format_args!("{path}: its last {torn} bytes are no whole event, and were cut"));
         }
         for record in found_older.records.iter().chain(&found.records) {
             log.restore(record.epoch, record.sequence, record.frame, record.id());

@@ -65,7 +65,7 @@ impl Run {
     /// One that begins now.
     fn new(first: u64) -> Run {
         // Six letters and digits at random: short, for every event carries it, and the same again once in two billion.
-        let digit = |_| char::from_digit(jitter::pick(0..36) as u32, 36).expect("below 36");
+        let digit = |_| char::from_digit(jitter(0..36) as u32, 36).expect("below 36");
         Run { epoch: (0..6).map(digit).collect(), first }
     }
 }

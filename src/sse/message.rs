@@ -171,7 +171,7 @@ pub fn encode_comment(text: &str, out: &mut Vec<u8>) {
 /// that reconnect all the same are spread over a few seconds.
 pub fn goodbye(stopping: bool) -> Message {
     let message = match stopping {
-        true => Message::new().retry(Duration::from_millis(jitter::pick(1_000..5_000))),
+        true => Message::new().retry(Duration::from_millis(jitter(1_000..5_000))),
         false => Message::new(),
     };
     message.event("close").data("close").without_id()
@@ -211,9 +211,7 @@ impl fmt::Debug for Message {
 
 #[cfg(test)]
 mod tests {
-    use super::super::http::measure::nanoseconds;
     use super::*;
-    use std::hint::black_box;
 
     fn data(data: impl Display) -> String {
         Message::new().data(data).to_string()
@@ -274,23 +272,5 @@ mod tests {
         };
         assert_eq!(comment(""), ":\n\n");
         assert_eq!(comment("a\ndata: b\r\nc"), ": a\n: data: b\n: c\n\n");
-    }
-
-    #[test]
-    #[ignore = "a benchmark"]
-    fn nanoseconds_to_build_and_encode_an_event() {
-        let (mut out, mut n) = (Vec::with_capacity(1 << 17), 0_u64);
-        nanoseconds("an event with an id and 40 bytes of data", || {
-            n = black_box(n) + 1;
-            let time = 1_795_373_225_143_000_000 + n;
-            Message::new()
-                .id(n)
-                .data(format_args!("{{\"seq\":{n},\"t\":{time}}}"))
-                .encode(&mut out)
-                .unwrap();
-            if out.len() > 1 << 16 {
-                out.clear();
-            }
-        });
     }
 }

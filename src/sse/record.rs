@@ -156,7 +156,6 @@ fn crc32(bytes: &[u8]) -> u32 {
 
 #[cfg(test)]
 mod tests {
-    use super::super::http::measure::nanoseconds;
     use super::*;
 
     fn record(id: &str, frame: &str) -> Vec<u8> {
@@ -279,18 +278,5 @@ mod tests {
         ] {
             assert_eq!(scan(&bytes), Err(fault));
         }
-    }
-
-    #[test]
-    #[ignore = "a benchmark"]
-    fn nanoseconds_to_make_a_record() {
-        let frame = format!("id: k3j9x2-1234567\ndata: {}\n\n", "x".repeat(40));
-        let mut out = Vec::new();
-        nanoseconds("a record of 68 bytes", || {
-            out.clear();
-            begin("k3j9x2-1234567", &mut out);
-            out.extend_from_slice(frame.as_bytes());
-            seal(&mut out);
-        });
     }
 }

@@ -1,8 +1,8 @@
 //! Syncs a file some time after it was written to: a thread that starts, waits, syncs and ends. There is none while nothing
 //! is written.
 
-use super::server::lock::lock;
-use super::server::log;
+use super::server::lock;
+use super::server::stderr;
 use std::fs::File;
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -90,7 +90,7 @@ impl Drop for Syncer {
         *lock(&self.shared.file) = None;
         self.shared.ended.notify_all();
         if let Err(error) = self.take_failure() {
-            log::line(format_args!("what was published last may not be on the disk: {error}"));
+            stderr::line(format_args!("what was published last may not be on the disk: {error}"));
         }
     }
 }

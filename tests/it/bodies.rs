@@ -218,7 +218,7 @@ fn a_reset_in_the_body_is_the_clients_end_and_no_fault_of_the_handlers() {
             start.lock().unwrap().send(()).unwrap();
             ctx.body_text()
         });
-        server.on_request(move |exchange| {
+        server.on_response(move |exchange| {
             let error = exchange.error.map(|error| error.to_string());
             tell.lock().unwrap().send((exchange.status, error)).unwrap();
         })

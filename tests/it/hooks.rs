@@ -68,7 +68,7 @@ fn the_hook_is_told_of_each_response() {
             .get("/fail", |_| Err::<&str, _>(std::io::Error::other("disk on fire")))
             .get("/taken", |ctx| ctx.takeover_conn().1)
             .get("/stream", |_| Response::stream("a/b", |out| out.write_all(b"123")))
-            .on_request(move |exchange| {
+            .on_response(move |exchange| {
                 let text = exchange.to_string();
                 // address, then the rest up to the duration, which differs each time
                 let (peer, rest) = text.split_once(' ').unwrap();
@@ -106,7 +106,7 @@ fn a_panic_is_a_500_on_its_connection_alone() {
             .get("/handler", |_| -> &str { panic!("on purpose, in a handler") })
             .get("/stream", |_| Response::stream("a/b", |_| panic!("on purpose, in a producer")))
             .get("/events", |ctx| sse::stream(ctx, |_| panic!("on purpose, in an event stream")))
-            .on_request(move |exchange| {
+            .on_response(move |exchange| {
                 if exchange.path == Some("/hook") {
                     panic!("on purpose, in the hook");
                 }

@@ -98,7 +98,7 @@ fn a_client_that_reads_nothing_is_cut_and_what_was_half_written_is_not_written_a
         server
             .config(Config { write_timeout: SHORT, ..Config::default() })
             .get("/", move |_| Response::reader("a/b", body.len() as u64, io::Cursor::new(body.clone())))
-            .on_request(move |exchange| told.lock().unwrap().send(exchange.error.map(io::Error::kind)).unwrap())
+            .on_response(move |exchange| told.lock().unwrap().send(exchange.error.map(io::Error::kind)).unwrap())
     });
     let mut client = server.connect();
     client.send("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n");

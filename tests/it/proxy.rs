@@ -522,7 +522,7 @@ fn an_end_that_the_server_makes_is_a_good_one() {
 #[ignore = "needs nginx: cargo test -- --ignored proxy"]
 fn a_body_that_breaks_off_does_not_look_whole() {
     let server = serve(|server| {
-        let server = server.allow_host(PUBLIC).on_request(|_| ()); // or standard error would tell of it
+        let server = server.allow_host(PUBLIC).on_response(|_| ()); // or standard error would tell of it
         server
             .get("/whole", |_| Response::stream("text/plain", |out| out.write_all(b"whole")))
             .get("/broken", |_| {

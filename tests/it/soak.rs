@@ -66,13 +66,13 @@ fn a_server_for_all() {
                 let (mut conn, no_result) = ctx.takeover_conn();
                 thread::spawn(move || {
                     let mut line = [0; 5];
-                    conn.stream().set_read_timeout(Some(PATIENCE))?;
+                    conn.tcp_stream().set_read_timeout(Some(PATIENCE))?;
                     conn.read_exact(&mut line)?;
                     conn.write_all(&line)
                 });
                 no_result
             })
-            .on_request(|_| ()) // or standard error would tell of every client that left
+            .on_response(|_| ()) // or standard error would tell of every client that left
     });
 }
 

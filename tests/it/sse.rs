@@ -325,7 +325,7 @@ fn an_error_of_ours_reaches_the_hook_and_a_client_that_left_does_not() {
         server
             .get("/refused", |ctx| sse::stream(ctx, |mut events| events.send_message(Message::new().id("\n"))))
             .get("/gone", |ctx| sse::stream(ctx, |mut events| events.wait(Duration::from_secs(3600))))
-            .on_request(move |exchange| {
+            .on_response(move |exchange| {
                 told.lock().unwrap().send(exchange.error.map(|error| error.to_string())).unwrap();
             })
     });

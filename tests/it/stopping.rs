@@ -289,7 +289,7 @@ fn who_is_blocked_in_a_write_is_cut_when_the_grace_is_over() {
                 thread::spawn(move || telling.write_on(|| conn.write_all(&FRAME)));
                 no_result
             })
-            .on_request(|_| ()) // or standard error would tell of the cut
+            .on_response(|_| ()) // or standard error would tell of the cut
     });
     let clients = ["/stream", "/body", "/raw"].map(|path| {
         let mut client = server.connect();
@@ -441,7 +441,7 @@ fn a_stream_a_guard_and_a_hook_may_stop_the_server_too() {
             .get("/", |_| "hello")
     });
     assert_eq!(by_guard, "hello");
-    let by_hook = stopping(|server, handle| server.get("/", |_| "hello").on_request(move |_| handle.shutdown(LONG)));
+    let by_hook = stopping(|server, handle| server.get("/", |_| "hello").on_response(move |_| handle.shutdown(LONG)));
     assert_eq!(by_hook, "hello");
 }
 

@@ -75,8 +75,8 @@ fn bytes_past_the_request_come_first_and_the_request_stays_known() {
 fn it_comes_without_timeouts_and_with_nodelay() {
     let (server, taken) = taking();
     let (_client, conn) = take(&server, &taken, "\r\n");
-    assert_eq!((conn.stream().read_timeout().unwrap(), conn.stream().write_timeout().unwrap()), (None, None));
-    assert!(conn.stream().nodelay().unwrap());
+    assert_eq!((conn.tcp_stream().read_timeout().unwrap(), conn.tcp_stream().write_timeout().unwrap()), (None, None));
+    assert!(conn.tcp_stream().nodelay().unwrap());
 }
 
 #[test]
@@ -137,7 +137,7 @@ fn a_response_besides_the_takeover_is_dropped_and_told_and_a_stolen_one_is_a_500
                 drop(conn);
                 "".into()
             })
-            .on_request(move |exchange| {
+            .on_response(move |exchange| {
                 told.lock()
                     .unwrap()
                     .send(exchange.error.map(|error| error.to_string()).unwrap_or_default())

@@ -131,7 +131,7 @@ fn the_readme_tells_the_times_as_they_are() {
         ("sse/connection.rs", "WRITE_TIMEOUT: Duration = Duration::from_secs(30)", "cuts the connection after 30 s"),
         ("sse/subscriber.rs", "STALL: Duration = Duration::from_secs(30)", "and cuts it after 30 s"),
         ("sse/broadcast.rs", "PASS: Duration = Duration::from_millis(4_500)", "a channel notices within 5 s"),
-        ("server/accept.rs", "COMPLAIN_EVERY: Duration = Duration::from_secs(60)", "once a minute"),
+        ("server/accept.rs", "WARN_EVERY: Duration = Duration::from_secs(60)", "once a minute"),
     ] {
         assert!(readme.contains(claim), "{claim}");
         let source = fs::read_to_string(root().join("src").join(file)).unwrap();

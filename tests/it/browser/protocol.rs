@@ -244,7 +244,7 @@ fn a_page_of_another_origin_reads_and_changes_nothing_unless_it_was_named() {
                     *change.lock().unwrap() += 1;
                     "changed"
                 })
-                .on_request(move |exchange| {
+                .on_response(move |exchange| {
                     let _ = told.lock().unwrap().send((exchange.method, exchange.status));
                 })
         });

@@ -118,14 +118,14 @@ impl Relay {
         let (conn, no_result) = ctx.takeover_conn();
         let Ok(mut server) = TcpStream::connect(self.to) else { return Ok(no_result) };
         server.write_all(&request)?;
-        self.open.lock().unwrap().push(conn.stream().try_clone()?);
+        self.open.lock().unwrap().push(conn.tcp_stream().try_clone()?);
         std::thread::scope(|scope| {
             scope.spawn(|| {
-                let _ = io::copy(&mut conn.stream(), &mut io::sink());
+                let _ = io::copy(&mut conn.tcp_stream(), &mut io::sink());
                 let _ = server.shutdown(Shutdown::Both); // the browser has left, or was cut
             });
-            let _ = io::copy(&mut &server, &mut conn.stream());
-            let _ = conn.stream().shutdown(Shutdown::Both);
+            let _ = io::copy(&mut &server, &mut conn.tcp_stream());
+            let _ = conn.tcp_stream().shutdown(Shutdown::Both);
         });
         Ok(no_result)
     }

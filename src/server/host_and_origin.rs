@@ -11,13 +11,13 @@
 //! Left out: a check of `Origin` for safe methods. The browser does it, for without CORS fields the page cannot read.
 
 use super::config::Config;
-use super::http::{authority, Error, Headers, Method, Request, Response, StatusCode};
+use super::http::{authority, Error, Method, Request, Response, StatusCode};
 use std::io;
 use std::net::IpAddr;
 
 /// The hosts and origins that were named, beyond the ones that are always right.
 #[derive(Debug, Default)]
-pub struct Allowed {
+pub struct HostAndOrigin {
     hosts: Vec<String>,
     origins: Vec<String>,
 }
@@ -32,7 +32,7 @@ const CROSS_ORIGIN: Error = Error::new(
     "this request comes from a page of another origin; to let that in, start the server with allow_origin",
 );
 
-impl Allowed {
+impl HostAndOrigin {
     /// # Errors
     ///
     /// `InvalidInput` if this is no host name or address, or has a port.
@@ -74,11 +74,10 @@ impl Allowed {
             return Err(MISDIRECTED);
         }
         let origin = request.headers().get("origin").filter(|origin| self.knows_origin(origin));
-        let is_refused = config.check_origin && !request.method().is_safe() && is_cross_origin(request);
-        match origin {
-            None if is_refused => Err(CROSS_ORIGIN),
-            origin => Ok(origin),
+        if origin.is_none() && config.check_origin && !request.method().is_safe() && is_cross_origin(request) {
+            return Err(CROSS_ORIGIN);
         }
+        Ok(origin)
     }
 
     /// A request without a host (HTTP/1.0) is none of a browser's.
@@ -103,17 +102,17 @@ pub fn preflight(request: &Request, methods: impl FnOnce(&str) -> String) -> Opt
     if request.method() != Method::Options || !headers.contains("access-control-request-method") {
         return None;
     }
-    let answer =
+    let mut answer =
         Response::status(StatusCode::NO_CONTENT).header("Access-Control-Allow-Methods", methods(request.path()));
-    Some(match headers.get("access-control-request-headers") {
-        Some(wanted) => answer.header("Access-Control-Allow-Headers", wanted),
-        None => answer,
-    })
+    if let Some(wanted) = headers.get("access-control-request-headers") {
+        answer = answer.header("Access-Control-Allow-Headers", wanted);
+    }
+    Some(answer)
 }
 
 /// What the browser says of where a request comes from (Fetch Metadata; without it RFC 6454 7).
 fn is_cross_origin(request: &Request) -> bool {
-    let headers: &Headers = request.headers();
+    let headers = request.headers();
     match headers.get("sec-fetch-site") {
         Some(site) => !site.eq_ignore_ascii_case("same-origin") && !site.eq_ignore_ascii_case("none"),
         None => headers.contains("origin") && !is_own_origin(request),
@@ -122,10 +121,11 @@ fn is_cross_origin(request: &Request) -> bool {
 
 /// Whether `Origin` names the host that was asked. `null` names none.
 fn is_own_origin(request: &Request) -> bool {
-    let origin = request.headers().get("origin").and_then(|origin| origin.split_once("://"));
-    origin
-        .zip(request.host())
-        .is_some_and(|((_, origin), host)| origin.eq_ignore_ascii_case(host))
+    let Some(host) = request.host() else { return false };
+    match request.headers().get("origin").and_then(|origin| origin.split_once("://")) {
+        Some((_, origin)) => origin.eq_ignore_ascii_case(host),
+        None => false,
+    }
 }
 
 /// 127.0.0.0/8 and ::1, and the former as IPv6 writes it.

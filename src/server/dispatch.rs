@@ -1,0 +1,71 @@
+//! From a request to its response: the Host and Origin checks, the guards, then the route's handler.
+
+use super::config::Config;
+use super::context::Context;
+use super::host_and_origin::{preflight, HostAndOrigin};
+use super::http::{Method, Response, StatusCode};
+use super::router::{Found, Router};
+
+pub type Guard = Box<dyn for<'c, 'a> Fn(&'c mut Context<'a>) -> Option<Response> + Send + Sync>;
+pub type Handler = Box<dyn for<'a> Fn(Context<'a>) -> Response + Send + Sync>;
+
+#[derive(Default)]
+pub struct Dispatcher {
+    pub allowed: HostAndOrigin,
+    pub guards: Vec<Guard>,
+    pub router: Router<Handler>,
+}
+
+impl Dispatcher {
+    pub fn dispatch<'a>(&'a self, mut context: Context<'a>, config: &Config) -> Response {
+        let origin = match self.allowed.check(context.request(), config, context.is_on_loopback()) {
+            Ok(origin) => origin.map(str::to_owned),
+            Err(error) => return error.into(),
+        };
+        if let Some(origin) = origin {
+            for (name, value) in [("Access-Control-Allow-Origin", origin.as_str()), ("Vary", "Origin")] {
+                context.set_response_header(name, value).expect("a value that came whole can be sent");
+            }
+            if let Some(response) = preflight(context.request(), |path| self.methods(path)) {
+                return response;
+            }
+        }
+        for guard in &self.guards {
+            if let Some(response) = guard(&mut context) {
+                return response;
+            }
+        }
+        match self.router.find(context.method(), context.path()) {
+            Ok(Found::Route(route, params)) => {
+                context.set_params(params);
+                (route.handler)(context)
+            }
+            Ok(Found::NoRoute(allowed)) => no_route(context.method(), &allowed),
+            Err(error) => error.into(),
+        }
+    }
+
+    /// The methods that a path has.
+    fn methods(&self, path: &str) -> String {
+        match self.router.find(Method::Options, path) {
+            Ok(Found::NoRoute(allowed)) => join(&allowed),
+            _ => join(Method::ALL), // it has a route for OPTIONS, or a parameter that does not decode
+        }
+    }
+}
+
+/// The response without a handler: 404, 405 with `Allow` (RFC 9110 15.5.6), or the answer to OPTIONS (9.3.7).
+fn no_route(method: Method, allowed: &[Method]) -> Response {
+    if allowed.is_empty() {
+        return Response::status(StatusCode::NOT_FOUND);
+    }
+    let status = match method {
+        Method::Options => StatusCode::NO_CONTENT,
+        _ => StatusCode::METHOD_NOT_ALLOWED,
+    };
+    Response::status(status).header("Allow", join(allowed))
+}
+
+fn join(methods: &[Method]) -> String {
+    methods.iter().map(|method| method.as_str()).collect::<Vec<_>>().join(", ")
+}
