@@ -177,13 +177,6 @@ pub fn goodbye(stopping: bool) -> Message {
     message.event("close").data("close").without_id()
 }
 
-/// The event that says that some are missing: the id of the last one before, and on the next line that of the first behind.
-/// Either line is empty where nobody knows.
-pub fn gap(before: Option<&str>, behind: Option<&str>) -> Message {
-    let data = format_args!("{}\n{}", before.unwrap_or(""), behind.unwrap_or(""));
-    Message::new().event("gap").data(data).without_id()
-}
-
 impl From<&str> for Message {
     fn from(data: &str) -> Message {
         Message::new().data(data)
@@ -211,9 +204,7 @@ impl fmt::Debug for Message {
 
 #[cfg(test)]
 mod tests {
-    use super::super::http::measure::nanoseconds;
     use super::*;
-    use std::hint::black_box;
 
     fn data(data: impl Display) -> String {
         Message::new().data(data).to_string()
@@ -274,23 +265,5 @@ mod tests {
         };
         assert_eq!(comment(""), ":\n\n");
         assert_eq!(comment("a\ndata: b\r\nc"), ": a\n: data: b\n: c\n\n");
-    }
-
-    #[test]
-    #[ignore = "a benchmark"]
-    fn nanoseconds_to_build_and_encode_an_event() {
-        let (mut out, mut n) = (Vec::with_capacity(1 << 17), 0_u64);
-        nanoseconds("an event with an id and 40 bytes of data", || {
-            n = black_box(n) + 1;
-            let time = 1_795_373_225_143_000_000 + n;
-            Message::new()
-                .id(n)
-                .data(format_args!("{{\"seq\":{n},\"t\":{time}}}"))
-                .encode(&mut out)
-                .unwrap();
-            if out.len() > 1 << 16 {
-                out.clear();
-            }
-        });
     }
 }

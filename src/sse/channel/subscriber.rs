@@ -6,10 +6,11 @@
 //! leaves    it is gone; or took nothing for half a minute; or fell out of the history and may not skip
 //! ```
 
-use super::cursor::{Cursor, Lag, Progress};
+use super::cursor::{Cursor, Progress};
 use super::hub::Hub;
 use super::message;
 use super::server::Socket;
+use super::settings::Lag;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::Shutdown;
 use std::time::{Duration, Instant};

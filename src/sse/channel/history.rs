@@ -37,7 +37,7 @@ impl fmt::Display for Id {
 }
 
 #[derive(Debug)]
-pub struct Log {
+pub struct History {
     /// The runs whose events are kept, and last the present one.
     runs: VecDeque<Run>,
     bytes: VecDeque<u8>,
@@ -98,9 +98,9 @@ impl FrameId {
     }
 }
 
-impl Log {
-    pub fn new(max_events: usize, max_bytes: usize) -> Log {
-        Log {
+impl History {
+    pub fn new(max_events: usize, max_bytes: usize) -> History {
+        History {
             runs: VecDeque::from([Run::new(0)]),
             bytes: VecDeque::new(),
             start: 0,
@@ -117,7 +117,7 @@ impl Log {
     ///
     /// # Errors
     ///
-    /// Those of [`encode`](Log::encode); nothing has changed then.
+    /// Those of [`encode`](History::encode); nothing has changed then.
     pub fn append(&mut self, message: &Message) -> io::Result<Id> {
         let mut frame = std::mem::take(&mut self.scratch);
         frame.clear();
@@ -129,7 +129,7 @@ impl Log {
         encoded
     }
 
-    /// Encodes a message as the next frame, with an id if it wants one; [`push`](Log::push) makes it that.
+    /// Encodes a message as the next frame, with an id if it wants one; [`push`](History::push) makes it that.
     ///
     /// # Errors
     ///
@@ -336,15 +336,14 @@ impl Log {
 
 #[cfg(test)]
 mod tests {
-    use super::super::message;
     use super::*;
 
-    fn log(max_events: usize, max_bytes: usize) -> Log {
+    fn log(max_events: usize, max_bytes: usize) -> History {
         let run = Run { epoch: "e".to_owned(), first: 0 };
-        Log { runs: VecDeque::from([run]), ..Log::new(max_events, max_bytes) }
+        History { runs: VecDeque::from([run]), ..History::new(max_events, max_bytes) }
     }
 
-    fn from(log: &Log, position: u64) -> Option<String> {
+    fn from(log: &History, position: u64) -> Option<String> {
         log.from(position).map(|(front, back)| String::from_utf8([front, back].concat()).unwrap())
     }
 
@@ -457,7 +456,7 @@ mod tests {
     #[test]
     fn behind_what_has_no_id_nobody_resumes_and_nobody_misses_it() {
         let mut log = log(3, 1_000);
-        let gap = || message::gap(Some("x"), None);
+        let gap = || Message::new().event("gap").data("x\n").without_id();
         log.append(&"a".into()).unwrap();
         log.append(&gap()).unwrap();
         assert_eq!(from(&log, log.find("e-0").unwrap()).unwrap(), "event: gap\ndata: x\ndata:\n\n");

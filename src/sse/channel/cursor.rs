@@ -8,28 +8,10 @@
 //! A position inside a frame is as good as any while the frame is in the log. A subscriber that may skip must be able to
 //! finish a frame that is evicted meanwhile, so for it the rest of the frame is kept aside.
 
-use super::log::Log;
-use super::message;
+use super::history::History;
+use super::message::Message;
+use super::settings::{Lag, Newcomers};
 use std::io::{self, ErrorKind, Write};
-
-/// What becomes of a subscriber that has fallen out of the history.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Lag {
-    /// Its connection is cut. An `EventSource` reconnects by itself, and is told of the gap then.
-    Disconnect,
-    /// It gets the event `gap`, and goes on with the oldest event that is kept. Until it takes it, the rest of the event
-    /// that it was in is kept for it.
-    Skip,
-}
-
-/// What a newcomer gets.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Newcomers {
-    /// What is published from now on.
-    FromNow,
-    /// The last so many events first.
-    Last(usize),
-}
 
 pub struct Cursor {
     position: u64,
@@ -62,11 +44,11 @@ pub enum Progress {
 impl Cursor {
     /// Where a subscriber starts: behind the event that it got last; or, if nobody knows that one any more, at the oldest
     /// that is kept, with a gap event first; or as a newcomer.
-    pub fn new(log: &Log, last_event_id: Option<&str>, newcomers: Newcomers) -> Cursor {
+    pub fn new(log: &History, last_event_id: Option<&str>, newcomers: Newcomers) -> Cursor {
         let known = last_event_id.map(|id| (id, log.find(id)));
         match (known, newcomers) {
             (Some((_, Some(position))), _) => Cursor { position, since: 0, aside: None },
-            (Some((id, None)), _) => Cursor::behind_gap(log, gap(Some(id), log), Some(id.to_owned())),
+            (Some((id, None)), _) => Cursor::behind_gap(log, gap_frame(Some(id), log), Some(id.to_owned())),
             (None, Newcomers::FromNow) => Cursor { position: log.end(), since: log.end(), aside: None },
             (None, Newcomers::Last(events)) => {
                 Cursor { position: log.last(events), since: log.last(events), aside: None }
@@ -75,7 +57,7 @@ impl Cursor {
     }
 
     /// At the oldest event that is kept, with a gap event before it.
-    fn behind_gap(log: &Log, owed: Vec<u8>, last_id: Option<String>) -> Cursor {
+    fn behind_gap(log: &History, owed: Vec<u8>, last_id: Option<String>) -> Cursor {
         let aside = Some(Box::new(Aside { owed, last_id }));
         Cursor { position: log.start(), since: log.start(), aside }
     }
@@ -125,7 +107,7 @@ impl Cursor {
     }
 
     /// Remembers, for a subscriber that may skip, which event it had last; as long as the log knows.
-    pub fn note_last_id(&mut self, log: &Log) {
+    pub fn note_last_id(&mut self, log: &History) {
         if let Some(id) = log.id_before(self.position).filter(|_| self.position > self.since) {
             self.aside.get_or_insert_with(Box::default).last_id = Some(id);
         }
@@ -144,9 +126,9 @@ impl Cursor {
     /// # Errors
     ///
     /// As [`send`](Cursor::send).
-    pub fn skip(&mut self, log: &Log, socket: &mut impl Write) -> io::Result<Progress> {
+    pub fn skip(&mut self, log: &History, socket: &mut impl Write) -> io::Result<Progress> {
         let last_id = self.aside.as_ref().and_then(|aside| aside.last_id.clone());
-        let gap = gap(last_id.as_deref(), log);
+        let gap = gap_frame(last_id.as_deref(), log);
         let sent = write(socket, &gap)?;
         if sent > 0 {
             *self = Cursor::behind_gap(log, gap[sent..].to_vec(), last_id);
@@ -167,10 +149,17 @@ impl Cursor {
     }
 }
 
-/// Tells a subscriber that it missed events between the last one that it had and the first that it gets now.
-fn gap(last_id: Option<&str>, log: &Log) -> Vec<u8> {
+/// The event `gap`, sent in the place of missing events. Its data is two lines: the id of the last event before them, and the
+/// id of the first event after them. A line is empty if its id is not known.
+pub fn gap(before: Option<&str>, after: Option<&str>) -> Message {
+    let data = format_args!("{}\n{}", before.unwrap_or(""), after.unwrap_or(""));
+    Message::new().event("gap").data(data).without_id()
+}
+
+/// The frame of a gap between the last event that a subscriber received and the oldest in the history.
+fn gap_frame(last_id: Option<&str>, log: &History) -> Vec<u8> {
     let mut frame = Vec::new();
-    let message = message::gap(last_id, log.id_from(log.start()).as_deref());
+    let message = gap(last_id, log.id_from(log.start()).as_deref());
     message.encode(&mut frame).expect("data can be anything");
     frame
 }
@@ -199,7 +188,6 @@ fn frame_end(bytes: &[u8], at: usize) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use super::super::message::Message;
     use super::*;
 
     /// Takes so many bytes, and then no more.
@@ -236,7 +224,7 @@ mod tests {
 
     impl Client {
         /// One try to send, of at most `piece` bytes from the log into a socket that has so much room.
-        fn send(&mut self, log: &Log, piece: usize, room: usize) -> Progress {
+        fn send(&mut self, log: &History, piece: usize, room: usize) -> Progress {
             let base = self.cursor.position().max(log.start());
             let mut socket = Socket { room, got: &mut self.got };
             if base > self.cursor.position() && self.cursor.owes_nothing() {
@@ -256,7 +244,7 @@ mod tests {
             progress
         }
 
-        fn reconnect(&mut self, log: &Log) {
+        fn reconnect(&mut self, log: &History) {
             self.take_events();
             self.got.clear();
             let last_id = self.events.iter().rev().find(|event| !event.2).map(|event| event.0.as_str());
@@ -299,7 +287,7 @@ mod tests {
         };
         let (mut gaps, mut resumed) = (0, 0);
         for round in 0..300 {
-            let mut log = Log::new(1 + random(8) as usize, 60 + random(200) as usize);
+            let mut log = History::new(1 + random(8) as usize, 60 + random(200) as usize);
             let mut ids: Vec<String> = Vec::new();
             let mut clients: Vec<Client> = Vec::new();
             for _ in 0..300 {

@@ -4,19 +4,32 @@
 //! sent yet is the log behind its position: nothing is queued for anybody, and memory does not grow with slow readers.
 //! Where a subscriber begins is found in one step under one lock, so nothing falls between what it had and what is new.
 
-use super::broadcast;
 use super::connection::start_response;
 use super::http::{Form, Method, Response, StatusCode};
-use super::hub::{ChannelConfig, Hook, Hub};
-use super::log::{Id, Log};
-use super::message::{self, Message};
+use super::message::Message;
 use super::server::lock::lock;
 use super::server::Context;
-use super::subscriber::Subscriber;
+use super::{message, server};
+use history::History;
+use hub::{Hook, Hub};
 use std::fmt;
 use std::io;
-use std::path::Path;
 use std::sync::{Arc, Mutex};
+use store::Store;
+use subscriber::Subscriber;
+
+mod broadcaster;
+mod cursor;
+mod file;
+mod history;
+mod hub;
+mod settings;
+mod store;
+mod subscriber;
+
+pub use history::Id;
+pub use settings::{ChannelConfig, Lag, Newcomers};
+pub use store::SyncPolicy;
 
 /// Events for as many as want them. A handle: clones are the same channel, and when the last one is dropped its streams
 /// end as with [`close`](Channel::close).
@@ -50,7 +63,7 @@ struct Handle {
 impl Drop for Handle {
     fn drop(&mut self) {
         self.hub.close();
-        broadcast::tell(&self.hub);
+        broadcaster::tell(&self.hub);
     }
 }
 
@@ -61,52 +74,21 @@ impl Default for Channel {
 }
 
 impl Channel {
-    /// Makes a channel with the default settings.
+    /// Returns a channel with the default settings.
     pub fn new() -> Channel {
-        Channel::with(ChannelConfig::default())
+        Channel::with_config(ChannelConfig::default())
     }
 
-    /// Makes a channel.
-    pub fn with(config: ChannelConfig) -> Channel {
-        let hub = Arc::new(Hub::new(config, broadcast::all().len()));
+    /// Returns a channel with these settings.
+    pub fn with_config(config: ChannelConfig) -> Channel {
+        let history = History::new(config.max_events, config.max_bytes);
+        Channel::with_history(config, history, None)
+    }
+
+    /// A channel with a history, and a store that the history was restored from.
+    fn with_history(config: ChannelConfig, history: History, store: Option<Box<dyn Store>>) -> Channel {
+        let hub = Arc::new(Hub::new(config, history, store, broadcaster::all().len()));
         Channel { handle: Arc::new(Handle { hub }) }
-    }
-
-    /// Opens a channel whose history is also a file, and so survives the process: makes the file, or goes on where it ends.
-    /// What it holds comes back, within the channel's bounds; ids go on, and a client that has one of before resumes behind it.
-    ///
-    /// ```no_run
-    /// use brooklet::sse;
-    ///
-    /// # fn main() -> std::io::Result<()> {
-    /// let news = sse::Channel::open("news.sse", sse::ChannelConfig::default())?;
-    /// # Ok(())
-    /// # }
-    /// ```
-    ///
-    /// The file is itself an event stream, for `cat`, `tail -F` and whoever reads such streams; what brooklet needs to know
-    /// stands in comments. When its events would be more than [`max_bytes`](ChannelConfig::max_bytes), whatever `max_events`
-    /// is, it is renamed, with `.old` behind its name, in the place of the one before, and the next is begun, with `.new` behind
-    /// its name for a moment. In a folder that is not writable `publish` fails then. On the disk are at most twice `max_bytes`,
-    /// and some 20 bytes more for each event.
-    ///
-    /// What is published is in the file before [`publish`](Channel::publish) returns and before anybody is sent it, so a process
-    /// that is killed loses nothing. If that was in the middle of a write, what is behind the last whole event is cut off here,
-    /// and standard error is told. What a machine that fails may lose is for [`sync`](ChannelConfig::sync) to say; a client that
-    /// had it is sent a `gap`, for no id is given twice.
-    ///
-    /// While it is open the file is the channel's: to cut, rename or remove it, as logrotate does, loses what is published,
-    /// and `publish` fails from the next sync on.
-    ///
-    /// # Errors
-    ///
-    /// They name the path, and nothing on the disk has changed. `WouldBlock` if the file is open already, in another process or
-    /// another channel of this one: by an advisory lock, which comes with Rust 1.89, and without which two would damage the
-    /// file; `InvalidData` if it is another kind of file, or an event in it is not what was written; `InvalidInput` if it is no
-    /// file at all, but a folder, say; and those of opening and reading it.
-    pub fn open(path: impl AsRef<Path>, config: ChannelConfig) -> io::Result<Channel> {
-        let hub = Arc::new(Hub::open(path.as_ref(), config, broadcast::all().len())?);
-        Ok(Channel { handle: Arc::new(Handle { hub }) })
     }
 
     /// Subscribes the client that asks: takes its connection over, and returns the response that says so.
@@ -123,7 +105,7 @@ impl Channel {
             return Response::status(StatusCode::NO_CONTENT);
         }
         let index = hub.next_shard();
-        let broadcaster = &broadcast::all()[index];
+        let broadcaster = &broadcaster::all()[index];
         if let Err(error) = broadcaster.expect() {
             let mut unavailable = Response::status(StatusCode::SERVICE_UNAVAILABLE);
             unavailable.cause = Some(error);
@@ -182,12 +164,12 @@ impl Channel {
     ///
     /// As of [`publish`](Channel::publish).
     pub fn publish_gap(&self) -> io::Result<()> {
-        self.append(|log| message::gap(log.id_before(log.end()).as_deref(), None)).map(drop)
+        self.append(|log| cursor::gap(log.id_before(log.end()).as_deref(), None)).map(drop)
     }
 
-    fn append(&self, message: impl FnOnce(&Log) -> Message) -> io::Result<Id> {
-        let id = self.handle.hub.append(message, broadcast::is_this_thread())?;
-        broadcast::tell(&self.handle.hub);
+    fn append(&self, message: impl FnOnce(&History) -> Message) -> io::Result<Id> {
+        let id = self.handle.hub.append(message, broadcaster::is_this_thread())?;
+        broadcaster::tell(&self.handle.hub);
         Ok(id)
     }
 
@@ -213,7 +195,7 @@ impl Channel {
     /// Returns at once, but for a file: that is synced if something is due, and free for whoever opens it next.
     pub fn close(&self) {
         self.handle.hub.close();
-        broadcast::tell(&self.handle.hub);
+        broadcaster::tell(&self.handle.hub);
     }
 
     /// A hook is handed the channel. It holds it weakly: otherwise the channel would hold itself, and never end.

@@ -18,37 +18,70 @@
 //! remove or cut the file of a channel that is open. It looks for that once for each sync, as a look costs as much as a
 //! write, and then nothing more is published.
 
-use super::hub::Store;
-use super::log::{Id, Log};
+use super::history::{History, Id};
 use super::message::Message;
-use super::record::{self, Fault};
-use super::segment::{fault, named, scan, Segment};
 use super::server::log;
-use super::syncer::Syncer;
+use super::store::{Store, SyncPolicy};
+use super::{history, server, Channel, ChannelConfig};
+use record::Fault;
+use segment::{fault, named, scan, Segment};
 use std::fs::{self, File};
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use syncer::Syncer;
 
-/// When what is published in a channel that was [opened](super::Channel::open) is on the disk. Before `publish` returns it is
-/// in the file: the operating system has it, and it survives whatever ends the process. A sync is for what ends the machine.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Sync {
-    /// Before `publish` returns. Nothing that was published is lost, and each event waits for the disk: from a tenth of a
-    /// millisecond to ten.
-    Always,
-    /// So long after the first that is not, by a thread that starts for it; and before a new file is begun, when `publish`
-    /// waits. What was published in that time may be lost, and a client that had it gets the event `gap`. Should the disk have
-    /// kept something later and nothing of what is before it, the file is refused as damaged.
-    Every(Duration),
-    /// When the operating system likes: half a minute later on Linux. That much may be lost, and the file may be refused
-    /// as damaged.
-    Never,
+mod record;
+mod segment;
+mod syncer;
+
+impl Channel {
+    /// Opens a channel that also keeps its history in a file, so that the events survive the process. Creates the file if
+    /// there is none. Otherwise the channel restores the events from it, up to [`max_events`](ChannelConfig::max_events) and
+    /// [`max_bytes`](ChannelConfig::max_bytes), and continues to count ids: a client that reconnects after a restart resumes
+    /// after its last event.
+    ///
+    /// ```no_run
+    /// use brooklet::sse;
+    ///
+    /// # fn main() -> std::io::Result<()> {
+    /// let news = sse::Channel::open("news.sse", sse::ChannelConfig::default())?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// The file is an event stream, which `cat`, `tail -F` and parsers of such streams can read. Its comments hold what
+    /// brooklet needs to check it. When the events in the file would exceed [`max_bytes`](ChannelConfig::max_bytes),
+    /// `publish` rotates it: `news.sse` is renamed to `news.sse.old` and replaces the earlier one, and the next file is
+    /// `news.sse.new` until it is renamed to `news.sse`. `max_events` plays no part in this. `publish` fails then if the
+    /// directory is not writable. The two files take at most twice `max_bytes`, and about 20 bytes more for each event.
+    ///
+    /// An event is in the file before [`publish`](Channel::publish) returns and before any subscriber receives it, so a crash
+    /// of the process loses nothing. If the process died during a write, this truncates the file after the last whole event,
+    /// and prints a line to standard error. [`sync`](ChannelConfig::sync) decides how much a power failure can lose. A
+    /// client that received a lost event gets a `gap` event, because no id is given twice.
+    ///
+    /// Do not truncate, rename or remove the file while it is open, as logrotate does: that loses events, and `publish`
+    /// fails from the next sync on.
+    ///
+    /// # Errors
+    ///
+    /// The message of an error names the path, and the files have not changed.
+    ///
+    /// - Returns `WouldBlock` if another process, or another channel of this one, has the file open. This takes an advisory
+    ///   lock, which needs Rust 1.89. Built with an older compiler, nothing keeps two channels from damaging the file.
+    /// - Returns `InvalidData` if the file is of another kind, or an event in it is not what was written.
+    /// - Returns `InvalidInput` if the path is not a regular file, but a directory for example.
+    /// - Returns the error of opening or reading the file.
+    pub fn open(path: impl AsRef<Path>, config: ChannelConfig) -> io::Result<Channel> {
+        let mut history = History::new(config.max_events, config.max_bytes);
+        let journal = Journal::open(path.as_ref(), config.sync, config.max_bytes, &mut history)?;
+        Ok(Channel::with_history(config, history, Some(Box::new(journal))))
+    }
 }
 
 /// See the module.
 pub struct Journal {
-    sync: Sync,
+    sync: SyncPolicy,
     max_bytes: usize,
     /// Ahead of the segment, for it is synced as long as that is locked.
     syncer: Option<Syncer>,
@@ -68,7 +101,7 @@ impl Journal {
     /// # Errors
     ///
     /// See [`Channel::open`](super::Channel::open). What was there has not changed.
-    pub fn open(path: &Path, sync: Sync, max_bytes: usize, log: &mut Log) -> io::Result<Journal> {
+    pub fn open(path: &Path, sync: SyncPolicy, max_bytes: usize, log: &mut History) -> io::Result<Journal> {
         let path = resolve(path)?;
         let (segment, bytes) = find(&path)?;
         let is_made = bytes.is_none();
@@ -84,9 +117,9 @@ impl Journal {
         mut segment: Segment,
         bytes: &[u8],
         path: &Path,
-        sync: Sync,
+        sync: SyncPolicy,
         max_bytes: usize,
-        log: &mut Log,
+        log: &mut History,
     ) -> io::Result<Journal> {
         let older_path = sibling(path, ".old");
         let (older, older_bytes) = Segment::open(&older_path)?.unzip();
@@ -136,13 +169,13 @@ impl Journal {
             return Err(fault(&older_path, ErrorKind::AlreadyExists, what));
         }
         self.segment.mend()?;
-        if self.sync != Sync::Never {
+        if self.sync != SyncPolicy::Never {
             self.segment.sync()?; // what comes behind it must not be on the disk without it
         }
         let mut next = begin(&next_path)?;
         next.set_permissions_of(&self.segment)?;
         let again = self.syncer.as_ref().map(|_| next.again()).transpose()?;
-        next.append(&self.staged, frame, self.sync != Sync::Never)?;
+        next.append(&self.staged, frame, self.sync != SyncPolicy::Never)?;
         if let Err(error) = rename_both(&next_path, &path, &older_path) {
             let _ = next.clear(); // nobody is to find what was not published
             return Err(named(&path, error));
@@ -160,7 +193,7 @@ impl Journal {
 
     /// Waits until the names in the folder are on the disk: a file is to be found under its own.
     fn sync_names(&mut self) -> io::Result<()> {
-        self.unsynced_names = self.sync != Sync::Never;
+        self.unsynced_names = self.sync != SyncPolicy::Never;
         let folder = self.segment.path().parent().filter(|_| self.unsynced_names);
         match folder.map_or(Ok(()), |folder| File::open(folder)?.sync_all()) {
             // Some systems cannot open a folder, and some file systems cannot sync one, and need not.
@@ -176,7 +209,7 @@ impl Journal {
 }
 
 impl Store for Journal {
-    fn stage(&mut self, log: &Log, message: &Message) -> io::Result<Id> {
+    fn stage(&mut self, log: &History, message: &Message) -> io::Result<Id> {
         self.staged.clear();
         record::begin(&log.next_id(), &mut self.staged);
         self.frame = self.staged.len();
@@ -190,7 +223,7 @@ impl Store for Journal {
         if self.unsynced_names {
             self.sync_names()?;
         }
-        if self.syncer.as_ref().map_or(self.sync == Sync::Always, |syncer| !syncer.is_due()) {
+        if self.syncer.as_ref().map_or(self.sync == SyncPolicy::Always, |syncer| !syncer.is_due()) {
             self.segment.check()?;
         }
         record::seal(&mut self.staged);
@@ -198,7 +231,7 @@ impl Store for Journal {
         if self.segment.frames() > 0 && self.segment.frames() + frame > self.max_bytes {
             self.cut(frame)?;
         } else {
-            self.segment.append(&self.staged, frame, self.sync == Sync::Always)?;
+            self.segment.append(&self.staged, frame, self.sync == SyncPolicy::Always)?;
         }
         if let Some(syncer) = &self.syncer {
             syncer.note_write();
@@ -208,10 +241,10 @@ impl Store for Journal {
 }
 
 /// What syncs a segment by and by, if that is the policy.
-fn syncer(sync: Sync, segment: &Segment) -> io::Result<Option<Syncer>> {
+fn syncer(sync: SyncPolicy, segment: &Segment) -> io::Result<Option<Syncer>> {
     match sync {
-        Sync::Every(interval) => Ok(Some(Syncer::new(interval, segment.again()?))),
-        Sync::Always | Sync::Never => Ok(None),
+        SyncPolicy::Every(interval) => Ok(Some(Syncer::new(interval, segment.again()?))),
+        SyncPolicy::Always | SyncPolicy::Never => Ok(None),
     }
 }
 
@@ -271,12 +304,12 @@ fn sibling(path: &Path, extension: &str) -> PathBuf {
 
 #[cfg(all(test, unix))]
 mod tests {
-    use super::super::segment::tests::unsyncable;
+    use super::segment::tests::unsyncable;
     use super::*;
     use std::io::Read;
-    use std::time::Instant;
+    use std::time::{Duration, Instant};
 
-    fn journal(segment: Segment, sync: Sync, max_bytes: usize) -> Journal {
+    fn journal(segment: Segment, sync: SyncPolicy, max_bytes: usize) -> Journal {
         let syncer = syncer(sync, &segment).unwrap();
         Journal { sync, max_bytes, syncer, segment, older: None, unsynced_names: false, staged: Vec::new(), frame: 0 }
     }
@@ -284,15 +317,15 @@ mod tests {
     /// Publishes into a file that cannot be synced: an error is a sync.
     #[test]
     fn each_policy_syncs_when_it_says() {
-        const EVERY: Sync = Sync::Every(Duration::from_millis(20));
-        let log = Log::new(10, 1_000);
+        const EVERY: SyncPolicy = SyncPolicy::Every(Duration::from_millis(20));
+        let log = History::new(10, 1_000);
         let message = Message::from("x");
         for (sync, max_bytes, published) in [
-            (Sync::Never, usize::MAX, true),
-            (Sync::Always, usize::MAX, false),
+            (SyncPolicy::Never, usize::MAX, true),
+            (SyncPolicy::Always, usize::MAX, false),
             (EVERY, usize::MAX, true),
             // The second one begins a new segment.
-            (Sync::Always, 1, false),
+            (SyncPolicy::Always, 1, false),
             (EVERY, 1, false),
         ] {
             let (mut other, mut segment) = unsyncable();
@@ -326,8 +359,8 @@ mod tests {
         let (_other, mut segment) = unsyncable();
         segment.append(b"first", 5, false).unwrap();
         segment.append(b"fails, and cannot be cut either", 5, true).unwrap_err();
-        let mut journal = journal(segment, Sync::Never, 1);
-        journal.stage(&Log::new(10, 1_000), &"x".into()).unwrap();
+        let mut journal = journal(segment, SyncPolicy::Never, 1);
+        journal.stage(&History::new(10, 1_000), &"x".into()).unwrap();
         let error = journal.commit().unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidInput, "no renaming was tried: {error}");
     }
@@ -336,13 +369,13 @@ mod tests {
     #[test]
     fn nothing_is_published_before_the_files_name_is_on_the_disk() {
         for (sync, published) in
-            [(Sync::Always, false), (Sync::Every(Duration::from_secs(1)), false), (Sync::Never, true)]
+            [(SyncPolicy::Always, false), (SyncPolicy::Every(Duration::from_secs(1)), false), (SyncPolicy::Never, true)]
         {
             let (_other, segment) = unsyncable();
             let mut journal = journal(segment, sync, usize::MAX);
             journal.unsynced_names = true;
             for _ in 0..2 {
-                journal.stage(&Log::new(10, 1_000), &"x".into()).unwrap();
+                journal.stage(&History::new(10, 1_000), &"x".into()).unwrap();
                 let committed = journal.commit().map(drop).map_err(|error| error.kind());
                 assert_eq!(committed, if published { Ok(()) } else { Err(ErrorKind::NotFound) }, "{sync:?}");
             }
@@ -353,8 +386,8 @@ mod tests {
     fn the_name_of_a_file_that_was_made_is_not_on_the_disk_before_the_first_event() {
         let folder = std::env::temp_dir().join(format!("brooklet-names-{}", std::process::id()));
         fs::create_dir_all(&folder).unwrap();
-        let mut log = Log::new(10, 1_000);
-        let mut journal = Journal::open(&folder.join("log.sse"), Sync::Always, 1_000, &mut log).unwrap();
+        let mut log = History::new(10, 1_000);
+        let mut journal = Journal::open(&folder.join("log.sse"), SyncPolicy::Always, 1_000, &mut log).unwrap();
         assert!(journal.unsynced_names);
         journal.stage(&log, &"x".into()).unwrap();
         journal.commit().unwrap();

@@ -3,64 +3,20 @@
 //! The log's lock is held for as long as it takes to append to it or to copy out of it; never while a socket is written to,
 //! nor a file: who publishes in a channel that has one holds that, which those who send never need.
 
-use super::cursor::{Cursor, Lag, Newcomers, Progress};
-use super::journal::{self, Journal};
-use super::log::{Id, Log};
+use super::cursor::{Cursor, Progress};
+use super::history::{History, Id};
 use super::message::{self, Message};
 use super::server::lock::lock;
+use super::settings::{ChannelConfig, Lag, Newcomers};
+use super::store::Store;
 use std::io::{self, ErrorKind, Write};
 use std::panic::{catch_unwind, AssertUnwindSafe};
-use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// How long a publisher may be held up for a round to begin: longer than a round to ten thousand takes.
 const PACE: Duration = Duration::from_millis(100);
-
-/// How a [`Channel`](super::Channel) keeps its history and treats its subscribers.
-///
-/// ```
-/// use brooklet::sse::{Channel, ChannelConfig, Newcomers};
-///
-/// let config = ChannelConfig { newcomers: Newcomers::Last(1), ..ChannelConfig::default() };
-/// let state = Channel::with(config); // whoever opens the page sees the latest state at once
-/// ```
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ChannelConfig {
-    /// How many events are kept, for those who come back and those who are behind. Default: 1,024.
-    pub max_events: usize,
-    /// How many bytes of events are kept. It bounds one event too. Default: 4 MiB, which the kernel takes for one client.
-    pub max_bytes: usize,
-    /// After how long a silence a subscriber is sent a comment, to within 4 s. Default: 15 s, as proxies give up after 30
-    /// to 60. At least 10 ms.
-    pub keep_alive: Duration,
-    /// How long clients are told to wait before they reconnect. Default: nothing is said, and browsers wait some 3 s.
-    pub retry: Option<Duration>,
-    /// What becomes of a subscriber that reads so slowly that the history no longer has what it gets next. Default:
-    /// [`Lag::Disconnect`].
-    pub lag: Lag,
-    /// What a client gets that comes without `Last-Event-ID`. Default: [`Newcomers::FromNow`].
-    pub newcomers: Newcomers,
-    /// When what is published in a channel that was [opened](super::Channel::open) is on the disk. Default: every second.
-    /// With that `publish` waits for the disk only when a new file is begun, a program that is killed loses nothing, and a
-    /// machine that fails a second.
-    pub sync: journal::Sync,
-}
-
-impl Default for ChannelConfig {
-    fn default() -> ChannelConfig {
-        ChannelConfig {
-            max_events: 1_024,
-            max_bytes: 4 * 1024 * 1024,
-            keep_alive: Duration::from_secs(15),
-            retry: None,
-            lag: Lag::Disconnect,
-            newcomers: Newcomers::FromNow,
-            sync: journal::Sync::Every(Duration::from_secs(1)),
-        }
-    }
-}
 
 /// See the module.
 pub struct Hub {
@@ -78,29 +34,11 @@ pub struct Hub {
     pub on_leave: Mutex<Option<Hook>>,
 }
 
-/// What takes an event before the log does. A trait, so that what it takes to write files is in no program that has no
-/// channel with a file.
-pub trait Store: Send {
-    /// Prepares a message as the log's next frame.
-    ///
-    /// # Errors
-    ///
-    /// Those of [`Log::encode`].
-    fn stage(&mut self, log: &Log, message: &Message) -> io::Result<Id>;
-
-    /// Takes what was staged, and returns its frame, which is the log's to push.
-    ///
-    /// # Errors
-    ///
-    /// Those of the store, in which it is not then.
-    fn commit(&mut self) -> io::Result<&[u8]>;
-}
-
 /// Is told how many subscribers there are.
 pub type Hook = Arc<dyn Fn(usize) + Send + Sync>;
 
 struct State {
-    log: Log,
+    log: History,
     closed: bool,
     /// The position that each broadcaster's last round went up to.
     rounds: Vec<u64>,
@@ -119,21 +57,8 @@ struct Shard {
 const CROWD: usize = 256;
 
 impl Hub {
-    /// A channel among so many broadcasters.
-    pub fn new(config: ChannelConfig, broadcasters: usize) -> Hub {
-        let log = Log::new(config.max_events, config.max_bytes);
-        Hub::with(config, log, broadcasters)
-    }
-
-    /// One with a file.
-    pub fn open(path: &Path, config: ChannelConfig, broadcasters: usize) -> io::Result<Hub> {
-        let mut log = Log::new(config.max_events, config.max_bytes);
-        let journal = Journal::open(path, config.sync, config.max_bytes, &mut log)?;
-        let store: Box<dyn Store> = Box::new(journal);
-        Ok(Hub { store: Some(Mutex::new(Some(store))), ..Hub::with(config, log, broadcasters) })
-    }
-
-    fn with(config: ChannelConfig, log: Log, broadcasters: usize) -> Hub {
+    /// `broadcasters` is how many there are.
+    pub fn new(config: ChannelConfig, log: History, store: Option<Box<dyn Store>>, broadcasters: usize) -> Hub {
         static NUMBER: AtomicUsize = AtomicUsize::new(0);
         Hub {
             number: NUMBER.fetch_add(1, Ordering::Relaxed),
@@ -144,7 +69,7 @@ impl Hub {
                 rounds: vec![0; broadcasters],
                 given_up: vec![u64::MAX; broadcasters],
             }),
-            store: None,
+            store: store.map(|store| Mutex::new(Some(store))),
             round: Condvar::new(),
             subscribers: AtomicUsize::new(0),
             shards: (0..broadcasters).map(|_| Shard::default()).collect(),
@@ -185,7 +110,7 @@ impl Hub {
 
     /// Appends a message to the log, and to the file before that; first waits for the broadcasters if they are far behind,
     /// unless this is one of them. The message may depend on what comes before it.
-    pub fn append(&self, message: impl FnOnce(&Log) -> Message, is_broadcaster: bool) -> io::Result<Id> {
+    pub fn append(&self, message: impl FnOnce(&History) -> Message, is_broadcaster: bool) -> io::Result<Id> {
         let mut state = if is_broadcaster { self.state() } else { self.paced() };
         let closed = || {
             io::Error::new(ErrorKind::BrokenPipe, "the channel is closed, for good: make a new one, or open it again")
@@ -333,28 +258,5 @@ impl State {
         out.extend_from_slice(&front[..front.len().min(length)]);
         out.extend_from_slice(&back[..length.saturating_sub(front.len())]);
         base
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::super::http::measure::nanoseconds;
-    use super::journal::Sync;
-    use super::*;
-
-    #[test]
-    #[ignore = "a benchmark"]
-    fn nanoseconds_to_publish_without_a_file_and_with_one() {
-        let message = Message::new().data("x".repeat(40));
-        let hub = Hub::new(ChannelConfig::default(), 1);
-        nanoseconds("publish, no file", || drop(hub.append(|_| message.clone(), false).unwrap()));
-        let folder = std::env::temp_dir().join(format!("brooklet-hub-{}", std::process::id()));
-        std::fs::create_dir_all(&folder).unwrap();
-        for sync in [Sync::Never, Sync::Every(Duration::from_secs(1)), Sync::Always] {
-            let config = ChannelConfig { sync, ..ChannelConfig::default() };
-            let hub = Hub::open(&folder.join("log.sse"), config, 1).unwrap();
-            nanoseconds(&format!("publish, {sync:?}"), || drop(hub.append(|_| message.clone(), false).unwrap()));
-        }
-        std::fs::remove_dir_all(folder).unwrap();
     }
 }

@@ -17,7 +17,7 @@
 //! Each frame has a line of its epoch and sequence number, with a checksum (CRC-32, that of Ethernet and zlib) of all that
 //! follows it up to the end of the frame: whoever reads it knows whether it is whole, and what comes before and behind it.
 
-use super::log::FrameId;
+use super::history::FrameId;
 use std::ops::Range;
 
 /// What every file begins with.
@@ -156,7 +156,6 @@ fn crc32(bytes: &[u8]) -> u32 {
 
 #[cfg(test)]
 mod tests {
-    use super::super::http::measure::nanoseconds;
     use super::*;
 
     fn record(id: &str, frame: &str) -> Vec<u8> {
@@ -279,18 +278,5 @@ mod tests {
         ] {
             assert_eq!(scan(&bytes), Err(fault));
         }
-    }
-
-    #[test]
-    #[ignore = "a benchmark"]
-    fn nanoseconds_to_make_a_record() {
-        let frame = format!("id: k3j9x2-1234567\ndata: {}\n\n", "x".repeat(40));
-        let mut out = Vec::new();
-        nanoseconds("a record of 68 bytes", || {
-            out.clear();
-            begin("k3j9x2-1234567", &mut out);
-            out.extend_from_slice(frame.as_bytes());
-            seal(&mut out);
-        });
     }
 }
