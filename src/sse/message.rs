@@ -27,7 +27,7 @@ pub struct Message {
     lines: String,
     /// Where in `lines` the id's text is, that of the last one if there are several: it is the one that counts.
     id: Option<Range<usize>>,
-    /// A channel gives it none either: nobody resumes behind it.
+    /// A channel must not give it one: a client does not resume after it.
     without_id: bool,
     fault: Option<&'static str>,
 }
@@ -66,17 +66,17 @@ impl Message {
     /// again, it adds a line.
     #[must_use]
     pub fn data(mut self, data: impl Display) -> Message {
-        let start = self.lines.len();
+        let line_start = self.lines.len();
         self.lines.push_str("data: ");
-        let text_at = self.lines.len();
+        let text_start = self.lines.len();
         if write!(self.lines, "{data}").is_err() {
             self.fault.get_or_insert("data: its Display returned an error");
         }
-        if self.lines.len() > text_at && !has_any(&self.lines[text_at..], LINE_BREAKS) {
+        if self.lines.len() > text_start && !has_any(&self.lines[text_start..], LINE_BREAKS) {
             self.lines.push('\n');
         } else {
-            let text = self.lines.split_off(text_at);
-            self.lines.truncate(start);
+            let text = self.lines.split_off(text_start);
+            self.lines.truncate(line_start);
             push_lines("data", &text, &mut self.lines);
         }
         self
@@ -97,20 +97,20 @@ impl Message {
         forbidden: [char; N],
         rule: &'static str,
     ) -> Option<Range<usize>> {
-        let start = self.lines.len();
+        let line_start = self.lines.len();
         self.lines.push_str(name);
-        let value_at = self.lines.len();
+        let value_start = self.lines.len();
         let written = write!(self.lines, "{value}");
-        if written.is_err() || has_any(&self.lines[value_at..], forbidden) {
-            self.lines.truncate(start);
+        if written.is_err() || has_any(&self.lines[value_start..], forbidden) {
+            self.lines.truncate(line_start);
             self.fault.get_or_insert(rule);
             return None;
         }
         self.lines.push('\n');
-        Some(value_at..self.lines.len() - 1)
+        Some(value_start..self.lines.len() - 1)
     }
 
-    /// Says that a channel gives it no id: nobody resumes behind it.
+    /// Keeps a channel from giving it an id: a client does not resume after it.
     pub(super) fn without_id(self) -> Message {
         Message { without_id: true, ..self }
     }
@@ -147,13 +147,14 @@ const LINE_BREAKS: [char; 2] = ['\n', '\r'];
 fn push_lines(name: &str, text: &str, out: &mut String) {
     // The second half of CRLF is no line break of its own.
     for line in text.replace("\r\n", "\n").split(LINE_BREAKS) {
-        for part in [name, if line.is_empty() { ":" } else { ": " }, line, "\n"] {
-            out.push_str(part);
-        }
+        out.push_str(name);
+        out.push_str(if line.is_empty() { ":" } else { ": " });
+        out.push_str(line);
+        out.push('\n');
     }
 }
 
-/// Whether one of these ASCII characters is in a text.
+/// Whether one of these ASCII characters is in a text. The `fold` without an early exit is what the compiler vectorises.
 fn has_any<const N: usize>(text: &str, characters: [char; N]) -> bool {
     let is_one = |byte| characters.iter().fold(false, |any, &c| any | (byte == c as u8));
     text.as_bytes()[ascii::skip(text.as_bytes(), is_one)..].iter().any(|&byte| is_one(byte))
@@ -167,13 +168,13 @@ pub fn encode_comment(text: &str, out: &mut Vec<u8>) {
     out.push(b'\n');
 }
 
-/// The event that says goodbye. It has data because a browser does not dispatch one without. When the server stops, clients
-/// that reconnect all the same are spread over a few seconds.
-pub fn goodbye(stopping: bool) -> Message {
-    let message = match stopping {
-        true => Message::new().retry(Duration::from_millis(jitter::pick(1_000..5_000))),
-        false => Message::new(),
-    };
+/// The event `close`, the last of a stream. It has data because a browser does not dispatch an event without. When the server
+/// stops, it spreads clients that reconnect over a few seconds.
+pub fn close_event(stopping: bool) -> Message {
+    let mut message = Message::new();
+    if stopping {
+        message = message.retry(Duration::from_millis(jitter::pick(1_000..5_000)));
+    }
     message.event("close").data("close").without_id()
 }
 

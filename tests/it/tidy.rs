@@ -133,10 +133,18 @@ fn the_readme_tells_the_times_as_they_are() {
     let readme = fs::read_to_string(root().join("README.md")).unwrap();
     for (file, constant, claim) in [
         ("sse/connection.rs", "KEEP_ALIVE: Duration = Duration::from_secs(15)", "after 15 s of silence"),
-        ("sse/connection.rs", "LOOK: Duration = Duration::from_millis(500)", "`forward` within half a second"),
+        (
+            "sse/connection.rs",
+            "INPUT_INTERVAL: Duration = Duration::from_millis(500)",
+            "`forward` within half a second",
+        ),
         ("sse/connection.rs", "WRITE_TIMEOUT: Duration = Duration::from_secs(30)", "cuts the connection after 30 s"),
         ("sse/channel/subscriber.rs", "STALL: Duration = Duration::from_secs(30)", "and cuts it after 30 s"),
-        ("sse/channel/broadcaster.rs", "PASS: Duration = Duration::from_millis(4_500)", "a channel notices within 5 s"),
+        (
+            "sse/channel/broadcaster.rs",
+            "SWEEP_TIME: Duration = Duration::from_millis(4_500)",
+            "a channel notices within 5 s",
+        ),
         ("server/accept.rs", "COMPLAIN_EVERY: Duration = Duration::from_secs(60)", "once a minute"),
     ] {
         assert!(readme.contains(claim), "{claim}");

@@ -1,12 +1,12 @@
-//! How far one subscriber has come in a channel's log, and what to send it next. Pure: it writes to any `Write`.
+//! How much of a channel's history one subscriber was sent, and what to send it next. Pure: it writes to any `Write`.
 //!
 //! ```text
-//! in step   the position is where the last round ended: everybody gets the same bytes, in one write each
-//! behind    the client took only a part: the position says which, and the log keeps the rest
-//! lost      the log has evicted what comes next: the subscriber goes, or skips and is told of the gap
+//! up to date  the offset is where the last round ended: all such subscribers get the same bytes, in one write each
+//! pending     the client took only a part: the offset says how much, and the history keeps the rest
+//! evicted     the next event is no longer in the history: the subscriber is disconnected, or skips with a `gap` event
 //! ```
-//! A position inside a frame is as good as any while the frame is in the log. A subscriber that may skip must be able to
-//! finish a frame that is evicted meanwhile, so for it the rest of the frame is kept aside.
+//! The offset may lie inside a frame while the frame is in the history. A subscriber that may skip must be able to finish a
+//! frame that is evicted meanwhile, so it carries the rest of the frame.
 
 use super::history::History;
 use super::message::Message;
@@ -14,138 +14,140 @@ use super::settings::{Lag, Newcomers};
 use std::io::{self, ErrorKind, Write};
 
 pub struct Cursor {
-    position: u64,
-    /// What lies before this was not sent, as the subscriber is new or has skipped: its last event is none of those.
-    since: u64,
-    /// Nearly everybody is in step and has none of this.
-    aside: Option<Box<Aside>>,
+    offset: u64,
+    /// Where the subscriber began: as a newcomer, or after it skipped. The last event that it received is not before this.
+    start: u64,
+    /// `None` for nearly all subscribers, which are up to date.
+    carry: Option<Box<Carry>>,
 }
 
-/// What a subscriber gets besides the log.
+/// What a subscriber needs besides the history.
 #[derive(Default)]
-struct Aside {
-    /// To be sent before what lies at the position.
-    owed: Vec<u8>,
-    /// The id of the last event before the position, for the gap event of a subscriber that skips.
+struct Carry {
+    /// Sent before the bytes at the offset.
+    unsent: Vec<u8>,
+    /// The id of the last event before the offset, for the `gap` event of a subscriber that skips.
     last_id: Option<String>,
 }
 
-/// What came of an attempt to send.
+/// What an attempt to send achieved.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Progress {
     /// Everything that was there is sent.
-    InStep,
+    UpToDate,
     /// The client's buffers are full.
-    Behind,
-    /// The log no longer has what comes next.
-    Lost,
+    Pending,
+    /// The history no longer has the next bytes.
+    Evicted,
 }
 
 impl Cursor {
-    /// Where a subscriber starts: behind the event that it got last; or, if nobody knows that one any more, at the oldest
-    /// that is kept, with a gap event first; or as a newcomer.
-    pub fn new(log: &History, last_event_id: Option<&str>, newcomers: Newcomers) -> Cursor {
-        let known = last_event_id.map(|id| (id, log.find(id)));
-        match (known, newcomers) {
-            (Some((_, Some(position))), _) => Cursor { position, since: 0, aside: None },
-            (Some((id, None)), _) => Cursor::behind_gap(log, gap_frame(Some(id), log), Some(id.to_owned())),
-            (None, Newcomers::FromNow) => Cursor { position: log.end(), since: log.end(), aside: None },
-            (None, Newcomers::Last(events)) => {
-                Cursor { position: log.last(events), since: log.last(events), aside: None }
-            }
+    /// A cursor after the event with the id `last_event_id`. If that event is not known, at the oldest event in the history,
+    /// after a `gap` event. Without an id, where `newcomers` says.
+    pub fn new(history: &History, last_event_id: Option<&str>, newcomers: Newcomers) -> Cursor {
+        if let Some(id) = last_event_id {
+            return match history.find(id) {
+                Some(offset) => Cursor { offset, start: 0, carry: None },
+                None => Cursor::after_gap(history, gap_frame(Some(id), history), Some(id.to_owned())),
+            };
         }
+        let offset = match newcomers {
+            Newcomers::FromNow => history.end(),
+            Newcomers::Last(events) => history.start_of_last(events),
+        };
+        Cursor { offset, start: offset, carry: None }
     }
 
-    /// At the oldest event that is kept, with a gap event before it.
-    fn behind_gap(log: &History, owed: Vec<u8>, last_id: Option<String>) -> Cursor {
-        let aside = Some(Box::new(Aside { owed, last_id }));
-        Cursor { position: log.start(), since: log.start(), aside }
+    /// A cursor at the oldest event in the history, with the frame of a `gap` event to send first.
+    fn after_gap(history: &History, unsent: Vec<u8>, last_id: Option<String>) -> Cursor {
+        let carry = Some(Box::new(Carry { unsent, last_id }));
+        Cursor { offset: history.start(), start: history.start(), carry }
     }
 
-    pub fn position(&self) -> u64 {
-        self.position
+    pub fn offset(&self) -> u64 {
+        self.offset
     }
 
-    /// Where it stands to the byte: it has moved if this is another one.
-    pub fn mark(&self) -> (u64, usize) {
-        (self.position, self.aside.as_ref().map_or(0, |aside| aside.owed.len()))
+    /// The offset and how much is to be sent before it: a write that sent anything changes one of the two.
+    pub fn progress_key(&self) -> (u64, usize) {
+        (self.offset, self.carry.as_ref().map_or(0, |carry| carry.unsent.len()))
     }
 
     /// Whether everything up to `end` was sent.
-    pub fn is_at(&self, end: u64) -> bool {
-        self.position == end && self.owes_nothing()
+    pub fn has_sent_up_to(&self, end: u64) -> bool {
+        self.offset == end && !self.has_unsent()
     }
 
-    fn owes_nothing(&self) -> bool {
-        !self.aside.as_ref().is_some_and(|aside| !aside.owed.is_empty())
+    fn has_unsent(&self) -> bool {
+        self.carry.as_ref().is_some_and(|carry| !carry.unsent.is_empty())
     }
 
-    /// Sends what is owed, and then `bytes`, which are those of the log from `base` on: one write, if the client takes it.
+    /// Sends the carry, and then `bytes`, which the history has at offset `base`: in one write, if the client takes it.
     ///
     /// # Errors
     ///
-    /// Those of the socket, but for `WouldBlock`.
+    /// Returns the socket's errors except `WouldBlock`.
     pub fn send(&mut self, base: u64, bytes: &[u8], lag: Lag, socket: &mut impl Write) -> io::Result<Progress> {
-        if !self.send_owed(socket)? {
-            return Ok(Progress::Behind);
+        if !self.send_carry(socket)? {
+            return Ok(Progress::Pending);
         }
-        let Some(rest) = self.position.checked_sub(base).and_then(|at| bytes.get(at as usize..)) else {
-            return Ok(Progress::Lost);
+        let Some(next) = self.offset.checked_sub(base).and_then(|sent| bytes.get(sent as usize..)) else {
+            return Ok(Progress::Evicted);
         };
-        let sent = write(socket, rest)?;
-        self.position += sent as u64;
-        if sent == rest.len() {
-            self.aside = None;
-            return Ok(Progress::InStep);
+        let sent = write(socket, next)?;
+        self.offset += sent as u64;
+        if sent == next.len() {
+            self.carry = None;
+            return Ok(Progress::UpToDate);
         }
         if lag == Lag::Skip {
-            let end = frame_end(rest, sent);
-            self.aside.get_or_insert_with(Box::default).owed.extend_from_slice(&rest[sent..end]);
-            self.position += (end - sent) as u64;
+            let end = frame_end(next, sent);
+            self.carry.get_or_insert_with(Box::default).unsent.extend_from_slice(&next[sent..end]);
+            self.offset += (end - sent) as u64;
         }
-        Ok(Progress::Behind)
+        Ok(Progress::Pending)
     }
 
-    /// Remembers, for a subscriber that may skip, which event it had last; as long as the log knows.
-    pub fn note_last_id(&mut self, log: &History) {
-        if let Some(id) = log.id_before(self.position).filter(|_| self.position > self.since) {
-            self.aside.get_or_insert_with(Box::default).last_id = Some(id);
+    /// Remembers the last event that was sent, for a subscriber that may skip, as long as the history has its id.
+    pub fn remember_last_id(&mut self, history: &History) {
+        if self.offset <= self.start {
+            return;
         }
-    }
-
-    /// Remembers the id of the last event before `position`, for a subscriber that stands there and has noted none.
-    pub fn note_id_at(&mut self, position: u64, id: &str) {
-        if self.position == position && self.position > self.since && self.aside.is_none() {
-            self.aside = Some(Box::new(Aside { owed: Vec::new(), last_id: Some(id.to_owned()) }));
+        if let Some(id) = history.last_id_before(self.offset) {
+            self.carry.get_or_insert_with(Box::default).last_id = Some(id);
         }
     }
 
-    /// Goes on at the oldest event that is kept, and tells of the gap first. Nothing changes while the client takes
-    /// nothing: what the gap is, is known when it is sent.
+    /// Remembers the id of the last event before `offset`, for a subscriber that is there and has remembered none.
+    pub fn remember_id_at(&mut self, offset: u64, id: &str) {
+        if self.offset == offset && self.offset > self.start && self.carry.is_none() {
+            self.carry = Some(Box::new(Carry { unsent: Vec::new(), last_id: Some(id.to_owned()) }));
+        }
+    }
+
+    /// Sends a `gap` event, and continues at the oldest event in the history. Nothing changes if the client takes nothing:
+    /// the next attempt may send a longer gap.
     ///
     /// # Errors
     ///
     /// As [`send`](Cursor::send).
-    pub fn skip(&mut self, log: &History, socket: &mut impl Write) -> io::Result<Progress> {
-        let last_id = self.aside.as_ref().and_then(|aside| aside.last_id.clone());
-        let gap = gap_frame(last_id.as_deref(), log);
-        let sent = write(socket, &gap)?;
+    pub fn skip(&mut self, history: &History, socket: &mut impl Write) -> io::Result<Progress> {
+        let last_id = self.carry.as_ref().and_then(|carry| carry.last_id.clone());
+        let frame = gap_frame(last_id.as_deref(), history);
+        let sent = write(socket, &frame)?;
         if sent > 0 {
-            *self = Cursor::behind_gap(log, gap[sent..].to_vec(), last_id);
+            *self = Cursor::after_gap(history, frame[sent..].to_vec(), last_id);
         }
-        Ok(if sent == gap.len() { Progress::InStep } else { Progress::Behind })
+        Ok(if sent == frame.len() { Progress::UpToDate } else { Progress::Pending })
     }
 
-    /// Whether nothing is owed any more.
-    fn send_owed(&mut self, socket: &mut impl Write) -> io::Result<bool> {
-        match &mut self.aside {
-            Some(aside) if !aside.owed.is_empty() => {
-                let sent = write(socket, &aside.owed)?;
-                aside.owed.drain(..sent);
-                Ok(aside.owed.is_empty())
-            }
-            _ => Ok(true),
+    /// Returns whether the whole carry is sent.
+    fn send_carry(&mut self, socket: &mut impl Write) -> io::Result<bool> {
+        if let Some(carry) = &mut self.carry {
+            let sent = write(socket, &carry.unsent)?;
+            carry.unsent.drain(..sent);
         }
+        Ok(!self.has_unsent())
     }
 }
 
@@ -156,15 +158,15 @@ pub fn gap(before: Option<&str>, after: Option<&str>) -> Message {
     Message::new().event("gap").data(data).without_id()
 }
 
-/// The frame of a gap between the last event that a subscriber received and the oldest in the history.
-fn gap_frame(last_id: Option<&str>, log: &History) -> Vec<u8> {
+/// The frame of a `gap` event between the last event that a subscriber received and the oldest one in the history.
+fn gap_frame(last_id: Option<&str>, history: &History) -> Vec<u8> {
     let mut frame = Vec::new();
-    let message = gap(last_id, log.id_from(log.start()).as_deref());
+    let message = gap(last_id, history.first_id_from(history.start()).as_deref());
     message.encode(&mut frame).expect("data can be anything");
     frame
 }
 
-/// Writes once, and again only after an interruption; 0 if the client's buffers are full.
+/// Writes once, and again only after an interruption. Returns 0 if the client's buffers are full, or there are no bytes.
 fn write(socket: &mut impl Write, bytes: &[u8]) -> io::Result<usize> {
     while !bytes.is_empty() {
         match socket.write(bytes) {
@@ -176,14 +178,14 @@ fn write(socket: &mut impl Write, bytes: &[u8]) -> io::Result<usize> {
     Ok(0)
 }
 
-/// The end of the frame that byte `at` lies in, `at` itself between two frames. A frame ends with an empty line and has no
-/// other, and `bytes` begin and end with frames.
-fn frame_end(bytes: &[u8], at: usize) -> usize {
-    if at == 0 || bytes[..at].ends_with(b"\n\n") {
-        return at;
+/// The end of the frame in which byte `sent` is; `sent` itself between two frames. A frame ends with an empty line and has
+/// no other, and `bytes` begin and end with frames.
+fn frame_end(bytes: &[u8], sent: usize) -> usize {
+    if sent == 0 || bytes[..sent].ends_with(b"\n\n") {
+        return sent;
     }
-    let line_breaks = bytes[at - 1..].windows(2).position(|pair| pair == b"\n\n");
-    line_breaks.map_or(bytes.len(), |found| at - 1 + found + 2)
+    let line_breaks = bytes[sent - 1..].windows(2).position(|pair| pair == b"\n\n");
+    line_breaks.map_or(bytes.len(), |found| sent - 1 + found + 2)
 }
 
 #[cfg(test)]
@@ -223,32 +225,32 @@ mod tests {
     }
 
     impl Client {
-        /// One try to send, of at most `piece` bytes from the log into a socket that has so much room.
-        fn send(&mut self, log: &History, piece: usize, room: usize) -> Progress {
-            let base = self.cursor.position().max(log.start());
+        /// One try to send, of at most `piece` bytes from the history into a socket that has so much room.
+        fn send(&mut self, history: &History, piece: usize, room: usize) -> Progress {
+            let base = self.cursor.offset().max(history.start());
             let mut socket = Socket { room, got: &mut self.got };
-            if base > self.cursor.position() && self.cursor.owes_nothing() {
+            if base > self.cursor.offset() && !self.cursor.has_unsent() {
                 if self.lag == Lag::Skip {
-                    return self.cursor.skip(log, &mut socket).unwrap();
+                    return self.cursor.skip(history, &mut socket).unwrap();
                 }
-                self.reconnect(log);
-                return Progress::Lost;
+                self.reconnect(history);
+                return Progress::Evicted;
             }
-            let (front, back) = log.from(base).unwrap();
+            let (front, back) = history.since(base).unwrap();
             let all = [front, back].concat();
-            let end = log.frame_end(base + piece as u64).min(log.end());
+            let end = history.frame_end(base + piece as u64).min(history.end());
             let progress = self.cursor.send(base, &all[..(end - base) as usize], self.lag, &mut socket).unwrap();
-            if progress == Progress::Behind {
-                self.cursor.note_last_id(log);
+            if progress == Progress::Pending {
+                self.cursor.remember_last_id(history);
             }
             progress
         }
 
-        fn reconnect(&mut self, log: &History) {
+        fn reconnect(&mut self, history: &History) {
             self.take_events();
             self.got.clear();
             let last_id = self.events.iter().rev().find(|event| !event.2).map(|event| event.0.as_str());
-            self.cursor = Cursor::new(log, last_id, Newcomers::FromNow);
+            self.cursor = Cursor::new(history, last_id, Newcomers::FromNow);
         }
 
         /// Reads the whole frames of the connection, each of which must be a whole event.
@@ -287,7 +289,7 @@ mod tests {
         };
         let (mut gaps, mut resumed) = (0, 0);
         for round in 0..300 {
-            let mut log = History::new(1 + random(8) as usize, 60 + random(200) as usize);
+            let mut history = History::new(1 + random(8) as usize, 60 + random(200) as usize);
             let mut ids: Vec<String> = Vec::new();
             let mut clients: Vec<Client> = Vec::new();
             for _ in 0..300 {
@@ -297,7 +299,7 @@ mod tests {
                             if random(2) == 0 { Newcomers::FromNow } else { Newcomers::Last(random(5) as usize) };
                         let lag = if random(2) == 0 { Lag::Skip } else { Lag::Disconnect };
                         clients.push(Client {
-                            cursor: Cursor::new(&log, None, newcomers),
+                            cursor: Cursor::new(&history, None, newcomers),
                             lag,
                             got: Vec::new(),
                             events: Vec::new(),
@@ -309,26 +311,26 @@ mod tests {
                             0 => Message::new().id(format_args!("own{number}")).data(&number),
                             _ => Message::new().data(&number),
                         };
-                        ids.push(log.append(&message).unwrap().to_string());
+                        ids.push(history.append(&message).unwrap().to_string());
                     }
                     3 if !clients.is_empty() && random(10) == 0 => {
                         let at = random(clients.len() as u64) as usize;
                         if clients[at].events.iter().any(|event| !event.2) {
-                            clients[at].reconnect(&log); // in the middle of anything
+                            clients[at].reconnect(&history); // in the middle of anything
                             resumed += 1;
                         }
                     }
                     _ if !clients.is_empty() => {
                         let at = random(clients.len() as u64) as usize;
-                        clients[at].send(&log, 1 + random(80) as usize, random(50) as usize);
+                        clients[at].send(&history, 1 + random(80) as usize, random(50) as usize);
                         clients[at].take_events();
                     }
                     _ => (),
                 }
             }
             for client in &mut clients {
-                while client.cursor.position() < log.end() || !client.cursor.owes_nothing() {
-                    client.send(&log, 1_000, 1_000);
+                while client.cursor.offset() < history.end() || client.cursor.has_unsent() {
+                    client.send(&history, 1_000, 1_000);
                 }
                 client.take_events();
                 assert_eq!(client.got, b"", "whole frames to the end");

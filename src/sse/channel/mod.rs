@@ -1,20 +1,21 @@
-//! One event to many subscribers: in order, once, or told.
+//! One event to many subscribers: in order, once, or with a `gap` event in its place.
 //!
-//! A channel keeps one log of what was published, and a subscriber is a socket and a position in that log. What it was not
-//! sent yet is the log behind its position: nothing is queued for anybody, and memory does not grow with slow readers.
-//! Where a subscriber begins is found in one step under one lock, so nothing falls between what it had and what is new.
+//! A channel keeps one history of the published events, and a subscriber is a socket and an offset in that history. The bytes
+//! past the offset are still to be sent: no subscriber has a queue, and memory does not grow with slow readers. One lock
+//! covers both finding the offset of a new subscriber and appending an event, so no event is lost between the two.
 
 use super::connection::start_response;
 use super::http::{Form, Method, Response, StatusCode};
 use super::message::Message;
 use super::server::lock::lock;
-use super::server::Context;
+use super::server::{Connection, Context, Socket};
 use super::{message, server};
 use history::History;
 use hub::{Hook, Hub};
 use std::fmt;
 use std::io;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 use store::Store;
 use subscriber::Subscriber;
 
@@ -52,18 +53,24 @@ pub use store::SyncPolicy;
 /// that it had and of the first that it gets now, each empty if nobody knows it.
 #[derive(Clone)]
 pub struct Channel {
-    handle: Arc<Handle>,
+    publisher: Arc<Publisher>,
 }
 
-/// What the clones of a channel share, and broadcasters do not: with the last of them the channel closes.
-struct Handle {
+/// Shared by the clones of a channel, but not by its broadcasters: the channel closes with the last clone.
+struct Publisher {
     hub: Arc<Hub>,
 }
 
-impl Drop for Handle {
-    fn drop(&mut self) {
+impl Publisher {
+    fn close(&self) {
         self.hub.close();
-        broadcaster::tell(&self.hub);
+        broadcaster::notify(&self.hub);
+    }
+}
+
+impl Drop for Publisher {
+    fn drop(&mut self) {
+        self.close();
     }
 }
 
@@ -88,7 +95,7 @@ impl Channel {
     /// A channel with a history, and a store that the history was restored from.
     fn with_history(config: ChannelConfig, history: History, store: Option<Box<dyn Store>>) -> Channel {
         let hub = Arc::new(Hub::new(config, history, store, broadcaster::all().len()));
-        Channel { handle: Arc::new(Handle { hub }) }
+        Channel { publisher: Arc::new(Publisher { hub }) }
     }
 
     /// Subscribes the client that asks: takes its connection over, and returns the response that says so.
@@ -97,7 +104,7 @@ impl Channel {
     /// behind that event. HEAD gets the head alone, another method than GET a 405, and a channel that is closed answers
     /// 204, on which an `EventSource` stops for good.
     pub fn subscribe(&self, ctx: Context<'_>) -> Response {
-        let hub = &self.handle.hub;
+        let hub = &self.publisher.hub;
         if !matches!(ctx.method(), Method::Get | Method::Head) {
             return Response::status(StatusCode::METHOD_NOT_ALLOWED).header("Allow", "GET, HEAD");
         }
@@ -106,30 +113,21 @@ impl Channel {
         }
         let index = hub.next_shard();
         let broadcaster = &broadcaster::all()[index];
-        if let Err(error) = broadcaster.expect() {
+        if let Err(error) = broadcaster.reserve() {
             let mut unavailable = Response::status(StatusCode::SERVICE_UNAVAILABLE);
             unavailable.cause = Some(error);
             return unavailable;
         }
-        // Before the head: whom that tells that the stream is open misses nothing from then on.
-        let cursor = hub.place(last_event_id(&ctx).as_deref());
+        // Before the head is sent: a client whose stream is open misses no event from then on.
+        let cursor = hub.cursor(last_event_id(&ctx).as_deref());
         let (conn, no_result) = ctx.takeover_conn();
-        let mut first = Vec::new();
-        if let Some(retry) = hub.config().retry {
-            Message::new().retry(retry).encode(&mut first).expect("a number is valid");
-        }
-        let started = start_response(conn, &first).and_then(|conn| {
-            let socket = conn.into_socket();
-            socket.set_nonblocking(true)?;
-            Ok(socket)
-        });
-        match started {
+        match start_stream(conn, hub.config().retry) {
             Ok(socket) => {
-                hub.join(index);
-                broadcaster.join(Arc::clone(hub), Subscriber::new(socket, cursor));
+                hub.add_subscriber(index);
+                broadcaster.add(Arc::clone(hub), Subscriber::new(socket, cursor));
                 hub.call(&hub.on_join);
             }
-            Err(_) => broadcaster.leave(), // the client is gone, or wanted the head alone
+            Err(_) => broadcaster.release(), // the client left, or the request was HEAD
         }
         no_result
     }
@@ -155,70 +153,80 @@ impl Channel {
         self.append(|_| message)
     }
 
-    /// Publishes the event `gap` in the place of events that should be here, behind the last that was published, and are
-    /// lost: for a channel whose events come from elsewhere. Everybody gets it, and so does who comes back with an id of
-    /// before. Its data is as ever the id of the last event before, and on the next line nothing, as nobody knows what comes.
-    /// It has no id of its own, so a client that comes back right behind it is told once more.
+    /// Publishes a `gap` event in the place of events that were lost, after the last published event: for a channel whose
+    /// events come from elsewhere. Every subscriber receives it, and so does a client that reconnects with an earlier id. Its
+    /// data is the id of the last published event, and an empty line because the next id is not known. It has no id of its
+    /// own, so a client that reconnects right after it receives it again.
     ///
     /// # Errors
     ///
-    /// As of [`publish`](Channel::publish).
+    /// As [`publish`](Channel::publish).
     pub fn publish_gap(&self) -> io::Result<()> {
-        self.append(|log| cursor::gap(log.id_before(log.end()).as_deref(), None)).map(drop)
+        self.append(|history| cursor::gap(history.last_id_before(history.end()).as_deref(), None))
+            .map(drop)
     }
 
     fn append(&self, message: impl FnOnce(&History) -> Message) -> io::Result<Id> {
-        let id = self.handle.hub.append(message, broadcaster::is_this_thread())?;
-        broadcaster::tell(&self.handle.hub);
+        let hub = &self.publisher.hub;
+        let id = hub.append(message, broadcaster::is_this_thread())?;
+        broadcaster::notify(hub);
         Ok(id)
     }
 
     /// Returns how many subscribers there are. One that has left is counted until that is noticed, within 5 s.
     pub fn subscribers(&self) -> usize {
-        self.handle.hub.subscribers()
+        self.publisher.hub.subscribers()
     }
 
     /// Calls `hook` when somebody has joined, with how many are there now; in the thread that subscribed them. It may
     /// publish. The last hook wins.
     pub fn on_join(&self, hook: impl Fn(&Channel, usize) + Send + Sync + 'static) {
-        self.set_hook(&self.handle.hub.on_join, hook);
+        self.set_hook(&self.publisher.hub.on_join, hook);
     }
 
     /// Calls `hook` when somebody has left, or several have together, with how many are there now; in the thread that writes
     /// to all of them, so it must be quick. It may publish; if the channel has a file, all wait for that. The last hook wins.
     /// It should use the channel that it is handed: one that holds a clone keeps the channel alive for ever.
     pub fn on_leave(&self, hook: impl Fn(&Channel, usize) + Send + Sync + 'static) {
-        self.set_hook(&self.handle.hub.on_leave, hook);
+        self.set_hook(&self.publisher.hub.on_leave, hook);
     }
 
     /// Closes the channel, for all clones: everybody is sent what was published, then the event `close`, then the end.
     /// Returns at once, but for a file: that is synced if something is due, and free for whoever opens it next.
     pub fn close(&self) {
-        self.handle.hub.close();
-        broadcaster::tell(&self.handle.hub);
+        self.publisher.close();
     }
 
-    /// A hook is handed the channel. It holds it weakly: otherwise the channel would hold itself, and never end.
+    /// The hook receives the channel. The slot holds the channel weakly: a channel that held itself would never close.
     fn set_hook(&self, slot: &Mutex<Option<Hook>>, hook: impl Fn(&Channel, usize) + Send + Sync + 'static) {
-        let handle = Arc::downgrade(&self.handle);
-        *lock(slot) = Some(Arc::new(move |count| {
-            if let Some(handle) = handle.upgrade() {
-                hook(&Channel { handle }, count);
+        let publisher = Arc::downgrade(&self.publisher);
+        *lock(slot) = Some(Arc::new(move |subscribers| {
+            if let Some(publisher) = publisher.upgrade() {
+                hook(&Channel { publisher }, subscribers);
             }
         }));
     }
 }
 
-/// The header wins over the query.
+/// Sends the head of a subscriber's response, and the delay before it reconnects. Returns a non-blocking socket.
+fn start_stream(conn: Connection, retry: Option<Duration>) -> io::Result<Socket> {
+    let mut first = Vec::new();
+    if let Some(retry) = retry {
+        Message::new().retry(retry).encode(&mut first).expect("a number is valid");
+    }
+    let socket = start_response(conn, &first)?.into_socket();
+    socket.set_nonblocking(true)?;
+    Ok(socket)
+}
+
+/// The id in the header field, or else in the query. An empty id counts as none (WHATWG HTML 9.2.4).
 fn last_event_id(ctx: &Context<'_>) -> Option<String> {
-    // What is not UTF-8 is no id of ours, and must not pass for none: it gets a gap event, as any that is not known.
-    let header = ctx
-        .headers()
-        .get_all("last-event-id")
-        .next()
-        .map(|id| String::from_utf8_lossy(id).into_owned());
-    let id = header.or_else(|| Form::parse(ctx.request().query()?).get("lastEventId"));
-    id.filter(|id| !id.is_empty()) // an empty id is none (WHATWG HTML 9.2.4)
+    let id = match ctx.headers().get_all("last-event-id").next() {
+        // An id that is not UTF-8 is not known either: the client receives a `gap` event, as with any unknown id.
+        Some(id) => String::from_utf8_lossy(id).into_owned(),
+        None => Form::parse(ctx.request().query()?).get("lastEventId")?,
+    };
+    (!id.is_empty()).then_some(id)
 }
 
 impl fmt::Debug for Channel {

@@ -118,7 +118,7 @@ fn a_stream_that_was_cut_goes_on_behind_the_last_whole_event_after_the_time_it_w
                 }
                 let retry = if next == CUTS - 1 { LAST_RETRY } else { RETRY };
                 events.send_message(Message::new().retry(retry).id(format_args!("café-{next}")).data(next))?;
-                events.stream().write_all("id: café-1000\ndata: half\n".as_bytes())
+                events.tcp_stream().write_all("id: café-1000\ndata: half\n".as_bytes())
             })
         })
     });

@@ -1,30 +1,30 @@
-//! The file behind a channel's log: what is published stands in it before anybody is sent it, and comes back from it.
+//! The file of a channel. Each event is written to it before it is sent. Opening it restores the history.
 //!
-//! It is an event stream, of [records](super::record), in two segments that together have at least what the log has:
+//! The file is an event stream of [records](record), in two segments that together hold at least the history:
 //!
 //! ```text
-//! news.sse       appended to, until its frames would be more than max_bytes
-//! news.sse.old   the segment before, which changes no more; the next one takes its name
-//! news.sse.new   the next one, until it has its first record
+//! news.sse       appended to, until its frames would exceed max_bytes
+//! news.sse.old   the previous segment, which does not change; rotation replaces it
+//! news.sse.new   the next segment, until it has its first record
 //! ```
-//! Both are locked as long as the channel is open, and a name is never given to a file that is not: so whoever opens the
-//! path meanwhile finds one of them locked, in the middle of a renaming too.
+//! Both segments are locked while the channel is open, and a name is never given to a file that is not locked. So a program
+//! that opens the path finds one of them locked, even in the middle of a rotation.
 //!
-//! A write that fails is cut off again. A process that dies in one leaves a torn end, which is cut when the file is opened
-//! next: nobody was told that this event is published, and nobody was sent it. If it dies between two renamings, the next
-//! one finishes them.
+//! The bytes of a failed write are truncated. A process that dies in a write leaves a torn record, which is truncated when the
+//! file is opened again: its event was neither reported as published nor sent. If the process dies between the two renames
+//! of a rotation, opening the file finishes them.
 //!
-//! What is left out: a group commit, by which those who publish at the same time share one sync; and help for those who
-//! remove or cut the file of a channel that is open. It looks for that once for each sync, as a look costs as much as a
-//! write, and then nothing more is published.
+//! Left out: a group commit, by which concurrent publishers share one sync; and repair after another program has removed or
+//! truncated an open file. That is detected once for each sync, because it costs as much as a write, and `publish` fails
+//! from then on.
 
 use super::history::{History, Id};
 use super::message::Message;
 use super::server::log;
 use super::store::{Store, SyncPolicy};
 use super::{history, server, Channel, ChannelConfig};
-use record::Fault;
-use segment::{fault, named, scan, Segment};
+use record::{Scan, ScanError};
+use segment::{path_error, scan_file, with_path, Segment};
 use std::fs::{self, File};
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
@@ -83,222 +83,268 @@ impl Channel {
 pub struct Journal {
     sync: SyncPolicy,
     max_bytes: usize,
-    /// Ahead of the segment, for it is synced as long as that is locked.
+    /// Before `segment`, so that it is dropped first: the file is synced while it is locked.
     syncer: Option<Syncer>,
     segment: Segment,
-    /// The segment before. It is here for its lock.
-    older: Option<Segment>,
-    /// The files have names that may not be on the disk.
-    unsynced_names: bool,
+    /// The segment before the present one. It is kept for its lock.
+    previous: Option<Segment>,
+    /// The names of the files may not be on the disk.
+    dir_sync_pending: bool,
     /// The record that comes next, and where in it the frame begins.
     staged: Vec<u8>,
-    frame: usize,
+    frame_start: usize,
 }
 
 impl Journal {
-    /// Opens the files at a path, or makes one, and restores the log from them.
+    /// Opens the files at a path, or creates one, and restores the history from them.
     ///
     /// # Errors
     ///
-    /// See [`Channel::open`](super::Channel::open). What was there has not changed.
-    pub fn open(path: &Path, sync: SyncPolicy, max_bytes: usize, log: &mut History) -> io::Result<Journal> {
-        let path = resolve(path)?;
-        let (segment, bytes) = find(&path)?;
-        let is_made = bytes.is_none();
-        let opened = Journal::with(segment, &bytes.unwrap_or_default(), &path, sync, max_bytes, log);
-        if opened.is_err() && is_made {
+    /// As [`Channel::open`](super::Channel::open). The files have not changed.
+    fn open(path: &Path, sync: SyncPolicy, max_bytes: usize, history: &mut History) -> io::Result<Journal> {
+        let path = canonical(path)?;
+        let (segment, bytes) = open_present(&path)?;
+        let is_created = bytes.is_none();
+        let opened = Journal::restore(segment, &bytes.unwrap_or_default(), &path, sync, max_bytes, history);
+        if opened.is_err() && is_created {
             let _ = fs::remove_file(&path);
         }
         opened
     }
 
-    /// Goes on with a segment that has these bytes.
-    fn with(
+    /// Continues a segment that has these bytes, and restores the history from it and the previous segment.
+    fn restore(
         mut segment: Segment,
         bytes: &[u8],
         path: &Path,
         sync: SyncPolicy,
         max_bytes: usize,
-        log: &mut History,
+        history: &mut History,
     ) -> io::Result<Journal> {
-        let older_path = sibling(path, ".old");
-        let (older, older_bytes) = Segment::open(&older_path)?.unzip();
-        let older_bytes = older_bytes.unwrap_or_default();
-        let (found, found_older) = (scan(segment.path(), bytes)?, scan(&older_path, &older_bytes)?);
-        // Without syncs, a failure of the machine may have left less of the older one; or somebody put a file there.
-        let follows = match (found_older.records.last(), found.records.first()) {
-            (Some(last), Some(first)) => last.sequence + 1 == first.sequence,
-            _ => true,
-        };
-        if !follows || found_older.whole < older_bytes.len() {
+        let previous_path = with_suffix(path, ".old");
+        let (previous, previous_bytes) = Segment::open(&previous_path)?.unzip();
+        let previous_bytes = previous_bytes.unwrap_or_default();
+        let scan = scan_file(segment.path(), bytes)?;
+        let previous_scan = scan_file(&previous_path, &previous_bytes)?;
+        if previous_scan.valid_length < previous_bytes.len() || !follows(&scan, &previous_scan) {
             let what = format_args!(
                 "{} does not go on where this ends: move this one away to go on without it",
                 path.display()
             );
-            return Err(fault(&older_path, ErrorKind::InvalidData, what));
+            return Err(path_error(&previous_path, ErrorKind::InvalidData, what));
         }
         let syncer = syncer(sync, &segment)?;
 
         // From here on the disk changes.
         let is_renamed = segment.path() != path;
         if is_renamed {
-            fs::rename(segment.path(), path).map_err(|error| named(segment.path(), error))?;
-            segment.renamed(path);
+            fs::rename(segment.path(), path).map_err(|error| with_path(segment.path(), error))?;
+            segment.set_path(path);
         }
-        segment.resume(&found, bytes)?;
-        let torn = bytes.len() - found.whole;
+        segment.restore(&scan, bytes)?;
+        let torn = bytes.len() - scan.valid_length;
         if torn > 0 {
             let path = path.display();
             log::line(format_args!("{path}: its last {torn} bytes are no whole event, and were cut"));
         }
-        for record in found_older.records.iter().chain(&found.records) {
-            log.restore(record.epoch, record.sequence, record.frame, record.id());
+        for record in previous_scan.records.iter().chain(&scan.records) {
+            history.restore(record.epoch, record.sequence, record.frame, record.id());
         }
-        let unsynced_names = is_renamed || segment.is_empty();
-        Ok(Journal { sync, max_bytes, syncer, segment, older, unsynced_names, staged: Vec::new(), frame: 0 })
-    }
-
-    /// Begins a new segment, with the staged record and its frame of so many bytes. With it already when it gets its name,
-    /// so that at no time there is less in the two files than in the log. What fails leaves the names as they were.
-    fn cut(&mut self, frame: usize) -> io::Result<()> {
-        let path = self.segment.path().to_owned();
-        let (next_path, older_path) = (sibling(&path, ".new"), sibling(&path, ".old"));
-        let is_ours = self.older.as_ref().is_some_and(|older| older.is_at(&older_path));
-        if !is_ours && older_path.exists() {
-            let what = "this is not what the channel has put there: move it away";
-            return Err(fault(&older_path, ErrorKind::AlreadyExists, what));
-        }
-        self.segment.mend()?;
-        if self.sync != SyncPolicy::Never {
-            self.segment.sync()?; // what comes behind it must not be on the disk without it
-        }
-        let mut next = begin(&next_path)?;
-        next.set_permissions_of(&self.segment)?;
-        let again = self.syncer.as_ref().map(|_| next.again()).transpose()?;
-        next.append(&self.staged, frame, self.sync != SyncPolicy::Never)?;
-        if let Err(error) = rename_both(&next_path, &path, &older_path) {
-            let _ = next.clear(); // nobody is to find what was not published
-            return Err(named(&path, error));
-        }
-        next.renamed(&path);
-        if let (Some(syncer), Some(again)) = (&self.syncer, again) {
-            syncer.replace(again);
-        }
-        self.older = Some(std::mem::replace(&mut self.segment, next));
-        self.sync_names().map_err(|error| {
-            let _ = self.segment.clear();
-            error
+        Ok(Journal {
+            sync,
+            max_bytes,
+            syncer,
+            dir_sync_pending: is_renamed || segment.is_empty(),
+            segment,
+            previous,
+            staged: Vec::new(),
+            frame_start: 0,
         })
     }
 
-    /// Waits until the names in the folder are on the disk: a file is to be found under its own.
-    fn sync_names(&mut self) -> io::Result<()> {
-        self.unsynced_names = self.sync != SyncPolicy::Never;
-        let folder = self.segment.path().parent().filter(|_| self.unsynced_names);
-        match folder.map_or(Ok(()), |folder| File::open(folder)?.sync_all()) {
-            // Some systems cannot open a folder, and some file systems cannot sync one, and need not.
-            Err(error) if cfg!(unix) && !matches!(error.kind(), ErrorKind::InvalidInput | ErrorKind::Unsupported) => {
-                Err(named(self.segment.path(), error))
-            }
-            _ => {
-                self.unsynced_names = false;
-                Ok(())
-            }
+    /// Rotates: writes the staged record to the next segment, and then gives that its name, so that the two files never hold
+    /// less than the history. After an error the names are as before.
+    fn rotate(&mut self, frame_bytes: usize) -> io::Result<()> {
+        let path = self.segment.path().to_owned();
+        let next_path = with_suffix(&path, ".new");
+        let previous_path = with_suffix(&path, ".old");
+        self.check_previous(&previous_path)?;
+        let is_synced = self.sync != SyncPolicy::Never;
+        self.segment.truncate_torn()?;
+        if is_synced {
+            self.segment.sync()?; // a later event must not be on the disk without it
         }
+        let mut next = open_next(&next_path)?;
+        next.copy_permissions(&self.segment)?;
+        let file = self.syncer.as_ref().map(|_| next.try_clone_file()).transpose()?;
+        next.append(&self.staged, frame_bytes, is_synced)?;
+        if let Err(error) = rename_both(&next_path, &path, &previous_path) {
+            let _ = next.clear(); // its record is not published
+            return Err(with_path(&path, error));
+        }
+        next.set_path(&path);
+        if let (Some(syncer), Some(file)) = (&self.syncer, file) {
+            syncer.replace(file);
+        }
+        self.previous = Some(std::mem::replace(&mut self.segment, next));
+        let synced = self.sync_names();
+        if synced.is_err() {
+            let _ = self.segment.clear();
+        }
+        synced
+    }
+
+    /// Returns an error if rotating would replace a file that is not the previous segment.
+    fn check_previous(&self, path: &Path) -> io::Result<()> {
+        let is_ours = self.previous.as_ref().is_some_and(|previous| previous.is_same_file(path));
+        if !is_ours && path.exists() {
+            let what = "this is not what the channel has put there: move it away";
+            return Err(path_error(path, ErrorKind::AlreadyExists, what));
+        }
+        Ok(())
+    }
+
+    /// Waits until the names of the files are on the disk, so that each file is found under its own name after a power
+    /// failure.
+    fn sync_names(&mut self) -> io::Result<()> {
+        self.dir_sync_pending = self.sync != SyncPolicy::Never;
+        if !self.dir_sync_pending {
+            return Ok(());
+        }
+        if let Some(directory) = self.segment.path().parent() {
+            sync_directory(directory).map_err(|error| with_path(self.segment.path(), error))?;
+        }
+        self.dir_sync_pending = false;
+        Ok(())
     }
 }
 
 impl Store for Journal {
-    fn stage(&mut self, log: &History, message: &Message) -> io::Result<Id> {
+    fn stage(&mut self, history: &History, message: &Message) -> io::Result<Id> {
         self.staged.clear();
-        record::begin(&log.next_id(), &mut self.staged);
-        self.frame = self.staged.len();
-        log.encode(message, &mut self.staged)
+        record::start(&history.next_id(), &mut self.staged);
+        self.frame_start = self.staged.len();
+        history.encode(message, &mut self.staged)
     }
 
     fn commit(&mut self) -> io::Result<&[u8]> {
         if let Some(syncer) = &self.syncer {
-            syncer.take_failure().map_err(|error| named(self.segment.path(), error))?;
+            syncer.take_error().map_err(|error| with_path(self.segment.path(), error))?;
         }
-        if self.unsynced_names {
+        if self.dir_sync_pending {
             self.sync_names()?;
         }
-        if self.syncer.as_ref().map_or(self.sync == SyncPolicy::Always, |syncer| !syncer.is_due()) {
-            self.segment.check()?;
+        // Verifying costs as much as a write, so it is done once for each sync.
+        let begins_sync = match &self.syncer {
+            Some(syncer) => !syncer.is_pending(),
+            None => self.sync == SyncPolicy::Always,
+        };
+        if begins_sync {
+            self.segment.verify()?;
         }
-        record::seal(&mut self.staged);
-        let frame = self.staged.len() - self.frame;
-        if self.segment.frames() > 0 && self.segment.frames() + frame > self.max_bytes {
-            self.cut(frame)?;
+        record::write_checksum(&mut self.staged);
+        let frame_bytes = self.staged.len() - self.frame_start;
+        let present = self.segment.frame_bytes();
+        if present > 0 && present + frame_bytes > self.max_bytes {
+            self.rotate(frame_bytes)?;
         } else {
-            self.segment.append(&self.staged, frame, self.sync == SyncPolicy::Always)?;
+            self.segment.append(&self.staged, frame_bytes, self.sync == SyncPolicy::Always)?;
         }
         if let Some(syncer) = &self.syncer {
-            syncer.note_write();
+            syncer.schedule();
         }
-        Ok(&self.staged[self.frame..])
+        Ok(&self.staged[self.frame_start..])
     }
 }
 
-/// What syncs a segment by and by, if that is the policy.
+/// The syncer of a segment, if the policy syncs some time after a write.
 fn syncer(sync: SyncPolicy, segment: &Segment) -> io::Result<Option<Syncer>> {
     match sync {
-        SyncPolicy::Every(interval) => Ok(Some(Syncer::new(interval, segment.again()?))),
+        SyncPolicy::Every(interval) => Ok(Some(Syncer::new(interval, segment.try_clone_file()?))),
         SyncPolicy::Always | SyncPolicy::Never => Ok(None),
     }
 }
 
-/// Finds the present segment and its bytes; or makes it, and then there are none.
-fn find(path: &Path) -> io::Result<(Segment, Option<Vec<u8>>)> {
+/// Whether the records of a segment continue those of the previous one. They do not if a power failure took the end of the
+/// previous segment, or if the file is from elsewhere.
+fn follows(scan: &Scan<'_>, previous: &Scan<'_>) -> bool {
+    match (previous.records.last(), scan.records.first()) {
+        (Some(last), Some(first)) => last.sequence + 1 == first.sequence,
+        _ => true,
+    }
+}
+
+/// Opens the present segment and reads its bytes; or creates it, and then there are no bytes.
+fn open_present(path: &Path) -> io::Result<(Segment, Option<Vec<u8>>)> {
     if let Some((segment, bytes)) = Segment::open(path)? {
         return Ok((segment, Some(bytes)));
     }
-    if sibling(path, ".old").exists() {
-        // The process ended between the renamings.
-        let next = Segment::open(&sibling(path, ".new"))?;
-        let has_records = |bytes: &[u8]| record::scan(bytes).is_ok_and(|found| !found.records.is_empty());
-        if let Some((segment, bytes)) = next.filter(|(_, bytes)| has_records(bytes)) {
-            return Ok((segment, Some(bytes)));
+    if with_suffix(path, ".old").exists() {
+        // The process may have died between the two renames of a rotation.
+        if let Some((segment, bytes)) = Segment::open(&with_suffix(path, ".new"))? {
+            if record::scan(&bytes).is_ok_and(|scan| !scan.records.is_empty()) {
+                return Ok((segment, Some(bytes)));
+            }
         }
     }
     Ok((Segment::create(path)?, None))
 }
 
-/// Makes the file of the next segment. One that was begun and never given its name will do: nobody was told what is in it.
-fn begin(path: &Path) -> io::Result<Segment> {
+/// Creates the file of the next segment, or clears one whose rotation failed: no record in that was published.
+fn open_next(path: &Path) -> io::Result<Segment> {
     let Some((mut segment, bytes)) = Segment::open(path)? else { return Segment::create(path) };
-    if record::scan(&bytes) == Err(Fault::Foreign) {
-        return Err(fault(path, ErrorKind::AlreadyExists, "an event log goes here: move away what there is"));
+    if record::scan(&bytes) == Err(ScanError::NotALog) {
+        return Err(path_error(path, ErrorKind::AlreadyExists, "an event log goes here: move away what there is"));
     }
     segment.clear()?;
     Ok(segment)
 }
 
-/// Gives the present segment's name to the next one, and that of the older one to the present.
-fn rename_both(next: &Path, present: &Path, older: &Path) -> io::Result<()> {
-    fs::rename(present, older)?;
-    fs::rename(next, present).map_err(|error| {
-        let _ = fs::rename(older, present);
-        error
-    })
+/// Renames the present segment to the previous one's path, and the next segment to the present one's.
+fn rename_both(next: &Path, present: &Path, previous: &Path) -> io::Result<()> {
+    fs::rename(present, previous)?;
+    let renamed = fs::rename(next, present);
+    if renamed.is_err() {
+        let _ = fs::rename(previous, present);
+    }
+    renamed
 }
 
-/// The path from the root, past links: what is renamed is the file, whatever becomes of the working folder.
-fn resolve(path: &Path) -> io::Result<PathBuf> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    match (fs::canonicalize(path), path.file_name()) {
-        (Err(error), Some(name)) if error.kind() == ErrorKind::NotFound => match fs::read_link(path) {
-            Ok(link) => resolve(&folder.join(link)), // to where nothing is yet; one that leads round is another error
-            Err(_) => Ok(fs::canonicalize(folder).map_err(|error| named(path, error))?.join(name)),
-        },
-        (resolved, _) => resolved.map_err(|error| named(path, error)),
+/// Syncs a directory where that is possible: Windows cannot open one, and some file systems cannot sync one.
+fn sync_directory(path: &Path) -> io::Result<()> {
+    let synced = File::open(path).and_then(|directory| directory.sync_all());
+    match synced {
+        Err(_) if cfg!(not(unix)) => Ok(()),
+        Err(error) if matches!(error.kind(), ErrorKind::InvalidInput | ErrorKind::Unsupported) => Ok(()),
+        synced => synced,
     }
 }
 
-/// The path with something behind it.
-fn sibling(path: &Path, extension: &str) -> PathBuf {
+/// The absolute path of the file that a path leads to, which need not exist. Rotation then renames the file and not a link to
+/// it, and does not depend on the working directory.
+fn canonical(path: &Path) -> io::Result<PathBuf> {
+    let error = match fs::canonicalize(path) {
+        Ok(canonical) => return Ok(canonical),
+        Err(error) => error,
+    };
+    let (ErrorKind::NotFound, Some(name)) = (error.kind(), path.file_name()) else {
+        return Err(with_path(path, error));
+    };
+    let directory = match path.parent() {
+        Some(parent) if parent != Path::new("") => parent,
+        _ => Path::new("."),
+    };
+    if let Ok(target) = fs::read_link(path) {
+        return canonical(&directory.join(target)); // a link to a file that does not exist yet
+    }
+    let directory = fs::canonicalize(directory).map_err(|error| with_path(path, error))?;
+    Ok(directory.join(name))
+}
+
+/// A path with a suffix appended to its name.
+fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
-    name.push(extension);
+    name.push(suffix);
     name.into()
 }
 
@@ -311,14 +357,23 @@ mod tests {
 
     fn journal(segment: Segment, sync: SyncPolicy, max_bytes: usize) -> Journal {
         let syncer = syncer(sync, &segment).unwrap();
-        Journal { sync, max_bytes, syncer, segment, older: None, unsynced_names: false, staged: Vec::new(), frame: 0 }
+        Journal {
+            sync,
+            max_bytes,
+            syncer,
+            segment,
+            previous: None,
+            dir_sync_pending: false,
+            staged: Vec::new(),
+            frame_start: 0,
+        }
     }
 
     /// Publishes into a file that cannot be synced: an error is a sync.
     #[test]
     fn each_policy_syncs_when_it_says() {
         const EVERY: SyncPolicy = SyncPolicy::Every(Duration::from_millis(20));
-        let log = History::new(10, 1_000);
+        let history = History::new(10, 1_000);
         let message = Message::from("x");
         for (sync, max_bytes, published) in [
             (SyncPolicy::Never, usize::MAX, true),
@@ -335,7 +390,7 @@ mod tests {
             }
             let mut journal = journal(segment, sync, max_bytes);
             let mut publish = || {
-                journal.stage(&log, &message).unwrap();
+                journal.stage(&history, &message).unwrap();
                 match journal.commit() {
                     Ok(frame) => assert!(frame.ends_with(b"data: x\n\n")),
                     Err(error) if error.kind() == ErrorKind::InvalidInput => return false,
@@ -373,7 +428,7 @@ mod tests {
         {
             let (_other, segment) = unsyncable();
             let mut journal = journal(segment, sync, usize::MAX);
-            journal.unsynced_names = true;
+            journal.dir_sync_pending = true;
             for _ in 0..2 {
                 journal.stage(&History::new(10, 1_000), &"x".into()).unwrap();
                 let committed = journal.commit().map(drop).map_err(|error| error.kind());
@@ -386,12 +441,12 @@ mod tests {
     fn the_name_of_a_file_that_was_made_is_not_on_the_disk_before_the_first_event() {
         let folder = std::env::temp_dir().join(format!("brooklet-names-{}", std::process::id()));
         fs::create_dir_all(&folder).unwrap();
-        let mut log = History::new(10, 1_000);
-        let mut journal = Journal::open(&folder.join("log.sse"), SyncPolicy::Always, 1_000, &mut log).unwrap();
-        assert!(journal.unsynced_names);
-        journal.stage(&log, &"x".into()).unwrap();
+        let mut history = History::new(10, 1_000);
+        let mut journal = Journal::open(&folder.join("log.sse"), SyncPolicy::Always, 1_000, &mut history).unwrap();
+        assert!(journal.dir_sync_pending);
+        journal.stage(&history, &"x".into()).unwrap();
         journal.commit().unwrap();
-        assert!(!journal.unsynced_names);
+        assert!(!journal.dir_sync_pending);
         fs::remove_dir_all(folder).unwrap();
     }
 }

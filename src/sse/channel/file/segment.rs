@@ -1,92 +1,96 @@
-//! One file of records: locked, read whole, appended to, and cut where a write was torn.
+//! One file of records: it is locked, read as a whole, appended to, and truncated after a torn write.
 
-use super::record::{self, Fault, Scan, HEADER};
+use super::record::{self, Scan, ScanError, HEADER};
 use std::fmt::Display;
 use std::fs::{File, Metadata, OpenOptions};
 use std::io::{self, ErrorKind, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
-/// How often a file is opened anew: who had the lock until now may have given its name to another, and that once.
+/// How often opening a file is tried. The previous owner of the lock may have rotated the file after it was opened and before
+/// it was locked, so that the path leads to another one. Normally that happens once.
 const ATTEMPTS: usize = 10;
 
 #[derive(Debug)]
 pub struct Segment {
     path: PathBuf,
-    /// It stands where the next record goes.
+    /// Its cursor is where the next record goes.
     file: File,
-    /// How many bytes are whole records.
+    /// The length of the header and the complete records.
     length: u64,
-    /// How many bytes of those are frames.
-    frames: usize,
-    /// Behind them may be what a write that failed has left.
+    /// How many bytes of `length` are frames.
+    frame_bytes: usize,
+    /// A failed write may have left bytes past `length`.
     torn: bool,
 }
 
 impl Segment {
-    /// Opens a file, locks and reads it; `None` if there is none.
+    /// Opens, locks and reads a file. Returns `None` if there is none.
     ///
     /// # Errors
     ///
-    /// They name the path, as all of this type do.
+    /// Every error of this type names the path.
     pub fn open(path: &Path) -> io::Result<Option<(Segment, Vec<u8>)>> {
         for _ in 0..ATTEMPTS {
-            match Segment::with(&mut OpenOptions::new(), path) {
-                Ok(segment) if !segment.is_at(path) => (),
+            match Segment::open_with(&mut OpenOptions::new(), path) {
+                Ok(segment) if !segment.is_same_file(path) => (),
                 Ok(mut segment) => {
                     let mut bytes = Vec::new();
-                    segment.file.read_to_end(&mut bytes).map_err(|error| named(path, error))?;
+                    segment.file.read_to_end(&mut bytes).map_err(|error| with_path(path, error))?;
                     return Ok(Some((segment, bytes)));
                 }
                 Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
                 Err(error) => return Err(error),
             }
         }
-        Err(fault(path, ErrorKind::WouldBlock, "it is another file each time: somebody goes on renaming it"))
+        Err(path_error(path, ErrorKind::WouldBlock, "it is another file each time: somebody goes on renaming it"))
     }
 
-    /// Makes a file where there is none, and locks it.
+    /// Creates and locks a file where there is none.
     pub fn create(path: &Path) -> io::Result<Segment> {
-        Segment::with(OpenOptions::new().create_new(true), path)
+        Segment::open_with(OpenOptions::new().create_new(true), path)
     }
 
-    fn with(options: &mut OpenOptions, path: &Path) -> io::Result<Segment> {
+    fn open_with(options: &mut OpenOptions, path: &Path) -> io::Result<Segment> {
         if path.metadata().is_ok_and(|metadata| !metadata.is_file()) {
-            return Err(fault(path, ErrorKind::InvalidInput, "this is no file that can be appended to"));
+            return Err(path_error(path, ErrorKind::InvalidInput, "this is no file that can be appended to"));
         }
-        let file = options.read(true).write(true).open(path).map_err(|error| named(path, error))?;
-        match try_lock(&file) {
-            Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                let held = "it is open already, in another process or another channel of this one: close that first";
-                return Err(fault(path, ErrorKind::WouldBlock, held));
+        let file = options.read(true).write(true).open(path).map_err(|error| with_path(path, error))?;
+        if let Err(error) = try_lock(&file) {
+            match error.kind() {
+                ErrorKind::WouldBlock => {
+                    let held =
+                        "it is open already, in another process or another channel of this one: close that first";
+                    return Err(path_error(path, ErrorKind::WouldBlock, held));
+                }
+                ErrorKind::Unsupported => (), // a file system without locks
+                _ => return Err(with_path(path, error)),
             }
-            Err(error) if error.kind() != ErrorKind::Unsupported => return Err(named(path, error)),
-            _ => (),
         }
-        Ok(Segment { path: path.to_owned(), file, length: 0, frames: 0, torn: false })
+        Ok(Segment { path: path.to_owned(), file, length: 0, frame_bytes: 0, torn: false })
     }
 
     /// Whether a path leads to this file.
-    pub fn is_at(&self, path: &Path) -> bool {
+    pub fn is_same_file(&self, path: &Path) -> bool {
         match (self.file.metadata(), path.metadata()) {
             (Ok(this), Ok(there)) => is_same(&this, &there),
             _ => false,
         }
     }
 
-    /// Goes on behind the records that were found in it, and cuts what else it has.
-    pub fn resume(&mut self, scan: &Scan<'_>, bytes: &[u8]) -> io::Result<()> {
-        self.length = scan.whole as u64;
-        self.frames = scan.records.iter().map(|record| record.frame.len()).sum();
-        self.torn = scan.whole < bytes.len();
-        self.mend()
+    /// Continues after the records that were found in its bytes, and truncates a torn one.
+    pub fn restore(&mut self, scan: &Scan<'_>, bytes: &[u8]) -> io::Result<()> {
+        self.length = scan.valid_length as u64;
+        self.frame_bytes = scan.records.iter().map(|record| record.frame.len()).sum();
+        self.torn = scan.valid_length < bytes.len();
+        self.truncate_torn()
     }
 
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Says under which name the file is now.
-    pub fn renamed(&mut self, path: &Path) {
+    /// Sets the path after the file was renamed.
+    pub fn set_path(&mut self, path: &Path) {
         path.clone_into(&mut self.path);
     }
 
@@ -95,30 +99,29 @@ impl Segment {
     }
 
     /// How many bytes of frames are in it.
-    pub fn frames(&self) -> usize {
-        self.frames
+    pub fn frame_bytes(&self) -> usize {
+        self.frame_bytes
     }
 
-    /// Appends a record with a frame of so many bytes, and waits until it is on the disk if `sync` says so. If that fails,
-    /// the file is as it was.
-    pub fn append(&mut self, record: &[u8], frame: usize, sync: bool) -> io::Result<()> {
-        self.mend()?;
+    /// Appends a record whose frame has `frame_bytes`, and syncs it if `sync` is set. After an error the file is as before.
+    pub fn append(&mut self, record: &[u8], frame_bytes: usize, sync: bool) -> io::Result<()> {
+        self.truncate_torn()?;
         self.torn = true;
         match self.write(record, sync) {
             Ok(length) => {
                 self.torn = false;
                 self.length += length;
-                self.frames += frame;
+                self.frame_bytes += frame_bytes;
                 Ok(())
             }
             Err(error) => {
-                let _ = self.mend(); // if this fails too, it is tried again before the next record
-                Err(named(&self.path, error))
+                let _ = self.truncate_torn(); // if this fails too, it is tried again before the next record
+                Err(with_path(&self.path, error))
             }
         }
     }
 
-    /// Writes a record, behind the header if it is the first. Returns how many bytes that were.
+    /// Writes a record, and before the first one the header. Returns how many bytes were written.
     fn write(&mut self, record: &[u8], sync: bool) -> io::Result<u64> {
         let header = if self.length == 0 { HEADER } else { b"" };
         self.file.write_all(header)?;
@@ -129,74 +132,76 @@ impl Segment {
         Ok((header.len() + record.len()) as u64)
     }
 
-    /// Looks whether somebody has cut or removed the file: what is written then is lost.
-    pub fn check(&mut self) -> io::Result<()> {
-        self.mend()?;
-        let metadata = self.file.metadata().map_err(|error| named(&self.path, error))?;
-        // Only of a file proper: what is none has neither a length nor a beginning.
+    /// Returns an error if another program has truncated or removed the file: what is written to it then is lost.
+    pub fn verify(&mut self) -> io::Result<()> {
+        self.truncate_torn()?;
+        let metadata = self.file.metadata().map_err(|error| with_path(&self.path, error))?;
+        // A device or pipe has neither a length nor a header.
         let is_changed = metadata.len() != self.length || is_removed(&metadata) || !has_header(&self.file, self.length);
         if metadata.is_file() && is_changed {
             let changed = "somebody else has cut or removed it: open it anew, to go on with what is there";
-            return Err(fault(&self.path, ErrorKind::Other, changed));
+            return Err(path_error(&self.path, ErrorKind::Other, changed));
         }
         Ok(())
     }
 
-    /// Takes back what is in it.
+    /// Truncates the file to nothing.
     pub fn clear(&mut self) -> io::Result<()> {
-        (self.length, self.frames, self.torn) = (0, 0, true);
-        self.mend()
+        self.length = 0;
+        self.frame_bytes = 0;
+        self.torn = true;
+        self.truncate_torn()
     }
 
-    /// Gives it the permissions of another one.
-    pub fn set_permissions_of(&self, other: &Segment) -> io::Result<()> {
+    /// Gives the file the permissions of another one.
+    pub fn copy_permissions(&self, other: &Segment) -> io::Result<()> {
         let permissions = other.file.metadata().map(|metadata| metadata.permissions());
         permissions
             .and_then(|permissions| self.file.set_permissions(permissions))
-            .map_err(|error| named(&self.path, error))
+            .map_err(|error| with_path(&self.path, error))
     }
 
-    /// Cuts off what a write has left that failed.
-    pub fn mend(&mut self) -> io::Result<()> {
+    /// Truncates the bytes that a failed write has left.
+    pub fn truncate_torn(&mut self) -> io::Result<()> {
         if self.torn {
-            let cut = self.file.set_len(self.length);
-            cut.and_then(|()| self.file.seek(SeekFrom::Start(self.length)))
-                .map_err(|error| named(&self.path, error))?;
+            let truncated = self.file.set_len(self.length);
+            truncated
+                .and_then(|()| self.file.seek(SeekFrom::Start(self.length)))
+                .map_err(|error| with_path(&self.path, error))?;
             self.torn = false;
         }
         Ok(())
     }
 
-    /// Waits until all of it is on the disk.
+    /// Waits until all of the file is on the disk.
     pub fn sync(&self) -> io::Result<()> {
-        self.file.sync_data().map_err(|error| named(&self.path, error))
+        self.file.sync_data().map_err(|error| with_path(&self.path, error))
     }
 
-    /// The same file again, for a thread that syncs it.
-    pub fn again(&self) -> io::Result<File> {
-        self.file.try_clone().map_err(|error| named(&self.path, error))
+    /// Returns another handle to the file, for a thread that syncs it.
+    pub fn try_clone_file(&self) -> io::Result<File> {
+        self.file.try_clone().map_err(|error| with_path(&self.path, error))
     }
 }
 
-/// Reads the records in the bytes of a file.
-pub fn scan<'a>(path: &Path, bytes: &'a [u8]) -> io::Result<Scan<'a>> {
-    record::scan(bytes).map_err(|found| {
-        let what = match found {
-            Fault::Foreign => "this is no event log of brooklet, version 1".to_owned(),
-            Fault::Damaged(at) => format!("the event at byte {at} is not what was written"),
-        };
-        fault(path, ErrorKind::InvalidData, format_args!("{what}: move it away to go on without it"))
-    })
+/// Reads the records in the bytes of a file. An error names the path.
+pub fn scan_file<'a>(path: &Path, bytes: &'a [u8]) -> io::Result<Scan<'a>> {
+    let what = match record::scan(bytes) {
+        Ok(scan) => return Ok(scan),
+        Err(ScanError::NotALog) => "this is no event log of brooklet, version 1".to_owned(),
+        Err(ScanError::Damaged(byte)) => format!("the event at byte {byte} is not what was written"),
+    };
+    Err(path_error(path, ErrorKind::InvalidData, format_args!("{what}: move it away to go on without it")))
 }
 
-/// An error that names a file.
-pub fn fault(path: &Path, kind: ErrorKind, what: impl Display) -> io::Error {
+/// An error whose message begins with a path.
+pub fn path_error(path: &Path, kind: ErrorKind, what: impl Display) -> io::Error {
     io::Error::new(kind, format!("{}: {what}", path.display()))
 }
 
-/// The same error, with the file's name.
-pub fn named(path: &Path, error: io::Error) -> io::Error {
-    fault(path, error.kind(), error)
+/// The same error, with the path in front of its message.
+pub fn with_path(path: &Path, error: io::Error) -> io::Error {
+    path_error(path, error.kind(), error)
 }
 
 impl Drop for Segment {
@@ -280,17 +285,17 @@ pub mod tests {
     /// A segment that can be written to as long as the other end is there, and neither synced nor cut.
     pub fn unsyncable() -> (UnixStream, Segment) {
         let (other, file) = unsyncable_file();
-        (other, Segment { path: "no/such/folder/log.sse".into(), file, length: 0, frames: 0, torn: false })
+        (other, Segment { path: "no/such/folder/log.sse".into(), file, length: 0, frame_bytes: 0, torn: false })
     }
 
     #[test]
     fn a_sync_is_part_of_the_writing_if_it_is_asked_for() {
         let (_other, mut segment) = unsyncable();
         segment.append(b"record", 6, false).unwrap();
-        assert_eq!((segment.length, segment.frames()), ((HEADER.len() + 6) as u64, 6));
+        assert_eq!((segment.length, segment.frame_bytes()), ((HEADER.len() + 6) as u64, 6));
         let error = segment.append(b"record", 6, true).unwrap_err();
         assert!(error.to_string().starts_with("no/such/folder/log.sse: "), "{error}");
-        assert_eq!(segment.frames(), 6, "it does not count");
+        assert_eq!(segment.frame_bytes(), 6, "it does not count");
         assert!(segment.append(b"record", 6, false).is_err(), "and is to be cut off before anything else");
     }
 
