@@ -289,8 +289,8 @@ impl Connection {
         }
     }
 
-    /// Reads and drops the client's input, which has no meaning in an event stream, for at most `within`. Returns an error if
-    /// the client left or the server stops.
+    /// Waits at most `within` for input of the client, and drops it: it has no meaning in an event stream. Returns an error
+    /// if the client left or the server stops.
     fn drain_input(&mut self, within: Duration) -> io::Result<()> {
         let mut scratch = [0; 512];
         let read = if within.is_zero() {

@@ -116,11 +116,13 @@ impl Message {
     }
 
     /// Whether a channel gives it an id.
+    #[allow(dead_code)] // in a copy without `channel`
     pub(super) fn wants_id(&self) -> bool {
         self.id.is_none() && !self.without_id
     }
 
     /// The text of the event's id, if it has one.
+    #[allow(dead_code)] // in a copy without `channel`
     pub(super) fn id_text(&self) -> Option<&str> {
         Some(&self.lines[self.id.clone()?])
     }

@@ -1,4 +1,5 @@
-//! The threads that write to subscribers: one for each core, shared by all channels, and none while there are no subscribers.
+//! The threads that write to subscribers: one for each core, shared by all channels. They run while there are
+//! subscribers.
 //!
 //! This is how one thread serves ten thousand sockets without epoll, which `std` does not have:
 //!
@@ -30,7 +31,7 @@ const SWEEP_TIME: Duration = Duration::from_millis(4_500);
 /// How many subscribers are swept together: 120 us that an event may have to wait.
 const SWEEP_BATCH: usize = 200;
 
-/// What is kept of the memory that a large round took.
+/// The capacity that a round's buffer keeps after a large round, in bytes.
 const USUAL_ROUND: usize = 256 * 1024;
 
 /// A broadcaster would do nothing else if keep-alives were more frequent than this.

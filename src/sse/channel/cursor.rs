@@ -21,7 +21,7 @@ pub struct Cursor {
     carry: Option<Box<Carry>>,
 }
 
-/// What a subscriber needs besides the history.
+/// The state that only a pending subscriber needs.
 #[derive(Default)]
 struct Carry {
     /// Sent before the bytes at the offset.
@@ -30,7 +30,7 @@ struct Carry {
     last_id: Option<String>,
 }
 
-/// What an attempt to send achieved.
+/// The result of an attempt to send.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Progress {
     /// Everything that was there is sent.
@@ -166,7 +166,7 @@ fn gap_frame(last_id: Option<&str>, history: &History) -> Vec<u8> {
     frame
 }
 
-/// Writes once, and again only after an interruption. Returns 0 if the client's buffers are full, or there are no bytes.
+/// Writes once, and again only after an interruption. Returns 0 if the client's buffers are full, or `bytes` is empty.
 fn write(socket: &mut impl Write, bytes: &[u8]) -> io::Result<usize> {
     while !bytes.is_empty() {
         match socket.write(bytes) {
@@ -192,10 +192,13 @@ fn frame_end(bytes: &[u8], sent: usize) -> usize {
 mod tests {
     use super::*;
 
-    /// Takes so many bytes, and then no more.
+    /// As many as a copy's tests have time for.
+    const ROUNDS: usize = 60;
+
+    /// Takes `room` bytes, and then would block.
     struct Socket<'a> {
         room: usize,
-        got: &'a mut Vec<u8>,
+        received: &'a mut Vec<u8>,
     }
 
     impl Write for Socket<'_> {
@@ -205,7 +208,7 @@ mod tests {
                 return Err(ErrorKind::WouldBlock.into());
             }
             self.room -= taken;
-            self.got.extend_from_slice(&bytes[..taken]);
+            self.received.extend_from_slice(&bytes[..taken]);
             Ok(taken)
         }
 
@@ -214,152 +217,180 @@ mod tests {
         }
     }
 
-    /// A client, through all its connections: it resumes by the last id that it got in a whole frame.
+    struct Event {
+        id: String,
+        data: String,
+        is_gap: bool,
+    }
+
+    /// A client, through all its connections: it resumes by the last id that it received in a whole frame.
     struct Client {
         cursor: Cursor,
         lag: Lag,
-        /// The bytes of the present connection.
-        got: Vec<u8>,
-        /// `(id, data, is a gap)` of each event of its life.
-        events: Vec<(String, String, bool)>,
+        /// The bytes of the present connection that are not a whole frame yet.
+        received: Vec<u8>,
+        /// The events of all its connections.
+        events: Vec<Event>,
     }
 
     impl Client {
-        /// One try to send, of at most `piece` bytes from the history into a socket that has so much room.
-        fn send(&mut self, history: &History, piece: usize, room: usize) -> Progress {
+        fn new(cursor: Cursor, lag: Lag) -> Client {
+            Client { cursor, lag, received: Vec::new(), events: Vec::new() }
+        }
+
+        /// One attempt to send at most `piece` bytes of the history to a socket that takes `room` bytes.
+        fn send(&mut self, history: &History, piece: usize, room: usize) {
             let base = self.cursor.offset().max(history.start());
-            let mut socket = Socket { room, got: &mut self.got };
-            if base > self.cursor.offset() && !self.cursor.has_unsent() {
-                if self.lag == Lag::Skip {
-                    return self.cursor.skip(history, &mut socket).unwrap();
-                }
+            let mut socket = Socket { room, received: &mut self.received };
+            let is_evicted = base > self.cursor.offset() && !self.cursor.has_unsent();
+            if is_evicted && self.lag == Lag::Skip {
+                self.cursor.skip(history, &mut socket).unwrap();
+                return;
+            }
+            if is_evicted {
                 self.reconnect(history);
-                return Progress::Evicted;
+                return;
             }
             let (front, back) = history.since(base).unwrap();
-            let all = [front, back].concat();
             let end = history.frame_end(base + piece as u64).min(history.end());
-            let progress = self.cursor.send(base, &all[..(end - base) as usize], self.lag, &mut socket).unwrap();
-            if progress == Progress::Pending {
+            let bytes = &[front, back].concat()[..(end - base) as usize];
+            if self.cursor.send(base, bytes, self.lag, &mut socket).unwrap() == Progress::Pending {
                 self.cursor.remember_last_id(history);
             }
-            progress
         }
 
         fn reconnect(&mut self, history: &History) {
             self.take_events();
-            self.got.clear();
-            let last_id = self.events.iter().rev().find(|event| !event.2).map(|event| event.0.as_str());
-            self.cursor = Cursor::new(history, last_id, Newcomers::FromNow);
+            self.received.clear();
+            let last = self.events.iter().rev().find(|event| !event.is_gap);
+            self.cursor = Cursor::new(history, last.map(|event| event.id.as_str()), Newcomers::FromNow);
         }
 
-        /// Reads the whole frames of the connection, each of which must be a whole event.
+        /// Takes the whole frames of the connection, each of which must be an event.
         fn take_events(&mut self) {
-            let text = String::from_utf8(std::mem::take(&mut self.got)).unwrap();
+            let text = String::from_utf8(std::mem::take(&mut self.received)).unwrap();
             let mut frames: Vec<&str> = text.split("\n\n").collect();
-            self.got = frames.pop().unwrap().as_bytes().to_vec();
+            self.received = frames.pop().unwrap().as_bytes().to_vec();
             for frame in frames {
-                let field =
-                    |name: &str| -> Vec<&str> { frame.lines().filter_map(|line| line.strip_prefix(name)).collect() };
-                let known =
-                    |line: &str| ["id: ", "data: ", "data:", "event: gap"].iter().any(|start| line.starts_with(start));
-                assert!(frame.lines().all(known), "no whole frame: {frame:?}");
-                let data = frame
-                    .lines()
-                    .filter_map(|line| line.strip_prefix("data:"))
-                    .map(str::trim_start)
-                    .collect::<Vec<_>>();
-                let is_gap = !field("event: gap").is_empty();
-                self.events
-                    .push((field("id: ").first().unwrap_or(&"").to_string(), data.join("\n"), is_gap));
+                let mut event = Event { id: String::new(), data: String::new(), is_gap: false };
+                let mut data = Vec::new();
+                for line in frame.lines() {
+                    match line.split_once(':') {
+                        Some(("id", id)) => event.id = id.trim_start().to_owned(),
+                        Some(("data", line)) => data.push(line.trim_start()),
+                        Some(("event", " gap")) => event.is_gap = true,
+                        _ => panic!("this is not a whole frame: {frame:?}"),
+                    }
+                }
+                event.data = data.join("\n");
+                self.events.push(event);
             }
+        }
+
+        /// Checks all events, where the data of event n is n: each comes once and in order, with a `gap` event exactly where
+        /// some are missing. Returns how many gaps there were.
+        fn check(&self, ids: &[String]) -> usize {
+            let mut gaps = 0;
+            let mut next: Option<usize> = None;
+            let mut last_id = "";
+            let mut id_after_gap: Option<&str> = None;
+            for event in &self.events {
+                if event.is_gap {
+                    let (before, after) = event.data.split_once('\n').unwrap();
+                    assert!(before == last_id || before.is_empty(), "the gap is after {before}, not {last_id}");
+                    id_after_gap = Some(after);
+                    gaps += 1;
+                    continue;
+                }
+                let n: usize = event.data.parse().unwrap();
+                assert_eq!(event.id, ids[n]);
+                if let Some(next) = next {
+                    match id_after_gap {
+                        None => assert_eq!(n, next, "an event is lost, or comes twice, without a gap"),
+                        Some(id) => assert!(n > next && id == event.id, "a gap from {next} to {n}, before {id}"),
+                    }
+                }
+                id_after_gap = None;
+                next = Some(n + 1);
+                last_id = &event.id;
+            }
+            if next.is_some() && id_after_gap.is_none() {
+                assert_eq!(next, Some(ids.len()), "the last event is missing");
+            }
+            gaps
         }
     }
 
-    /// Random appends, subscribers, partial writes of every size, evictions and resumes, against a model that is only this:
-    /// the n-th event's data is n.
+    /// A pseudorandom number generator: xorshift64.
+    struct Random(u64);
+
+    impl Random {
+        fn below(&mut self, bound: usize) -> usize {
+            self.0 ^= self.0 << 13;
+            self.0 ^= self.0 >> 7;
+            self.0 ^= self.0 << 17;
+            (self.0 % bound as u64) as usize
+        }
+
+        fn client(&mut self, history: &History) -> Client {
+            let newcomers = if self.below(2) == 0 { Newcomers::FromNow } else { Newcomers::Last(self.below(5)) };
+            let lag = if self.below(2) == 0 { Lag::Skip } else { Lag::Disconnect };
+            Client::new(Cursor::new(history, None, newcomers), lag)
+        }
+
+        fn message(&mut self, n: usize) -> Message {
+            if self.below(3) == 0 {
+                return Message::new().id(format_args!("own{n}")).data(n);
+            }
+            Message::new().data(n)
+        }
+    }
+
+    /// Appends, subscribes, writes parts of every size, evicts and resumes at random.
     #[test]
-    fn every_client_gets_every_event_once_and_in_order_or_a_gap_event_exactly_where_some_are_missing() {
-        let mut state = 0x2545_f491_4f6c_dd1d_u64;
-        let mut random = move |below: u64| {
-            state ^= state << 13; // xorshift64
-            state ^= state >> 7;
-            state ^= state << 17;
-            state % below
-        };
-        let (mut gaps, mut resumed) = (0, 0);
-        for round in 0..300 {
-            let mut history = History::new(1 + random(8) as usize, 60 + random(200) as usize);
+    fn events_of_any_interleaving_arrive_once_and_in_order_or_after_a_gap() {
+        let mut random = Random(0x2545_f491_4f6c_dd1d);
+        let mut gaps = 0;
+        let mut resumed = 0;
+        for _ in 0..ROUNDS {
+            let mut history = History::new(1 + random.below(8), 60 + random.below(200));
             let mut ids: Vec<String> = Vec::new();
             let mut clients: Vec<Client> = Vec::new();
             for _ in 0..300 {
-                match random(8) {
-                    0 if clients.len() < 6 => {
-                        let newcomers =
-                            if random(2) == 0 { Newcomers::FromNow } else { Newcomers::Last(random(5) as usize) };
-                        let lag = if random(2) == 0 { Lag::Skip } else { Lag::Disconnect };
-                        clients.push(Client {
-                            cursor: Cursor::new(&history, None, newcomers),
-                            lag,
-                            got: Vec::new(),
-                            events: Vec::new(),
-                        });
-                    }
-                    1 | 2 => {
-                        let number = ids.len().to_string();
-                        let message = match random(3) {
-                            0 => Message::new().id(format_args!("own{number}")).data(&number),
-                            _ => Message::new().data(&number),
-                        };
-                        ids.push(history.append(&message).unwrap().to_string());
-                    }
-                    3 if !clients.is_empty() && random(10) == 0 => {
-                        let at = random(clients.len() as u64) as usize;
-                        if clients[at].events.iter().any(|event| !event.2) {
-                            clients[at].reconnect(&history); // in the middle of anything
-                            resumed += 1;
-                        }
-                    }
-                    _ if !clients.is_empty() => {
-                        let at = random(clients.len() as u64) as usize;
-                        clients[at].send(&history, 1 + random(80) as usize, random(50) as usize);
-                        clients[at].take_events();
-                    }
-                    _ => (),
+                let action = random.below(8);
+                if action == 0 && clients.len() < 6 {
+                    clients.push(random.client(&history));
+                    continue;
                 }
+                if action == 1 || action == 2 {
+                    let message = random.message(ids.len());
+                    ids.push(history.append(&message).unwrap().to_string());
+                    continue;
+                }
+                if clients.is_empty() {
+                    continue;
+                }
+                let index = random.below(clients.len());
+                let client = &mut clients[index];
+                if action == 3 && random.below(10) == 0 {
+                    if client.events.iter().any(|event| !event.is_gap) {
+                        client.reconnect(&history); // in the middle of a frame, perhaps
+                        resumed += 1;
+                    }
+                    continue;
+                }
+                client.send(&history, 1 + random.below(80), random.below(50));
+                client.take_events();
             }
             for client in &mut clients {
-                while client.cursor.offset() < history.end() || client.cursor.has_unsent() {
+                while !client.cursor.has_sent_up_to(history.end()) {
                     client.send(&history, 1_000, 1_000);
                 }
                 client.take_events();
-                assert_eq!(client.got, b"", "whole frames to the end");
-                let (mut next, mut last_id, mut gap): (Option<usize>, String, Option<&str>) =
-                    (None, String::new(), None);
-                for (id, data, is_gap) in &client.events {
-                    if *is_gap {
-                        let (had, gets) = data.split_once('\n').unwrap();
-                        assert!(had == last_id || had.is_empty(), "round {round}: had {had}, not {last_id}");
-                        gap = Some(gets);
-                        gaps += 1;
-                        continue;
-                    }
-                    let n: usize = data.parse().unwrap();
-                    assert_eq!(id, &ids[n]);
-                    match (next, gap.take()) {
-                        (Some(next), None) => assert_eq!(n, next, "round {round}: nothing lost or doubled in silence"),
-                        (Some(next), Some(gets)) => {
-                            assert!(n > next && gets == id, "round {round}: a gap, {next} to {n}, {gets}")
-                        }
-                        (None, _) => (),
-                    }
-                    (next, last_id) = (Some(n + 1), id.clone());
-                }
-                if let (Some(next), None) = (next, gap) {
-                    assert_eq!(next, ids.len(), "round {round}: and up to the last");
-                }
+                assert_eq!(client.received, b"", "the last frame is not whole");
+                gaps += client.check(&ids);
             }
         }
-        assert!(gaps > 100 && resumed > 100, "{gaps} gaps, {resumed} resumed");
+        assert!(gaps > ROUNDS && resumed > ROUNDS / 3, "{gaps} gaps, {resumed} resumed");
     }
 }

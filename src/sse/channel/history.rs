@@ -1,7 +1,7 @@
 //! The events that a channel keeps, as far back as its bounds reach. Pure: it knows neither sockets nor publishers.
 //!
-//! A channel's stream is one endless string of bytes, frame after frame. An offset counts bytes from its very beginning, so
-//! it tells which frame comes next and how much of that frame was sent:
+//! A channel's stream is one endless string of bytes, frame after frame. An offset counts bytes from its very beginning. A
+//! subscriber's offset shows which frame comes next and how much of the frame was sent:
 //!
 //! ```text
 //!            start                  offset              end
@@ -19,7 +19,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::io;
 
-/// The id of an event that was published: what a client that has it sends as `Last-Event-ID`.
+/// The id of a published event. A client that received the event sends it as `Last-Event-ID` when it reconnects.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Id(String);
 
@@ -166,6 +166,7 @@ impl History {
     }
 
     /// Appends an event of an earlier run, before this run publishes any. `sequence` is one more than for the event before.
+    #[allow(dead_code)] // in a copy without `file`
     pub fn restore(&mut self, epoch: &str, sequence: u64, frame: &[u8], id: FrameId) {
         let mut present = self.runs.pop_back().expect("the present run is always there");
         match self.runs.back() {
@@ -214,7 +215,7 @@ impl History {
         self.frames.push_back(Frame { end: self.end(), id });
     }
 
-    /// Returns `false` if there is no event to evict.
+    /// Returns `false` if the history is empty.
     fn evict_oldest(&mut self) -> bool {
         let Some(frame) = self.frames.pop_front() else { return false };
         self.bytes.drain(..(frame.end - self.start) as usize);
@@ -392,6 +393,7 @@ mod tests {
         assert_eq!((history.start(), history.find("e-0")), (17, Some(17)), "evicted, but nothing is missing behind it");
         history.append(&"d".into()).unwrap();
         assert_eq!((history.find("e-0"), history.find("own")), (None, Some(history.start())));
+        assert_eq!(history.find("e-1"), None, "never given, because this event brought its own id");
         history.append(&"e".into()).unwrap();
         assert_eq!(history.find("own"), None);
     }

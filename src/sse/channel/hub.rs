@@ -1,4 +1,5 @@
-//! What a channel and its broadcasters share: the history behind its lock, and how many have subscribed at which broadcaster.
+//! The state that a channel shares with its broadcasters: the history and its lock, and the number of subscribers at each
+//! broadcaster.
 //!
 //! The history's lock is held to append to it or to copy out of it, and never while a socket or file is written. Publishers
 //! to a channel with a store also hold the store's lock, which broadcasters never take.
@@ -106,8 +107,8 @@ impl Hub {
         (0..self.shards.len()).min_by_key(subscribers).unwrap_or(0)
     }
 
-    /// Appends a message to the store, if there is one, and to the history. First waits for broadcasters that are far behind,
-    /// unless the caller is one of them. `message` may depend on the events before it.
+    /// Appends a message to the store, if there is one, and to the history. First waits for broadcasters that have more
+    /// than half of the history to send, unless the caller is one of them. `message` may depend on the events before it.
     pub fn append(&self, message: impl FnOnce(&History) -> Message, is_broadcaster: bool) -> io::Result<Id> {
         let state = if is_broadcaster { self.state() } else { self.wait_for_broadcasters() };
         match &self.store {

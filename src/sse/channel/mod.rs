@@ -32,8 +32,8 @@ pub use history::Id;
 pub use settings::{ChannelConfig, Lag, Newcomers};
 pub use store::SyncPolicy;
 
-/// Events for as many as want them. A handle: clones are the same channel, and when the last one is dropped its streams
-/// end as with [`close`](Channel::close).
+/// Sends the same events to any number of clients. Clones are handles to the same channel. When the last one is dropped, the
+/// channel ends its streams as [`close`](Channel::close) does.
 ///
 /// ```no_run
 /// use brooklet::{sse, Server};
@@ -48,9 +48,9 @@ pub use store::SyncPolicy;
 /// # }
 /// ```
 ///
-/// Every subscriber gets every event once and in order, across reconnections too, as far back as the history reaches.
-/// Where something is missing it gets an event named `gap` in its place; its data is two lines, the id of the last event
-/// that it had and of the first that it gets now, each empty if nobody knows it.
+/// Every subscriber receives every event once and in order, also after it reconnects, as far back as the history reaches. If
+/// events are missing, it receives a `gap` event in their place. Its data is two lines: the id of the last event that
+/// the client received, and the id of the first event that follows. A line is empty if its id is not known.
 #[derive(Clone)]
 pub struct Channel {
     publisher: Arc<Publisher>,
@@ -98,11 +98,11 @@ impl Channel {
         Channel { publisher: Arc::new(Publisher { hub }) }
     }
 
-    /// Subscribes the client that asks: takes its connection over, and returns the response that says so.
+    /// Subscribes the client: takes the request's connection over, and returns the response for the handler to return.
     ///
-    /// A client that comes back with `Last-Event-ID`, or with `lastEventId` in the query if it cannot set fields, goes on
-    /// behind that event. HEAD gets the head alone, another method than GET a 405, and a channel that is closed answers
-    /// 204, on which an `EventSource` stops for good.
+    /// A client that sends `Last-Event-ID` resumes after that event. A client that cannot set header fields may send
+    /// `lastEventId` in the query. A HEAD request receives only the head, a method other than GET a 405. A closed channel
+    /// answers 204, after which an `EventSource` does not reconnect.
     pub fn subscribe(&self, ctx: Context<'_>) -> Response {
         let hub = &self.publisher.hub;
         if !matches!(ctx.method(), Method::Get | Method::Head) {
@@ -132,22 +132,25 @@ impl Channel {
         no_result
     }
 
-    /// Publishes an event: returns as soon as it is in the history. The event gets an id, unless the message brings one of
-    /// its own; resuming works by either, if no two events have the same.
+    /// Publishes an event, and returns its id. The channel gives it one unless the message brings its own. A client can
+    /// resume by either, if no two events have the same id.
     ///
-    /// In a channel that was [opened](Channel::open) it is in the file by then, too. This waits for others who publish at the
-    /// same time and for the disk, as long as [`sync`](ChannelConfig::sync) says.
+    /// Returns as soon as the event is in the history. In a channel that was opened with a file, the event is also in the file
+    /// by then: this waits for concurrent publishers, and for the disk if [`sync`](ChannelConfig::sync) says so.
     ///
-    /// It never waits for a subscriber. But who publishes faster than the machine can send, for longer than half of the
-    /// history lasts, is held up until the next round of writes begins, so that a burst does not leave everybody behind;
-    /// for a tenth of a second at the most.
+    /// It never waits for a subscriber. If more than half of the history is still to be sent, this blocks until the next round
+    /// of writes begins, for at most 100 ms. That keeps a burst from evicting the next event of every subscriber.
     ///
     /// # Errors
     ///
-    /// `InvalidInput` for a message that the format cannot hold, or that is larger than
-    /// [`max_bytes`](ChannelConfig::max_bytes), and `BrokenPipe` if the channel is closed. Those of writing the file, as
-    /// when the disk is full; and once, if the sync of what was published before has failed, which was sent and may not
-    /// outlive the machine. In any case nobody gets this event, and it is not in the file; the next may fare better.
+    /// After an error the event is neither in the history nor in the file, and the next one may succeed.
+    ///
+    /// - Returns `InvalidInput` if the format cannot hold the message, or if its frame is larger than
+    ///   [`max_bytes`](ChannelConfig::max_bytes).
+    /// - Returns `BrokenPipe` if the channel is closed.
+    /// - Returns the error of writing to the file, for example if the disk is full.
+    /// - Returns the error of a sync that failed since the last call. The earlier events were sent, and a power failure may
+    ///   lose them.
     pub fn publish(&self, message: impl Into<Message>) -> io::Result<Id> {
         let message = message.into();
         self.append(|_| message)
@@ -173,26 +176,28 @@ impl Channel {
         Ok(id)
     }
 
-    /// Returns how many subscribers there are. One that has left is counted until that is noticed, within 5 s.
+    /// Returns the number of subscribers. A client that left is counted for at most 5 s.
     pub fn subscribers(&self) -> usize {
         self.publisher.hub.subscribers()
     }
 
-    /// Calls `hook` when somebody has joined, with how many are there now; in the thread that subscribed them. It may
-    /// publish. The last hook wins.
+    /// Calls `hook` after a client has subscribed, with the number of subscribers, in the thread that subscribed it. The hook
+    /// may publish. A later hook replaces an earlier one.
     pub fn on_join(&self, hook: impl Fn(&Channel, usize) + Send + Sync + 'static) {
         self.set_hook(&self.publisher.hub.on_join, hook);
     }
 
-    /// Calls `hook` when somebody has left, or several have together, with how many are there now; in the thread that writes
-    /// to all of them, so it must be quick. It may publish; if the channel has a file, all wait for that. The last hook wins.
-    /// It should use the channel that it is handed: one that holds a clone keeps the channel alive for ever.
+    /// Calls `hook` after one or more clients have left, with the number of subscribers. It runs in a thread that writes to
+    /// all subscribers, so it must be quick. The hook may publish; if the channel has a file, all subscribers wait for that. A
+    /// later hook replaces an earlier one. The hook should use the channel that it receives: a hook that holds a clone keeps
+    /// the channel open forever.
     pub fn on_leave(&self, hook: impl Fn(&Channel, usize) + Send + Sync + 'static) {
         self.set_hook(&self.publisher.hub.on_leave, hook);
     }
 
-    /// Closes the channel, for all clones: everybody is sent what was published, then the event `close`, then the end.
-    /// Returns at once, but for a file: that is synced if something is due, and free for whoever opens it next.
+    /// Closes the channel and all its clones. Each subscriber receives the events that were published, then the event `close`,
+    /// and then the end of the stream. Returns at once; with a file, after a sync that is due. The file can then be opened
+    /// again.
     pub fn close(&self) {
         self.publisher.close();
     }

@@ -16,8 +16,8 @@ use std::time::Duration;
 /// change.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ChannelConfig {
-    /// The number of events that the history keeps, for clients that reconnect and subscribers that are behind. The oldest
-    /// are evicted beyond it. Default: 1,024.
+    /// The number of events that the history keeps, to send them to slow subscribers and to clients that
+    /// reconnect. The oldest are evicted beyond it. Default: 1,024.
     pub max_events: usize,
     /// The number of bytes that the events of the history may have. The oldest are evicted beyond it, and a larger event is
     /// refused. Default: 4 MiB, as much as the kernel buffers for one client.
@@ -27,7 +27,7 @@ pub struct ChannelConfig {
     pub keep_alive: Duration,
     /// How long a client waits before it reconnects. Default: not sent, and browsers wait about 3 s.
     pub retry: Option<Duration>,
-    /// What happens to a subscriber whose next event was evicted. Default: [`Lag::Disconnect`].
+    /// The treatment of a subscriber whose next event was evicted. Default: [`Lag::Disconnect`].
     pub lag: Lag,
     /// Which events a client first receives if it sends no `Last-Event-ID`. Default: [`Newcomers::FromNow`].
     pub newcomers: Newcomers,
@@ -51,7 +51,7 @@ impl Default for ChannelConfig {
     }
 }
 
-/// What happens to a subscriber whose next event was evicted from the history.
+/// The treatment of a subscriber whose next event was evicted from the history.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Lag {

@@ -14,12 +14,12 @@ pub enum SyncPolicy {
     /// Before `publish` returns. No published event is lost. Each event waits for the disk: 0.1 ms to 10 ms.
     Always,
     /// At most this long after the first event that is not synced, by a thread that starts for the sync; and before the file
-    /// is rotated, when `publish` waits for it. A power failure loses at most the events of that time, and a client that
-    /// received one of them gets the event `gap`. If the disk kept a later event and lost an earlier one, the file is
+    /// is rotated, when `publish` waits for it. A power failure loses at most the events published in that time. A client
+    /// that received a lost event receives a `gap` event. If the disk kept a later event and lost an earlier one, the file is
     /// refused as damaged.
     Every(Duration),
     /// When the operating system writes the file by itself: after half a minute on Linux. A power failure may lose the events
-    /// of that time, and the file may be refused as damaged.
+    /// published in that time. It may also damage the file, which is then refused.
     Never,
 }
 

@@ -56,7 +56,7 @@ impl Backoff {
     }
 }
 
-/// What a broadcaster sends to every subscriber that is up to date.
+/// The bytes that a broadcaster sends to every subscriber that is up to date.
 pub struct Round<'a> {
     pub now: Instant,
     /// The offset of the first byte.
@@ -68,7 +68,7 @@ pub struct Round<'a> {
     pub previous: (u64, Option<&'a str>),
 }
 
-/// What a broadcaster does with a subscriber after a round.
+/// The state of a subscriber after a round.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
     UpToDate,

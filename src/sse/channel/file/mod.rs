@@ -265,7 +265,7 @@ fn syncer(sync: SyncPolicy, segment: &Segment) -> io::Result<Option<Syncer>> {
     }
 }
 
-/// Whether the records of a segment continue those of the previous one. They do not if a power failure took the end of the
+/// Whether the records of a segment continue the previous segment. They do not if a power failure took the end of the
 /// previous segment, or if the file is from elsewhere.
 fn follows(scan: &Scan<'_>, previous: &Scan<'_>) -> bool {
     match (previous.records.last(), scan.records.first()) {
@@ -274,7 +274,7 @@ fn follows(scan: &Scan<'_>, previous: &Scan<'_>) -> bool {
     }
 }
 
-/// Opens the present segment and reads its bytes; or creates it, and then there are no bytes.
+/// Opens the present segment and reads its bytes. Returns `None` for the bytes of a segment that it created.
 fn open_present(path: &Path) -> io::Result<(Segment, Option<Vec<u8>>)> {
     if let Some((segment, bytes)) = Segment::open(path)? {
         return Ok((segment, Some(bytes)));

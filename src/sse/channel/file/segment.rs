@@ -132,7 +132,7 @@ impl Segment {
         Ok((header.len() + record.len()) as u64)
     }
 
-    /// Returns an error if another program has truncated or removed the file: what is written to it then is lost.
+    /// Returns an error if another program has truncated or removed the file, so that the next record would be lost.
     pub fn verify(&mut self) -> io::Result<()> {
         self.truncate_torn()?;
         let metadata = self.file.metadata().map_err(|error| with_path(&self.path, error))?;

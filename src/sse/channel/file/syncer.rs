@@ -143,7 +143,7 @@ pub mod tests {
     #[test]
     fn the_thread_ends_with_the_channel_however_far_it_has_come() {
         let path = std::env::temp_dir().join(format!("brooklet-syncer-{}", std::process::id()));
-        for microseconds in 0..200 {
+        for microseconds in (0..200).step_by(10) {
             let syncer = Syncer::new(Duration::MAX, File::create(&path).unwrap());
             let noted = Instant::now();
             syncer.schedule();
