@@ -115,14 +115,14 @@ impl Message {
         Message { without_id: true, ..self }
     }
 
-    /// Whether a channel gives it an id.
-    #[allow(dead_code)] // in a copy without `channel`
+    /// Whether a channel gives it an id. Unused in a copy without channels.
+    #[allow(dead_code)]
     pub(super) fn wants_id(&self) -> bool {
         self.id.is_none() && !self.without_id
     }
 
-    /// The text of the event's id, if it has one.
-    #[allow(dead_code)] // in a copy without `channel`
+    /// The text of the event's id, if it has one. Unused in a copy without channels.
+    #[allow(dead_code)]
     pub(super) fn id_text(&self) -> Option<&str> {
         Some(&self.lines[self.id.clone()?])
     }
@@ -224,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_break_may_come_in_two_writes() {
+    fn data_with_crlf_in_two_writes_is_one_line_break() {
         assert_eq!(data(format_args!("a{}{}b", '\r', '\n')), "data: a\ndata: b\n\n");
         assert_eq!(data(format_args!("a{}{}b", '\r', '\r')), "data: a\ndata:\ndata: b\n\n");
         assert_eq!(data(format_args!("a{}{}\nb", '\r', "x")), "data: a\ndata: x\ndata: b\n\n");
@@ -232,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fault_names_its_field_and_keeps_everything_back() {
+    fn invalid_message_is_refused_with_its_field() {
         let check = |message: Message, field: &str| {
             let mut out = Vec::new();
             let error = message.encode(&mut out).unwrap_err();
@@ -247,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn a_display_that_fails_is_a_fault_too() {
+    fn failing_display_is_refused() {
         struct Fails;
         impl Display for Fails {
             fn fmt(&self, _: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -260,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn comments_cannot_become_fields() {
+    fn comment_with_line_breaks_has_no_fields() {
         let comment = |text: &str| {
             let mut out = Vec::new();
             encode_comment(text, &mut out);

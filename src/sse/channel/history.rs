@@ -166,7 +166,7 @@ impl History {
     }
 
     /// Appends an event of an earlier run, before this run publishes any. `sequence` is one more than for the event before.
-    #[allow(dead_code)] // in a copy without `file`
+    #[allow(dead_code)] // unused in a copy without `file`
     pub fn restore(&mut self, epoch: &str, sequence: u64, frame: &[u8], id: FrameId) {
         let mut present = self.runs.pop_back().expect("the present run is always there");
         match self.runs.back() {
@@ -367,20 +367,20 @@ mod tests {
     }
 
     #[test]
-    fn frames_get_ids_and_lie_one_behind_the_other() {
+    fn append_gives_ids_and_joins_frames() {
         let mut history = history(10, 1_000);
         assert_eq!(history.append(&"a".into()).unwrap().as_str(), "e-0");
-        let behind_a = history.end();
+        let after_a = history.end();
         assert_eq!(history.append(&Message::new().id("own").data("b")).unwrap().as_str(), "own");
         assert_eq!(since(&history, 0).unwrap(), "id: e-0\ndata: a\n\nid: own\ndata: b\n\n");
-        assert_eq!(since(&history, behind_a).unwrap(), "id: own\ndata: b\n\n");
-        assert_eq!(since(&history, behind_a + 3).unwrap(), " own\ndata: b\n\n");
+        assert_eq!(since(&history, after_a).unwrap(), "id: own\ndata: b\n\n");
+        assert_eq!(since(&history, after_a + 3).unwrap(), " own\ndata: b\n\n");
         assert_eq!(since(&history, history.end()).unwrap(), "");
         assert_eq!(since(&history, history.end() + 1), None);
     }
 
     #[test]
-    fn an_id_is_found_as_long_as_nothing_behind_it_is_missing() {
+    fn find_returns_none_after_a_later_event_was_evicted() {
         let mut history = history(2, 1_000);
         assert_eq!(history.find("e-0"), None, "not yet given");
         history.append(&"a".into()).unwrap();
@@ -399,7 +399,7 @@ mod tests {
     }
 
     #[test]
-    fn an_own_id_that_looks_like_one_of_ours_is_still_its_own() {
+    fn own_id_in_the_given_format_stays_an_own_id() {
         let mut history = history(10, 1_000);
         for id in ["e-03", "e-9", "e-0"] {
             history.append(&Message::new().id(id).data("x")).unwrap();
@@ -413,7 +413,7 @@ mod tests {
     }
 
     #[test]
-    fn bounds_hold_in_events_and_bytes_and_too_large_is_refused_by_name() {
+    fn append_keeps_to_both_bounds_and_refuses_a_larger_message() {
         let mut history = history(100, 40);
         (0..9).for_each(|n| drop(history.append(&n.to_string().into()).unwrap()));
         assert_eq!(since(&history, history.start()).unwrap(), "id: e-7\ndata: 7\n\nid: e-8\ndata: 8\n\n");
@@ -428,7 +428,7 @@ mod tests {
     }
 
     #[test]
-    fn ids_and_frame_ends_around_an_offset() {
+    fn offset_between_and_inside_frames_has_ids_and_frame_end() {
         let mut history = history(2, 1_000);
         assert_eq!((history.last_id_before(0), history.first_id_from(0), history.frame_end(0)), (None, None, 0));
         (0..3).for_each(|n| drop(history.append(&n.to_string().into()).unwrap()));
@@ -448,7 +448,7 @@ mod tests {
     }
 
     #[test]
-    fn a_restored_history_goes_on_counting_in_an_epoch_of_its_own() {
+    fn restored_history_counts_on_in_a_new_epoch() {
         let mut history = history(3, 1_000);
         for (epoch, sequence) in [("a", 7), ("a", 8), ("b", 9), ("b", 10)] {
             history.restore(epoch, sequence, b"data: x\n\n", FrameId::Given);
@@ -477,7 +477,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_restored_has_own_ids_and_a_beginning() {
+    fn restored_history_keeps_own_ids_and_its_start() {
         let mut history = history(10, 100);
         assert_eq!(history.next_id(), "e-0");
         history.restore("a", 7, b"id: own\ndata: x\n\n", FrameId::Own("own".to_owned()));
@@ -495,7 +495,7 @@ mod tests {
     }
 
     #[test]
-    fn behind_what_has_no_id_nobody_resumes_and_nobody_misses_it() {
+    fn event_without_id_is_skipped_on_resume() {
         let mut history = history(3, 1_000);
         let gap = || Message::new().event("gap").data("x\n").without_id();
         history.append(&"a".into()).unwrap();

@@ -74,7 +74,7 @@ impl Channel {
     /// - Returns the error of opening or reading the file.
     pub fn open(path: impl AsRef<Path>, config: ChannelConfig) -> io::Result<Channel> {
         let mut history = History::new(config.max_events, config.max_bytes);
-        let journal = Journal::open(path.as_ref(), config.sync, config.max_bytes, &mut history)?;
+        let journal = Journal::open(path.as_ref(), &config, &mut history)?;
         Ok(Channel::with_history(config, history, Some(Box::new(journal))))
     }
 }
@@ -101,24 +101,40 @@ impl Journal {
     /// # Errors
     ///
     /// As [`Channel::open`](super::Channel::open). The files have not changed.
-    fn open(path: &Path, sync: SyncPolicy, max_bytes: usize, history: &mut History) -> io::Result<Journal> {
+    fn open(path: &Path, config: &ChannelConfig, history: &mut History) -> io::Result<Journal> {
         let path = canonical(path)?;
         let (segment, bytes) = open_present(&path)?;
         let is_created = bytes.is_none();
-        let opened = Journal::restore(segment, &bytes.unwrap_or_default(), &path, sync, max_bytes, history);
+        let opened = Journal::restore(segment, &bytes.unwrap_or_default(), &path, config, history);
         if opened.is_err() && is_created {
             let _ = fs::remove_file(&path);
         }
         opened
     }
 
+    fn new(segment: Segment, sync: SyncPolicy, max_bytes: usize) -> io::Result<Journal> {
+        let syncer = match sync {
+            SyncPolicy::Every(interval) => Some(Syncer::new(interval, segment.try_clone_file()?)),
+            SyncPolicy::Always | SyncPolicy::Never => None,
+        };
+        Ok(Journal {
+            sync,
+            max_bytes,
+            syncer,
+            segment,
+            previous: None,
+            dir_sync_pending: false,
+            staged: Vec::new(),
+            frame_start: 0,
+        })
+    }
+
     /// Continues a segment that has these bytes, and restores the history from it and the previous segment.
     fn restore(
-        mut segment: Segment,
+        segment: Segment,
         bytes: &[u8],
         path: &Path,
-        sync: SyncPolicy,
-        max_bytes: usize,
+        config: &ChannelConfig,
         history: &mut History,
     ) -> io::Result<Journal> {
         let previous_path = with_suffix(path, ".old");
@@ -133,33 +149,31 @@ impl Journal {
             );
             return Err(path_error(&previous_path, ErrorKind::InvalidData, what));
         }
-        let syncer = syncer(sync, &segment)?;
+        let mut journal = Journal::new(segment, config.sync, config.max_bytes)?;
+        journal.previous = previous;
+        journal.restore_segment(path, &scan, bytes)?; // from here on the disk changes
+        for record in previous_scan.records.iter().chain(&scan.records) {
+            history.restore(record.epoch, record.sequence, record.frame, record.id());
+        }
+        Ok(journal)
+    }
 
-        // From here on the disk changes.
+    /// Finishes a rotation that was interrupted, and truncates a torn record.
+    fn restore_segment(&mut self, path: &Path, scan: &Scan<'_>, bytes: &[u8]) -> io::Result<()> {
+        let segment = &mut self.segment;
         let is_renamed = segment.path() != path;
         if is_renamed {
             fs::rename(segment.path(), path).map_err(|error| with_path(segment.path(), error))?;
             segment.set_path(path);
         }
-        segment.restore(&scan, bytes)?;
+        segment.restore(scan, bytes)?;
+        self.dir_sync_pending = is_renamed || segment.is_empty();
         let torn = bytes.len() - scan.valid_length;
         if torn > 0 {
             let path = path.display();
             log::line(format_args!("{path}: its last {torn} bytes are no whole event, and were cut"));
         }
-        for record in previous_scan.records.iter().chain(&scan.records) {
-            history.restore(record.epoch, record.sequence, record.frame, record.id());
-        }
-        Ok(Journal {
-            sync,
-            max_bytes,
-            syncer,
-            dir_sync_pending: is_renamed || segment.is_empty(),
-            segment,
-            previous,
-            staged: Vec::new(),
-            frame_start: 0,
-        })
+        Ok(())
     }
 
     /// Rotates: writes the staged record to the next segment, and then gives that its name, so that the two files never hold
@@ -257,14 +271,6 @@ impl Store for Journal {
     }
 }
 
-/// The syncer of a segment, if the policy syncs some time after a write.
-fn syncer(sync: SyncPolicy, segment: &Segment) -> io::Result<Option<Syncer>> {
-    match sync {
-        SyncPolicy::Every(interval) => Ok(Some(Syncer::new(interval, segment.try_clone_file()?))),
-        SyncPolicy::Always | SyncPolicy::Never => Ok(None),
-    }
-}
-
 /// Whether the records of a segment continue the previous segment. They do not if a power failure took the end of the
 /// previous segment, or if the file is from elsewhere.
 fn follows(scan: &Scan<'_>, previous: &Scan<'_>) -> bool {
@@ -355,23 +361,9 @@ mod tests {
     use std::io::Read;
     use std::time::{Duration, Instant};
 
-    fn journal(segment: Segment, sync: SyncPolicy, max_bytes: usize) -> Journal {
-        let syncer = syncer(sync, &segment).unwrap();
-        Journal {
-            sync,
-            max_bytes,
-            syncer,
-            segment,
-            previous: None,
-            dir_sync_pending: false,
-            staged: Vec::new(),
-            frame_start: 0,
-        }
-    }
-
     /// Publishes into a file that cannot be synced: an error is a sync.
     #[test]
-    fn each_policy_syncs_when_it_says() {
+    fn publish_syncs_as_the_policy_says() {
         const EVERY: SyncPolicy = SyncPolicy::Every(Duration::from_millis(20));
         let history = History::new(10, 1_000);
         let message = Message::from("x");
@@ -388,7 +380,7 @@ mod tests {
             if max_bytes == 1 {
                 segment.append(b"first", 5, false).unwrap();
             }
-            let mut journal = journal(segment, sync, max_bytes);
+            let mut journal = Journal::new(segment, sync, max_bytes).unwrap();
             let mut publish = || {
                 journal.stage(&history, &message).unwrap();
                 match journal.commit() {
@@ -410,11 +402,11 @@ mod tests {
 
     /// A segment with a torn end would be refused as the older one.
     #[test]
-    fn what_a_failed_write_left_is_cut_before_the_segment_is_renamed() {
+    fn rotation_truncates_a_torn_record_first() {
         let (_other, mut segment) = unsyncable();
         segment.append(b"first", 5, false).unwrap();
         segment.append(b"fails, and cannot be cut either", 5, true).unwrap_err();
-        let mut journal = journal(segment, SyncPolicy::Never, 1);
+        let mut journal = Journal::new(segment, SyncPolicy::Never, 1).unwrap();
         journal.stage(&History::new(10, 1_000), &"x".into()).unwrap();
         let error = journal.commit().unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidInput, "no renaming was tried: {error}");
@@ -422,12 +414,12 @@ mod tests {
 
     /// Under a name that is not on the disk, what is published may not be found after a failure of the machine.
     #[test]
-    fn nothing_is_published_before_the_files_name_is_on_the_disk() {
+    fn publish_fails_until_the_directory_is_synced() {
         for (sync, published) in
             [(SyncPolicy::Always, false), (SyncPolicy::Every(Duration::from_secs(1)), false), (SyncPolicy::Never, true)]
         {
             let (_other, segment) = unsyncable();
-            let mut journal = journal(segment, sync, usize::MAX);
+            let mut journal = Journal::new(segment, sync, usize::MAX).unwrap();
             journal.dir_sync_pending = true;
             for _ in 0..2 {
                 journal.stage(&History::new(10, 1_000), &"x".into()).unwrap();
@@ -438,11 +430,12 @@ mod tests {
     }
 
     #[test]
-    fn the_name_of_a_file_that_was_made_is_not_on_the_disk_before_the_first_event() {
+    fn created_file_has_its_directory_synced_by_the_first_event() {
         let folder = std::env::temp_dir().join(format!("brooklet-names-{}", std::process::id()));
         fs::create_dir_all(&folder).unwrap();
         let mut history = History::new(10, 1_000);
-        let mut journal = Journal::open(&folder.join("log.sse"), SyncPolicy::Always, 1_000, &mut history).unwrap();
+        let config = ChannelConfig { sync: SyncPolicy::Always, ..ChannelConfig::default() };
+        let mut journal = Journal::open(&folder.join("log.sse"), &config, &mut history).unwrap();
         assert!(journal.dir_sync_pending);
         journal.stage(&history, &"x".into()).unwrap();
         journal.commit().unwrap();

@@ -190,13 +190,13 @@ mod tests {
     }
 
     #[test]
-    fn the_checksum_is_the_one_that_others_compute() {
+    fn checksum_equals_that_of_zlib() {
         assert_eq!(crc32(b"123456789"), 0xcbf4_3926);
         assert_eq!(record("e-7", "data: x\n\n"), b": 52d4133d e-7\ndata: x\n\n", "as zlib.crc32 says");
     }
 
     #[test]
-    fn a_record_is_read_as_it_was_written() {
+    fn record_is_read_as_written() {
         let bytes = [record("e-7", "id: e-7\ndata: x\n\n"), b"more".to_vec()].concat();
         let (record, length) = parse(&bytes).unwrap();
         assert_eq!((record.epoch, record.sequence, length), ("e", 7, bytes.len() - 4));
@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn the_id_of_a_frame_is_its_last_one_and_ours_if_the_sequence_gave_it() {
+    fn record_id_is_the_last_one_and_given_if_it_matches_the_sequence() {
         let id = |frame: &str| parse(&record("e-7", frame)).unwrap().0.id();
         let own = |id: &str| FrameId::Own(id.to_owned());
         assert_eq!(id("id: own\ndata: x\n\n"), own("own"));
@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn a_torn_end_is_not_whole_wherever_it_was_torn() {
+    fn torn_record_is_not_valid_at_any_length() {
         let bytes = file(&[3, 4]);
         let last = bytes.len() - record("e-4", "id: e-4\ndata: 4\n\n").len();
         for end in 0..bytes.len() {
@@ -234,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn any_byte_that_changed_is_noticed() {
+    fn changed_byte_is_detected_anywhere() {
         let bytes = file(&[3, 4, 5]);
         let last = bytes.len() - record("e-5", "id: e-5\ndata: 5\n\n").len();
         for at in 0..bytes.len() {
@@ -256,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_gone_or_foreign_is_noticed() {
+    fn missing_record_or_foreign_file_is_refused() {
         assert_eq!(scan(b"").unwrap().valid_length, 0);
         assert_eq!(scan(&file(&[])).unwrap(), Scan { records: vec![], valid_length: HEADER.len() });
         assert_eq!(scan(&file(&[3, 5])), Err(ScanError::Damaged(file(&[3]).len())));
@@ -270,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_failing_machine_did_not_get_to_write_is_torn_and_what_lies_before_something_whole_is_damage() {
+    fn unwritten_sector_is_torn_only_at_the_end() {
         let zeros = vec![0; SECTOR];
         let three = file(&[3]);
         let [four, five] = ["e-4", "e-5"].map(|id| record(id, "data: x\n\n"));

@@ -289,7 +289,7 @@ pub mod tests {
     }
 
     #[test]
-    fn a_sync_is_part_of_the_writing_if_it_is_asked_for() {
+    fn append_with_sync_fails_if_the_sync_does() {
         let (_other, mut segment) = unsyncable();
         segment.append(b"record", 6, false).unwrap();
         assert_eq!((segment.length, segment.frame_bytes()), ((HEADER.len() + 6) as u64, 6));
@@ -300,7 +300,7 @@ pub mod tests {
     }
 
     #[test]
-    fn without_a_lock_of_the_std_none_is_taken() {
+    fn lock_is_skipped_before_rust_1_89() {
         let (_other, segment) = unsyncable();
         Unlocked::try_lock(&segment.file).unwrap();
         Unlocked::unlock(&segment.file).unwrap();

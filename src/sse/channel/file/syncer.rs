@@ -112,7 +112,7 @@ pub mod tests {
     }
 
     #[test]
-    fn what_was_written_is_synced_after_the_interval_and_a_failure_is_told_once() {
+    fn write_is_synced_after_the_interval_and_an_error_is_taken_once() {
         let (_other, file) = unsyncable();
         let interval = Duration::from_millis(20);
         let syncer = Syncer::new(interval, file);
@@ -129,7 +129,7 @@ pub mod tests {
     }
 
     #[test]
-    fn what_is_pending_is_synced_at_the_end_and_the_file_is_closed() {
+    fn drop_syncs_a_pending_write_and_closes_the_file() {
         let (other, file) = unsyncable();
         let syncer = Syncer::new(Duration::MAX, file);
         syncer.schedule();
@@ -141,7 +141,7 @@ pub mod tests {
     }
 
     #[test]
-    fn the_thread_ends_with_the_channel_however_far_it_has_come() {
+    fn drop_ends_the_thread_at_any_time() {
         let path = std::env::temp_dir().join(format!("brooklet-syncer-{}", std::process::id()));
         for microseconds in (0..200).step_by(10) {
             let syncer = Syncer::new(Duration::MAX, File::create(&path).unwrap());
