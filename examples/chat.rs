@@ -16,7 +16,7 @@ fn main() -> io::Result<()> {
     let config = ChannelConfig { newcomers: Newcomers::Last(100), ..ChannelConfig::default() };
     let room = match std::env::args().nth(2) {
         Some(file) => Channel::open(file, config)?,
-        None => Channel::with(config),
+        None => Channel::with_config(config),
     };
     room.on_join(present);
     room.on_leave(present);

@@ -12,7 +12,7 @@ fn main() -> io::Result<()> {
     let address = std::env::args().nth(1).unwrap_or("127.0.0.1:8080".to_owned());
     // Two minutes, so that a page which has just been opened has something to draw.
     let config = ChannelConfig { max_events: 120, newcomers: Newcomers::Last(120), ..ChannelConfig::default() };
-    let samples = Channel::with(config);
+    let samples = Channel::with_config(config);
     samples.publish(sample(0)?)?;
     let feed = samples.clone();
     let server = Server::bind(&address)?

@@ -27,7 +27,7 @@ struct Job {
 
 fn main() -> io::Result<()> {
     let address = std::env::args().nth(1).unwrap_or("127.0.0.1:8080".to_owned());
-    let progress = Channel::with(ChannelConfig { newcomers: Newcomers::Last(1), ..ChannelConfig::default() });
+    let progress = Channel::with_config(ChannelConfig { newcomers: Newcomers::Last(1), ..ChannelConfig::default() });
     let job = Arc::new(Job { state: Mutex::new(State::Idle), progress });
     job.tell("idle", 0, 0)?;
     let (start, cancel, watch) = (job.clone(), job.clone(), job);

@@ -10,7 +10,7 @@ use std::{io, thread, time::Duration};
 
 fn main() -> io::Result<()> {
     let address = std::env::args().nth(1).unwrap_or("127.0.0.1:8080".to_owned());
-    let lines = Channel::with(ChannelConfig { newcomers: Newcomers::Last(100), ..ChannelConfig::default() });
+    let lines = Channel::with_config(ChannelConfig { newcomers: Newcomers::Last(100), ..ChannelConfig::default() });
     let feed = lines.clone();
     let server = Server::bind(&address)?
         .get("/", |_| Response::html(include_str!("tail.html")))

@@ -40,11 +40,11 @@ fn config() -> sse::ChannelConfig {
     let mut config = sse::ChannelConfig::default();
     let mut arguments = std::env::args().skip(3);
     match arguments.next().as_deref() {
-        Some("always") => config.sync = sse::Sync::Always,
-        Some("never") => config.sync = sse::Sync::Never,
+        Some("always") => config.sync = sse::SyncPolicy::Always,
+        Some("never") => config.sync = sse::SyncPolicy::Never,
         Some(interval) => {
             let milliseconds = interval.parse().expect("always, never or milliseconds");
-            config.sync = sse::Sync::Every(std::time::Duration::from_millis(milliseconds));
+            config.sync = sse::SyncPolicy::Every(std::time::Duration::from_millis(milliseconds));
         }
         None => (),
     }

@@ -1,7 +1,7 @@
-//! One event stream, written by whoever holds it.
+//! One event stream to one client.
 //!
-//! A frame is whole or the connection is dead: after a write that failed or timed out, nobody knows how much of the
-//! frame has left, and the next byte would land in the middle of it. So the socket is shut down with the first error.
+//! A frame is whole or the connection is dead: a write that failed or timed out may have sent a part of the frame, and the
+//! next byte would land in the middle of it. So the first error shuts the socket down.
 
 use super::http::outgoing::{push_date, push_status_line};
 use super::http::{Method, Response, StatusCode};
@@ -21,9 +21,9 @@ const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Joined messages go out when they come to this: one write of 64 KiB costs less than two of 100 bytes.
 const BATCH: usize = 64 * 1024;
 
-/// How often [`Connection::forward`] looks for the client while nothing comes to forward. It sleeps on a channel and so
-/// cannot sleep on the socket.
-const LOOK: Duration = Duration::from_millis(500);
+/// How often [`Connection::forward`] reads the client's input while there is nothing to forward. It sleeps on a channel and
+/// so cannot sleep on the socket.
+const INPUT_INTERVAL: Duration = Duration::from_millis(500);
 
 /// An event stream to one client. Dropping it closes the connection; [`close`](Connection::close) says goodbye before.
 ///
@@ -153,8 +153,8 @@ impl Connection {
         let deadline = Instant::now().checked_add(duration);
         loop {
             let left = deadline.map_or(Duration::MAX, |deadline| deadline.saturating_duration_since(Instant::now()));
-            self.look(left.min(self.until_keep_alive()))?;
-            self.keep_alive_if_due()?;
+            self.drain_input(left.min(self.until_keep_alive()))?;
+            self.send_keep_alive_if_due()?;
             if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
                 return Ok(());
             }
@@ -182,7 +182,7 @@ impl Connection {
     /// As [`wait`](Connection::wait) and [`send_messages`](Connection::send_messages).
     pub fn forward<M: Into<Message>>(&mut self, messages: &Receiver<M>) -> io::Result<()> {
         loop {
-            match messages.recv_timeout(LOOK.min(self.until_keep_alive())) {
+            match messages.recv_timeout(INPUT_INTERVAL.min(self.until_keep_alive())) {
                 Ok(message) => {
                     self.push(message)?;
                     while self.out.len() < BATCH {
@@ -192,13 +192,13 @@ impl Connection {
                     self.write()?;
                 }
                 Err(RecvTimeoutError::Timeout) => {
-                    self.look(Duration::ZERO)?;
-                    self.keep_alive_if_due()?;
+                    self.drain_input(Duration::ZERO)?;
+                    self.send_keep_alive_if_due()?;
                 }
                 Err(RecvTimeoutError::Disconnected) => return Ok(()),
             }
             if self.conn.is_stopping() {
-                return Err(left(true));
+                return Err(end_error(true));
             }
         }
     }
@@ -215,7 +215,7 @@ impl Connection {
     }
 
     /// Returns the socket.
-    pub fn stream(&self) -> &TcpStream {
+    pub fn tcp_stream(&self) -> &TcpStream {
         self.conn.tcp_stream()
     }
 
@@ -231,7 +231,7 @@ impl Connection {
     ///
     /// As [`TcpStream::set_write_timeout`].
     pub fn set_write_timeout(&mut self, timeout: Option<Duration>) -> io::Result<()> {
-        self.stream().set_write_timeout(timeout)
+        self.tcp_stream().set_write_timeout(timeout)
     }
 
     /// Says goodbye and closes: an event named `close`, with `close` as its data, on which a page calls the `close()` of
@@ -249,9 +249,9 @@ impl Connection {
     ///
     /// As [`send_message`](Connection::send_message).
     pub fn close(mut self) -> io::Result<()> {
-        self.send_message(message::goodbye(self.conn.is_stopping()))?;
+        self.send_message(message::close_event(self.conn.is_stopping()))?;
         self.ended = true;
-        linger::close(self.stream());
+        linger::close(self.tcp_stream());
         Ok(())
     }
 
@@ -276,41 +276,40 @@ impl Connection {
         let written = self.conn.write_all(&self.out);
         self.out.clear();
         self.last_write = Instant::now();
-        written.map_err(|error| self.end(error))
+        written.map_err(|error| self.fail(error))
     }
 
-    /// Nothing follows half a frame.
-    fn end(&mut self, error: io::Error) -> io::Error {
+    /// Ends the stream after an error, because nothing may follow half a frame. Returns the error for the caller.
+    fn fail(&mut self, error: io::Error) -> io::Error {
         self.ended = true;
-        let _ = self.stream().shutdown(Shutdown::Both);
+        let _ = self.tcp_stream().shutdown(Shutdown::Both);
         match error.kind() {
             ErrorKind::WouldBlock => io::Error::new(ErrorKind::TimedOut, "the client stopped reading"),
             _ => error,
         }
     }
 
-    /// Waits for the client to leave. What it sends meanwhile is dropped: nothing belongs there, and its end would hide
-    /// behind it.
-    fn look(&mut self, within: Duration) -> io::Result<()> {
+    /// Waits at most `within` for input of the client, and drops it: it has no meaning in an event stream. Returns an error
+    /// if the client left or the server stops.
+    fn drain_input(&mut self, within: Duration) -> io::Result<()> {
         let mut scratch = [0; 512];
         let read = if within.is_zero() {
-            self.stream().set_nonblocking(true)?;
+            self.tcp_stream().set_nonblocking(true)?;
             let read = self.conn.read(&mut scratch);
-            self.stream().set_nonblocking(false)?;
+            self.tcp_stream().set_nonblocking(false)?;
             read
         } else {
-            self.stream().set_read_timeout(Some(within))?;
+            self.tcp_stream().set_read_timeout(Some(within))?;
             self.conn.read(&mut scratch)
         };
-        match read {
-            Ok(0) => Err(left(self.conn.is_stopping())),
-            Ok(_) => Ok(()),
-            Err(error)
-                if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted) =>
-            {
-                Ok(())
-            }
-            Err(error) => Err(self.end(error)),
+        let error = match read {
+            Ok(0) => return Err(end_error(self.conn.is_stopping())),
+            Ok(_) => return Ok(()),
+            Err(error) => error,
+        };
+        match error.kind() {
+            ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted => Ok(()),
+            _ => Err(self.fail(error)),
         }
     }
 
@@ -318,15 +317,15 @@ impl Connection {
         self.keep_alive.saturating_sub(self.last_write.elapsed())
     }
 
-    fn keep_alive_if_due(&mut self) -> io::Result<()> {
-        match self.until_keep_alive() {
-            Duration::ZERO => self.send_comment(""),
-            _ => Ok(()),
+    fn send_keep_alive_if_due(&mut self) -> io::Result<()> {
+        if self.until_keep_alive().is_zero() {
+            self.send_comment("")?;
         }
+        Ok(())
     }
 }
 
-fn left(stopping: bool) -> io::Error {
+fn end_error(stopping: bool) -> io::Error {
     let why = if stopping { "the server is shutting down" } else { "the client has left" };
     io::Error::new(ErrorKind::ConnectionAborted, why)
 }
@@ -335,15 +334,15 @@ fn left(stopping: bool) -> io::Error {
 /// connection. It does not wait for a client that is not reading.
 impl Drop for Connection {
     fn drop(&mut self) {
-        if self.ended || self.stream().set_nonblocking(true).is_err() {
+        if self.ended || self.tcp_stream().set_nonblocking(true).is_err() {
             return;
         }
         // Nobody is left to tell of an error.
         if self.conn.is_stopping() {
-            let _ = self.send_message(message::goodbye(true));
+            let _ = self.send_message(message::close_event(true));
         }
         // What the client sent, the body of a POST say, is read away: unread, it would turn the close into a reset.
-        let _ = self.stream().shutdown(Shutdown::Write);
+        let _ = self.tcp_stream().shutdown(Shutdown::Write);
         while matches!(self.conn.read(&mut [0; 4 * 1024]), Ok(1..)) {}
     }
 }

@@ -27,7 +27,7 @@ pub struct Message {
     lines: String,
     /// Where in `lines` the id's text is, that of the last one if there are several: it is the one that counts.
     id: Option<Range<usize>>,
-    /// A channel gives it none either: nobody resumes behind it.
+    /// A channel must not give it one: a client does not resume after it.
     without_id: bool,
     fault: Option<&'static str>,
 }
@@ -66,17 +66,17 @@ impl Message {
     /// again, it adds a line.
     #[must_use]
     pub fn data(mut self, data: impl Display) -> Message {
-        let start = self.lines.len();
+        let line_start = self.lines.len();
         self.lines.push_str("data: ");
-        let text_at = self.lines.len();
+        let text_start = self.lines.len();
         if write!(self.lines, "{data}").is_err() {
             self.fault.get_or_insert("data: its Display returned an error");
         }
-        if self.lines.len() > text_at && !has_any(&self.lines[text_at..], LINE_BREAKS) {
+        if self.lines.len() > text_start && !has_any(&self.lines[text_start..], LINE_BREAKS) {
             self.lines.push('\n');
         } else {
-            let text = self.lines.split_off(text_at);
-            self.lines.truncate(start);
+            let text = self.lines.split_off(text_start);
+            self.lines.truncate(line_start);
             push_lines("data", &text, &mut self.lines);
         }
         self
@@ -97,30 +97,32 @@ impl Message {
         forbidden: [char; N],
         rule: &'static str,
     ) -> Option<Range<usize>> {
-        let start = self.lines.len();
+        let line_start = self.lines.len();
         self.lines.push_str(name);
-        let value_at = self.lines.len();
+        let value_start = self.lines.len();
         let written = write!(self.lines, "{value}");
-        if written.is_err() || has_any(&self.lines[value_at..], forbidden) {
-            self.lines.truncate(start);
+        if written.is_err() || has_any(&self.lines[value_start..], forbidden) {
+            self.lines.truncate(line_start);
             self.fault.get_or_insert(rule);
             return None;
         }
         self.lines.push('\n');
-        Some(value_at..self.lines.len() - 1)
+        Some(value_start..self.lines.len() - 1)
     }
 
-    /// Says that a channel gives it no id: nobody resumes behind it.
+    /// Keeps a channel from giving it an id: a client does not resume after it.
     pub(super) fn without_id(self) -> Message {
         Message { without_id: true, ..self }
     }
 
-    /// Whether a channel gives it an id.
+    /// Whether a channel gives it an id. Unused in a copy without channels.
+    #[allow(dead_code)]
     pub(super) fn wants_id(&self) -> bool {
         self.id.is_none() && !self.without_id
     }
 
-    /// The text of the event's id, if it has one.
+    /// The text of the event's id, if it has one. Unused in a copy without channels.
+    #[allow(dead_code)]
     pub(super) fn id_text(&self) -> Option<&str> {
         Some(&self.lines[self.id.clone()?])
     }
@@ -147,13 +149,14 @@ const LINE_BREAKS: [char; 2] = ['\n', '\r'];
 fn push_lines(name: &str, text: &str, out: &mut String) {
     // The second half of CRLF is no line break of its own.
     for line in text.replace("\r\n", "\n").split(LINE_BREAKS) {
-        for part in [name, if line.is_empty() { ":" } else { ": " }, line, "\n"] {
-            out.push_str(part);
-        }
+        out.push_str(name);
+        out.push_str(if line.is_empty() { ":" } else { ": " });
+        out.push_str(line);
+        out.push('\n');
     }
 }
 
-/// Whether one of these ASCII characters is in a text.
+/// Whether one of these ASCII characters is in a text. The `fold` without an early exit is what the compiler vectorises.
 fn has_any<const N: usize>(text: &str, characters: [char; N]) -> bool {
     let is_one = |byte| characters.iter().fold(false, |any, &c| any | (byte == c as u8));
     text.as_bytes()[ascii::skip(text.as_bytes(), is_one)..].iter().any(|&byte| is_one(byte))
@@ -167,21 +170,14 @@ pub fn encode_comment(text: &str, out: &mut Vec<u8>) {
     out.push(b'\n');
 }
 
-/// The event that says goodbye. It has data because a browser does not dispatch one without. When the server stops, clients
-/// that reconnect all the same are spread over a few seconds.
-pub fn goodbye(stopping: bool) -> Message {
-    let message = match stopping {
-        true => Message::new().retry(Duration::from_millis(jitter(1_000..5_000))),
-        false => Message::new(),
-    };
+/// The event `close`, the last of a stream. It has data because a browser does not dispatch an event without. When the server
+/// stops, it spreads clients that reconnect over a few seconds.
+pub fn close_event(stopping: bool) -> Message {
+    let mut message = Message::new();
+    if stopping {
+        message = message.retry(Duration::from_millis(jitter(1_000..5_000)));
+    }
     message.event("close").data("close").without_id()
-}
-
-/// The event that says that some are missing: the id of the last one before, and on the next line that of the first behind.
-/// Either line is empty where nobody knows.
-pub fn gap(before: Option<&str>, behind: Option<&str>) -> Message {
-    let data = format_args!("{}\n{}", before.unwrap_or(""), behind.unwrap_or(""));
-    Message::new().event("gap").data(data).without_id()
 }
 
 impl From<&str> for Message {
@@ -228,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_break_may_come_in_two_writes() {
+    fn data_with_crlf_in_two_writes_is_one_line_break() {
         assert_eq!(data(format_args!("a{}{}b", '\r', '\n')), "data: a\ndata: b\n\n");
         assert_eq!(data(format_args!("a{}{}b", '\r', '\r')), "data: a\ndata:\ndata: b\n\n");
         assert_eq!(data(format_args!("a{}{}\nb", '\r', "x")), "data: a\ndata: x\ndata: b\n\n");
@@ -236,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fault_names_its_field_and_keeps_everything_back() {
+    fn invalid_message_is_refused_with_its_field() {
         let check = |message: Message, field: &str| {
             let mut out = Vec::new();
             let error = message.encode(&mut out).unwrap_err();
@@ -251,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn a_display_that_fails_is_a_fault_too() {
+    fn failing_display_is_refused() {
         struct Fails;
         impl Display for Fails {
             fn fmt(&self, _: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -264,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn comments_cannot_become_fields() {
+    fn comment_with_line_breaks_has_no_fields() {
         let comment = |text: &str| {
             let mut out = Vec::new();
             encode_comment(text, &mut out);

@@ -7,23 +7,10 @@
 
 use super::{http, server};
 
-mod broadcast;
 mod channel;
 mod connection;
-mod cursor;
-mod hub;
-mod journal;
-mod log;
 mod message;
-mod record;
-mod segment;
-mod subscriber;
-mod syncer;
 
-pub use channel::Channel;
+pub use channel::{Channel, ChannelConfig, Id, Lag, Newcomers, SyncPolicy};
 pub use connection::{start_connection, stream, Connection};
-pub use cursor::{Lag, Newcomers};
-pub use hub::ChannelConfig;
-pub use journal::Sync;
-pub use log::Id;
 pub use message::Message;

@@ -96,7 +96,7 @@ fn a_newcomer_gets_what_comes_from_now_on_or_the_last_few() {
     channel.publish("after").unwrap();
     assert_eq!(subscriber.data(), "after");
 
-    let channel = Channel::with(ChannelConfig { newcomers: Newcomers::Last(2), ..ChannelConfig::default() });
+    let channel = Channel::with_config(ChannelConfig { newcomers: Newcomers::Last(2), ..ChannelConfig::default() });
     let server = feeding(&channel);
     ["a", "b", "c"].iter().for_each(|text| drop(channel.publish(*text).unwrap()));
     let mut subscriber = subscribe(&server, "/", "");
@@ -151,7 +151,7 @@ fn who_comes_back_goes_on_behind_the_last_event_by_header_or_query() {
 
 #[test]
 fn who_comes_back_too_late_or_from_elsewhere_is_told_of_the_gap() {
-    let channel = Channel::with(ChannelConfig { max_events: 2, ..ChannelConfig::default() });
+    let channel = Channel::with_config(ChannelConfig { max_events: 2, ..ChannelConfig::default() });
     let server = feeding(&channel);
     let ids: Vec<_> = (0..5).map(|n| channel.publish(n.to_string()).unwrap().to_string()).collect();
     let evicted = ids[0].clone();
@@ -167,7 +167,7 @@ fn who_comes_back_too_late_or_from_elsewhere_is_told_of_the_gap() {
 
 #[test]
 fn an_invalid_or_too_large_message_reaches_nobody() {
-    let channel = Channel::with(ChannelConfig { max_bytes: 1_000, ..ChannelConfig::default() });
+    let channel = Channel::with_config(ChannelConfig { max_bytes: 1_000, ..ChannelConfig::default() });
     let server = feeding(&channel);
     let mut subscriber = subscribe(&server, "/", "");
     await_subscribers(&channel, 1);
@@ -254,7 +254,11 @@ fn a_server_that_stops_sends_a_jittered_retry_and_close() {
 
 /// A channel that looks for those who have left as often as it sends keep-alives.
 fn watchful(max_events: usize) -> Channel {
-    Channel::with(ChannelConfig { max_events, keep_alive: Duration::from_millis(50), ..ChannelConfig::default() })
+    Channel::with_config(ChannelConfig {
+        max_events,
+        keep_alive: Duration::from_millis(50),
+        ..ChannelConfig::default()
+    })
 }
 
 #[test]
@@ -308,7 +312,7 @@ fn keep_alive_comments_come_in_silence_and_retry_comes_first() {
         retry: Some(Duration::from_millis(1_234)),
         ..ChannelConfig::default()
     };
-    let channel = Channel::with(config);
+    let channel = Channel::with_config(config);
     let server = feeding(&channel);
     let mut subscriber = subscribe(&server, "/", "");
     assert_eq!(subscriber.client.until(b"\n\n"), b"retry: 1234\n\n");
@@ -323,7 +327,7 @@ const PACE: Duration = Duration::from_millis(100);
 #[test]
 fn burst_larger_than_history_leaves_no_reader_behind() {
     for attempt in 0..20 {
-        let channel = Channel::with(ChannelConfig { max_events: 100, ..ChannelConfig::default() });
+        let channel = Channel::with_config(ChannelConfig { max_events: 100, ..ChannelConfig::default() });
         let server = feeding(&channel);
         let mut subscribers: Vec<_> = (0..5).map(|_| subscribe(&server, "/", "")).collect();
         await_subscribers(&channel, 5);
@@ -351,7 +355,7 @@ fn large(n: usize) -> String {
 
 #[test]
 fn who_reads_nothing_is_cut_and_is_told_of_the_gap_when_it_comes_back() {
-    let channel = Channel::with(ChannelConfig { max_bytes: 1_000_000, ..ChannelConfig::default() });
+    let channel = Channel::with_config(ChannelConfig { max_bytes: 1_000_000, ..ChannelConfig::default() });
     let server = feeding(&channel);
     let mut stalled = subscribe(&server, "/", "");
     await_subscribers(&channel, 1);
@@ -375,7 +379,8 @@ fn who_reads_nothing_is_cut_and_is_told_of_the_gap_when_it_comes_back() {
 
 #[test]
 fn who_may_skip_is_told_of_the_gap_on_the_same_connection() {
-    let channel = Channel::with(ChannelConfig { max_bytes: 1_000_000, lag: Lag::Skip, ..ChannelConfig::default() });
+    let channel =
+        Channel::with_config(ChannelConfig { max_bytes: 1_000_000, lag: Lag::Skip, ..ChannelConfig::default() });
     let server = feeding(&channel);
     let mut slow = subscribe(&server, "/", "");
     await_subscribers(&channel, 1);
@@ -429,7 +434,7 @@ fn nothing_is_lost_doubled_or_out_of_order_in_any_clients_whole_life() {
     let clients = room.connections / 2 - PUBLISHERS;
     // With the last event first, who comes for the first time when all is over finds that out.
     let newcomers = Newcomers::Last(1);
-    let channel = Channel::with(ChannelConfig { max_events: 2 * EVENTS, newcomers, ..ChannelConfig::default() });
+    let channel = Channel::with_config(ChannelConfig { max_events: 2 * EVENTS, newcomers, ..ChannelConfig::default() });
     let server = feeding(&channel);
     std::thread::scope(|scope| {
         let lives: Vec<_> = (0..clients as u64)
@@ -535,7 +540,7 @@ fn many_who_leave_at_once_do_not_drive_out_those_who_stay() {
 
 #[test]
 fn who_leaves_after_sending_much_is_noticed_too() {
-    let channel = Channel::with(ChannelConfig { keep_alive: Duration::MAX, ..ChannelConfig::default() });
+    let channel = Channel::with_config(ChannelConfig { keep_alive: Duration::MAX, ..ChannelConfig::default() });
     let server = feeding(&channel);
     let mut subscriber = subscribe(&server, "/", "");
     await_subscribers(&channel, 1);
@@ -546,7 +551,7 @@ fn who_leaves_after_sending_much_is_noticed_too() {
 
 #[test]
 fn an_id_that_is_no_text_is_not_known_and_an_empty_one_is_none() {
-    let channel = Channel::with(ChannelConfig { newcomers: Newcomers::Last(1), ..ChannelConfig::default() });
+    let channel = Channel::with_config(ChannelConfig { newcomers: Newcomers::Last(1), ..ChannelConfig::default() });
     let server = feeding(&channel);
     ["a", "b"].iter().for_each(|text| drop(channel.publish(*text).unwrap()));
     assert_eq!(subscribe(&server, "/", "Last-Event-ID:\r\n").data(), "b");
@@ -559,7 +564,7 @@ fn an_id_that_is_no_text_is_not_known_and_an_empty_one_is_none() {
 
 #[test]
 fn a_keep_alive_of_zero_does_not_run_wild() {
-    let channel = Channel::with(ChannelConfig { keep_alive: Duration::ZERO, ..ChannelConfig::default() });
+    let channel = Channel::with_config(ChannelConfig { keep_alive: Duration::ZERO, ..ChannelConfig::default() });
     let server = feeding(&channel);
     let started = Instant::now();
     let mut subscriber = subscribe(&server, "/", "");

@@ -4,14 +4,14 @@ use super::channel::{eventually, feeding, subscribe};
 use super::event_stream::{parse, Event};
 use super::examples::{program, Example};
 use super::machine::TemporaryDirectory;
-use brooklet::sse::{Channel, ChannelConfig, Message, Newcomers, Sync};
+use brooklet::sse::{Channel, ChannelConfig, Message, Newcomers, SyncPolicy};
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// A directory for the file of one channel.
 pub struct Folder(TemporaryDirectory);
@@ -48,7 +48,7 @@ impl Folder {
 }
 
 fn open(path: &Path) -> Channel {
-    open_with(path, ChannelConfig { sync: Sync::Never, ..ChannelConfig::default() })
+    open_with(path, ChannelConfig { sync: SyncPolicy::Never, ..ChannelConfig::default() })
 }
 
 fn open_with(path: &Path, config: ChannelConfig) -> Channel {
@@ -57,7 +57,7 @@ fn open_with(path: &Path, config: ChannelConfig) -> Channel {
 
 /// One in which newcomers get all.
 fn everything() -> ChannelConfig {
-    ChannelConfig { newcomers: Newcomers::Last(usize::MAX), sync: Sync::Never, ..ChannelConfig::default() }
+    ChannelConfig { newcomers: Newcomers::Last(usize::MAX), sync: SyncPolicy::Never, ..ChannelConfig::default() }
 }
 
 /// What somebody gets who comes now, of so many events.
@@ -100,7 +100,7 @@ fn the_file_is_the_event_stream_that_was_sent() {
 fn what_publish_returned_is_in_the_file_and_what_it_refused_is_not() {
     let folder = Folder::new();
     let channel =
-        open_with(&folder.log(), ChannelConfig { max_bytes: 100, sync: Sync::Never, ..ChannelConfig::default() });
+        open_with(&folder.log(), ChannelConfig { max_bytes: 100, sync: SyncPolicy::Never, ..ChannelConfig::default() });
     assert_eq!(fs::read(folder.log()).unwrap(), b"", "nothing is written before something is published");
     channel.publish("first").unwrap();
     assert!(channel.publish("x".repeat(100)).is_err() && channel.publish(Message::new().event("\n")).is_err());
@@ -494,7 +494,7 @@ fn a_file_that_is_open_is_refused_to_others_until_it_is_closed() {
     let folder = Folder::new();
     let held = "open already, in another process";
     let config =
-        ChannelConfig { max_bytes: 300, sync: Sync::Every(Duration::from_secs(60)), ..ChannelConfig::default() };
+        ChannelConfig { max_bytes: 300, sync: SyncPolicy::Every(Duration::from_secs(60)), ..ChannelConfig::default() };
     let channel = open_with(&folder.log(), config);
     refused(&folder, ErrorKind::WouldBlock, &folder.log(), held);
     (0..30).for_each(|n| drop(channel.publish(n.to_string()).unwrap()));
@@ -534,8 +534,8 @@ fn what_is_in_the_way_of_the_next_segment_is_not_touched() {
 
 #[test]
 fn who_cuts_or_removes_the_file_of_an_open_channel_is_told_of() {
-    const SOON: Sync = Sync::Every(Duration::from_millis(20));
-    for (remove, sync) in [(false, Sync::Always), (true, Sync::Always), (false, SOON), (true, SOON)] {
+    const SOON: SyncPolicy = SyncPolicy::Every(Duration::from_millis(20));
+    for (remove, sync) in [(false, SyncPolicy::Always), (true, SyncPolicy::Always), (false, SOON), (true, SOON)] {
         let folder = Folder::new();
         let channel = open_with(&folder.log(), ChannelConfig { sync, ..ChannelConfig::default() });
         channel.publish("first").unwrap();
@@ -544,7 +544,7 @@ fn who_cuts_or_removes_the_file_of_an_open_channel_is_told_of() {
             false => fs::write(folder.log(), "").unwrap(),
         }
         eventually(|| channel.publish("lost, perhaps").is_err()); // at the first sync
-        if sync == Sync::Always {
+        if sync == SyncPolicy::Always {
             let error = channel.publish("second").unwrap_err().to_string();
             assert!(error.contains("somebody else has cut or removed it"), "{error}");
         }
@@ -719,4 +719,26 @@ fn the_room_of_the_chat_survives_its_process() {
     let mut newcomer = chat.open("/room");
     newcomer.until(b"data: before\n\n");
     newcomer.until(b"data: after\n\n");
+}
+
+#[test]
+#[ignore = "a benchmark"]
+fn publish_time_per_policy() {
+    const EVENTS: u32 = 2_000;
+    let folder = Folder::new();
+    let message = Message::new().data("x".repeat(40));
+    let time = |what: &str, channel: &Channel| {
+        let round = |_| {
+            let started = Instant::now();
+            (0..EVENTS).for_each(|_| drop(channel.publish(message.clone()).unwrap()));
+            started.elapsed() / EVENTS
+        };
+        let fastest = (0..20).map(round).min().unwrap();
+        println!("publish, {what}: {fastest:?}");
+    };
+    time("no file", &Channel::new());
+    for sync in [SyncPolicy::Never, SyncPolicy::Every(Duration::from_secs(1)), SyncPolicy::Always] {
+        let config = ChannelConfig { sync, ..ChannelConfig::default() };
+        time(&format!("{sync:?}"), &Channel::open(folder.log(), config).unwrap());
+    }
 }

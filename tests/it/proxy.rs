@@ -343,7 +343,7 @@ fn keep_alive_outlives_the_patience_of_nginx_and_silence_does_not() {
     const OFTEN: Duration = Duration::from_millis(200);
     const IDLE: Duration = Duration::from_secs(3);
     let (tell, told) = mpsc::channel();
-    let channel = Channel::with(ChannelConfig { keep_alive: OFTEN, ..ChannelConfig::default() });
+    let channel = Channel::with_config(ChannelConfig { keep_alive: OFTEN, ..ChannelConfig::default() });
     let feed = channel.clone();
     let server = serve(|server| {
         server

@@ -345,8 +345,8 @@ fn an_error_of_ours_reaches_the_hook_and_a_client_that_left_does_not() {
 #[test]
 fn the_socket_is_at_hand() {
     let (server, _results) = streaming(|events| {
-        assert!(events.stream().nodelay()?);
-        let mut socket = events.stream();
+        assert!(events.tcp_stream().nodelay()?);
+        let mut socket = events.tcp_stream();
         socket.write_all(b"data: by hand\n\n")?;
         events.close()
     });

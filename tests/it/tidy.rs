@@ -53,15 +53,21 @@ fn no_path_in_src_begins_at_the_root() {
     }
 }
 
-/// `http` uses nothing; `server` uses `http`; `sse` uses both; and the lower two do not know the upper ones.
+/// `http` uses nothing; `server` uses `http`; `sse` uses both. In `sse` a stream does not depend on the channel, nor the
+/// channel on its file.
 #[test]
 fn folders_depend_in_one_direction() {
     let forbidden = [
         ("src/http", vec!["server::", "sse::", "::server", "::sse", "TcpStream", "TcpListener", "std::thread"]),
         ("src/server", vec!["sse::", "::sse"]),
+        ("src/sse/connection.rs", vec!["channel"]),
+        ("src/sse/message.rs", vec!["channel"]),
+        ("src/sse/channel", vec!["file::"]),
     ];
     for (folder, names) in forbidden {
-        for (path, text) in files(folder, "rs") {
+        let sources: Vec<_> = files("src", "rs").into_iter().filter(|(path, _)| path.starts_with(folder)).collect();
+        assert!(!sources.is_empty(), "{folder}");
+        for (path, text) in sources {
             let tests = text.find("#[cfg(test)]").unwrap_or(text.len());
             for line in code(&text[..tests]) {
                 let named = names.iter().find(|name| line.contains(**name));
@@ -127,10 +133,18 @@ fn the_readme_tells_the_times_as_they_are() {
     let readme = fs::read_to_string(root().join("README.md")).unwrap();
     for (file, constant, claim) in [
         ("sse/connection.rs", "KEEP_ALIVE: Duration = Duration::from_secs(15)", "after 15 s of silence"),
-        ("sse/connection.rs", "LOOK: Duration = Duration::from_millis(500)", "`forward` within half a second"),
+        (
+            "sse/connection.rs",
+            "INPUT_INTERVAL: Duration = Duration::from_millis(500)",
+            "`forward` within half a second",
+        ),
         ("sse/connection.rs", "WRITE_TIMEOUT: Duration = Duration::from_secs(30)", "cuts the connection after 30 s"),
-        ("sse/subscriber.rs", "STALL: Duration = Duration::from_secs(30)", "and cuts it after 30 s"),
-        ("sse/broadcast.rs", "PASS: Duration = Duration::from_millis(4_500)", "a channel notices within 5 s"),
+        ("sse/channel/subscriber.rs", "STALL: Duration = Duration::from_secs(30)", "and cuts it after 30 s"),
+        (
+            "sse/channel/broadcaster.rs",
+            "SWEEP_TIME: Duration = Duration::from_millis(4_500)",
+            "a channel notices within 5 s",
+        ),
         ("server/accept.rs", "WARN_EVERY: Duration = Duration::from_secs(60)", "once a minute"),
     ] {
         assert!(readme.contains(claim), "{claim}");
@@ -152,8 +166,8 @@ fn the_readme_says_what_it_takes_to_build() {
 fn the_readme_shows_pieces_that_compile() {
     let readme = fs::read_to_string(root().join("README.md")).unwrap();
     for (start, file) in [
-        ("let news = sse::Channel::new", "sse/channel.rs"),
-        ("let news = sse::Channel::open", "sse/channel.rs"),
+        ("let news = sse::Channel::new", "sse/channel/mod.rs"),
+        ("let news = sse::Channel::open", "sse/channel/file/mod.rs"),
         (".before(", "server/builder.rs"),
     ] {
         let shown = readme.split("```rust\n").find(|block| block.starts_with(start)).unwrap();

@@ -47,7 +47,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut arguments = env::args().skip(1);
     let mut argument = |default: &str| arguments.next().unwrap_or(default.to_owned());
     let (address, url) = (argument("127.0.0.1:8080"), argument("redis://127.0.0.1:6379/"));
-    let channel = Channel::with(ChannelConfig {
+    let channel = Channel::with_config(ChannelConfig {
         max_events: stream::MOST,
         max_bytes: stream::MOST * 7 * MAX_BODY,
         keep_alive: KEEP_ALIVE,

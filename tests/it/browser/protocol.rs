@@ -118,7 +118,7 @@ fn a_stream_that_was_cut_goes_on_behind_the_last_whole_event_after_the_time_it_w
                 }
                 let retry = if next == CUTS - 1 { LAST_RETRY } else { RETRY };
                 events.send_message(Message::new().retry(retry).id(format_args!("café-{next}")).data(next))?;
-                events.stream().write_all("id: café-1000\ndata: half\n".as_bytes())
+                events.tcp_stream().write_all("id: café-1000\ndata: half\n".as_bytes())
             })
         })
     });
@@ -141,7 +141,7 @@ fn a_channels_subscriber_that_is_cut_again_and_again_gets_every_event_once_and_i
     const NUMBERS: usize = 2_000;
     const CUTS: usize = 5;
     let config = ChannelConfig { retry: Some(RETRY), max_events: 2 * NUMBERS, ..ChannelConfig::default() };
-    let channel = Channel::with(config);
+    let channel = Channel::with_config(config);
     let feed = channel.clone();
     let (_server, stage) = stage(move |server| server.get("/events", move |ctx| feed.subscribe(ctx)));
     let mut page = Page::open(&stage);
@@ -170,7 +170,7 @@ fn a_channels_subscriber_that_is_cut_again_and_again_gets_every_event_once_and_i
 #[test]
 #[ignore = "needs Chromium: cargo test -- --ignored browser"]
 fn what_the_history_no_longer_has_is_a_gap_event_in_its_place() {
-    let channel = Channel::with(ChannelConfig { max_events: 2, ..ChannelConfig::default() });
+    let channel = Channel::with_config(ChannelConfig { max_events: 2, ..ChannelConfig::default() });
     let feed = channel.clone();
     let [_, second, third] = ["evicted", "second", "third"].map(|text| channel.publish(text).unwrap());
     let (_server, stage) = stage(move |server| {
@@ -193,7 +193,7 @@ fn what_the_history_no_longer_has_is_a_gap_event_in_its_place() {
 #[test]
 #[ignore = "needs Chromium: cargo test -- --ignored browser"]
 fn close_and_204_end_it_for_good_and_a_plain_end_does_not() {
-    let channel = Channel::with(ChannelConfig { retry: Some(RETRY), ..ChannelConfig::default() });
+    let channel = Channel::with_config(ChannelConfig { retry: Some(RETRY), ..ChannelConfig::default() });
     let feed = channel.clone();
     let (_server, stage) = stage(move |server| {
         let goodbye = |mut events: sse::Connection| {

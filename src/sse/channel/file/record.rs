@@ -1,6 +1,6 @@
 //! A frame as it stands in a channel's file. Pure: bytes in, bytes out.
 //!
-//! The file is an event stream like any other. What it takes to trust it stands in comments, which a parser skips:
+//! The file is an event stream like any other. Comments, which a parser skips, hold what is needed to check it:
 //!
 //! ```text
 //! : an event log of brooklet, version 1
@@ -10,20 +10,20 @@
 //! data: the frame as it was sent
 //!
 //! : 5d17e2b0 k3j9x2-141
-//! id: this one brought an id of its own
-//! data: so the comment tells more than the frame
+//! id: this event brought its own id
+//! data: its epoch and sequence number are only in the comment
 //! ```
 //!
-//! Each frame has a line of its epoch and sequence number, with a checksum (CRC-32, that of Ethernet and zlib) of all that
-//! follows it up to the end of the frame: whoever reads it knows whether it is whole, and what comes before and behind it.
+//! Each frame follows a line with its epoch and sequence number, and a checksum (CRC-32, as in Ethernet and zlib) of the bytes
+//! from there to the end of the frame. So a reader knows whether a record is complete, and whether one is missing before it.
 
-use super::log::FrameId;
+use super::history::FrameId;
 use std::ops::Range;
 
 /// What every file begins with.
 pub const HEADER: &[u8] = b": an event log of brooklet, version 1\n\n";
 
-/// A frame that was read.
+/// A record that was read.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Record<'a> {
     pub epoch: &'a str,
@@ -34,104 +34,116 @@ pub struct Record<'a> {
 impl Record<'_> {
     pub fn id(&self) -> FrameId {
         let lines = std::str::from_utf8(self.frame).unwrap_or_default().lines();
-        let id = lines.rev().find_map(|line| line.strip_prefix("id: ")); // the last one counts
-        match id.map(|id| (id, id.split_once('-'))) {
-            Some((_, Some((epoch, sequence)))) if epoch == self.epoch && sequence == self.sequence.to_string() => {
-                FrameId::Given
-            }
-            Some((own, _)) => FrameId::Own(own.to_owned()),
-            None => FrameId::None,
+        // The last id counts (WHATWG HTML 9.2.6).
+        let Some(id) = lines.rev().find_map(|line| line.strip_prefix("id: ")) else {
+            return FrameId::Absent;
+        };
+        if id == format!("{}-{}", self.epoch, self.sequence) {
+            return FrameId::Given;
         }
+        FrameId::Own(id.to_owned())
     }
 }
 
 /// Where the checksum stands in a record, in hexadecimal digits.
 const CHECKSUM: Range<usize> = 2..10;
 
-/// A sequence number that no log gets to, so that whoever counts on from a smaller one need not look out for the end.
-const NEVER: u64 = u64::MAX / 2;
+/// No history reaches this sequence number, so counting on from a smaller one cannot overflow.
+const MAX_SEQUENCE: u64 = u64::MAX / 2;
 
-/// Appends the beginning of a record, up to the frame; [`seal`] then makes it whole.
-pub fn begin(id: &str, out: &mut Vec<u8>) {
+/// Appends the line before the frame. After the frame is appended, [`write_checksum`] completes the record.
+pub fn start(id: &str, out: &mut Vec<u8>) {
     out.extend_from_slice(b": 00000000 ");
     out.extend_from_slice(id.as_bytes());
     out.push(b'\n');
 }
 
 /// Puts the checksum into a record that has its frame.
-pub fn seal(record: &mut [u8]) {
+pub fn write_checksum(record: &mut [u8]) {
     let checksum = format!("{:08x}", crc32(&record[CHECKSUM.end..]));
     record[CHECKSUM].copy_from_slice(checksum.as_bytes());
 }
 
-/// Reads the record that `bytes` begin with, and its length; `None` if no whole one is there.
+/// Reads the record that `bytes` begin with. Returns it with its length, or `None` if it is not complete and valid.
 pub fn parse(bytes: &[u8]) -> Option<(Record<'_>, usize)> {
-    let line = std::str::from_utf8(bytes.get(..bytes.iter().position(|&byte| byte == b'\n')?)?).ok()?;
+    let line_length = bytes.iter().position(|&byte| byte == b'\n')?;
+    let line = std::str::from_utf8(&bytes[..line_length]).ok()?;
     let (checksum, id) = line.strip_prefix(": ")?.split_once(' ')?;
     let (epoch, sequence) = id.split_once('-')?;
-    let frame = line.len() + 1;
-    let end = frame + blank_line(&bytes[frame..])?;
-    let is_whole = checksum == format!("{:08x}", crc32(bytes.get(CHECKSUM.end..end)?));
-    let sequence = sequence.parse().ok().filter(|sequence| *sequence < NEVER)?;
-    is_whole.then_some((Record { epoch, sequence, frame: &bytes[frame..end] }, end))
+    let frame = line_length + 1;
+    let end = frame + block_length(&bytes[frame..])?;
+    if checksum != format!("{:08x}", crc32(bytes.get(CHECKSUM.end..end)?)) {
+        return None;
+    }
+    let sequence = sequence.parse().ok()?;
+    if sequence >= MAX_SEQUENCE {
+        return None;
+    }
+    Some((Record { epoch, sequence, frame: &bytes[frame..end] }, end))
 }
 
 /// What was found in the bytes of a file.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Scan<'a> {
     pub records: Vec<Record<'a>>,
-    /// How many bytes are whole: what follows is the beginning of a record.
-    pub whole: usize,
+    /// The length of the header and the complete records. The bytes after it are a torn record.
+    pub valid_length: usize,
 }
 
-/// Why a file is not what was written.
+/// Why a file is refused.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Fault {
-    /// It does not begin as such a file does.
-    Foreign,
+pub enum ScanError {
+    /// It does not begin with the header.
+    NotALog,
     /// The record that begins at this byte is not what was written.
     Damaged(usize),
 }
 
-/// Reads a whole file. Its last write may have been torn: that left the beginning of a record, and no blank line; or zeros,
-/// where a machine that failed did not get to write.
-pub fn scan(bytes: &[u8]) -> Result<Scan<'_>, Fault> {
+/// Reads a whole file. The last write may have been torn. It left an incomplete record without a blank line, or zeros that a
+/// power failure kept from being overwritten.
+pub fn scan(bytes: &[u8]) -> Result<Scan<'_>, ScanError> {
     let mut scan = Scan::default();
     if !bytes.starts_with(HEADER) {
         let is_torn = HEADER.starts_with(bytes) || is_unwritten(bytes);
-        return if is_torn { Ok(scan) } else { Err(Fault::Foreign) };
+        return if is_torn { Ok(scan) } else { Err(ScanError::NotALog) };
     }
-    scan.whole = HEADER.len();
-    while let Some((record, length)) = parse(&bytes[scan.whole..]) {
+    scan.valid_length = HEADER.len();
+    while let Some((record, length)) = parse(&bytes[scan.valid_length..]) {
         if scan.records.last().is_some_and(|last| record.sequence != last.sequence + 1) {
-            return Err(Fault::Damaged(scan.whole)); // something between the two is gone
+            return Err(ScanError::Damaged(scan.valid_length)); // a record before this one is missing
         }
         scan.records.push(record);
-        scan.whole += length;
+        scan.valid_length += length;
     }
-    match blank_line(&bytes[scan.whole..]) {
-        Some(_) if !is_unwritten(&bytes[scan.whole..]) => Err(Fault::Damaged(scan.whole)),
-        _ => Ok(scan),
+    let torn = &bytes[scan.valid_length..];
+    if block_length(torn).is_some() && !is_unwritten(torn) {
+        return Err(ScanError::Damaged(scan.valid_length));
     }
+    Ok(scan)
 }
 
-/// What a disk writes at once, if not more.
+/// The least that a disk writes at once.
 const SECTOR: usize = 512;
 
-/// Whether a sector of this was not written, and nothing that is whole stands behind it.
+/// Whether a sector of these bytes was not written, and no complete record follows.
 fn is_unwritten(bytes: &[u8]) -> bool {
-    let mut rest = bytes;
-    let mut blocks_behind = std::iter::from_fn(|| {
-        rest = &rest[blank_line(rest)?..];
-        Some(rest)
-    });
-    let has_zeros = bytes.split(|byte| *byte != 0).any(|zeros| zeros.len() >= SECTOR);
-    has_zeros && !blocks_behind.any(|block| parse(block).is_some())
+    if !bytes.split(|byte| *byte != 0).any(|zeros| zeros.len() >= SECTOR) {
+        return false;
+    }
+    let mut tail = bytes;
+    while let Some(length) = block_length(tail) {
+        tail = &tail[length..];
+        if parse(tail).is_some() {
+            return false;
+        }
+    }
+    true
 }
 
-/// The length up to and with the first blank line.
-fn blank_line(bytes: &[u8]) -> Option<usize> {
-    bytes.windows(2).position(|pair| pair == b"\n\n").map(|at| at + 2)
+/// The length up to the first blank line and with it.
+fn block_length(bytes: &[u8]) -> Option<usize> {
+    let blank_line = bytes.windows(2).position(|pair| pair == b"\n\n")?;
+    Some(blank_line + 2)
 }
 
 /// The remainders for each value of a byte, the lowest bit first (ISO 3309).
@@ -139,7 +151,8 @@ const CRC_TABLE: [u32; 256] = {
     let mut table = [0; 256];
     let mut byte = 0;
     while byte < 256 {
-        let (mut remainder, mut bit) = (byte as u32, 0);
+        let mut remainder = byte as u32;
+        let mut bit = 0;
         while bit < 8 {
             remainder = if remainder & 1 == 1 { remainder >> 1 ^ 0xedb8_8320 } else { remainder >> 1 };
             bit += 1;
@@ -160,9 +173,9 @@ mod tests {
 
     fn record(id: &str, frame: &str) -> Vec<u8> {
         let mut record = Vec::new();
-        begin(id, &mut record);
+        start(id, &mut record);
         record.extend_from_slice(frame.as_bytes());
-        seal(&mut record);
+        write_checksum(&mut record);
         record
     }
 
@@ -177,13 +190,13 @@ mod tests {
     }
 
     #[test]
-    fn the_checksum_is_the_one_that_others_compute() {
+    fn checksum_equals_that_of_zlib() {
         assert_eq!(crc32(b"123456789"), 0xcbf4_3926);
         assert_eq!(record("e-7", "data: x\n\n"), b": 52d4133d e-7\ndata: x\n\n", "as zlib.crc32 says");
     }
 
     #[test]
-    fn a_record_is_read_as_it_was_written() {
+    fn record_is_read_as_written() {
         let bytes = [record("e-7", "id: e-7\ndata: x\n\n"), b"more".to_vec()].concat();
         let (record, length) = parse(&bytes).unwrap();
         assert_eq!((record.epoch, record.sequence, length), ("e", 7, bytes.len() - 4));
@@ -191,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn the_id_of_a_frame_is_its_last_one_and_ours_if_the_sequence_gave_it() {
+    fn record_id_is_the_last_one_and_given_if_it_matches_the_sequence() {
         let id = |frame: &str| parse(&record("e-7", frame)).unwrap().0.id();
         let own = |id: &str| FrameId::Own(id.to_owned());
         assert_eq!(id("id: own\ndata: x\n\n"), own("own"));
@@ -199,27 +212,29 @@ mod tests {
         assert_eq!(id("id: \ndata: x\n\n"), own(""));
         assert_eq!(id("id: e-8\n\n"), own("e-8"));
         assert_eq!(id("id: e-07\n\n"), own("e-07"));
-        assert_eq!(id("event: gap\ndata: id: e-7\n\n"), FrameId::None);
+        assert_eq!(id("event: gap\ndata: id: e-7\n\n"), FrameId::Absent);
     }
 
     #[test]
-    fn a_torn_end_is_not_whole_wherever_it_was_torn() {
+    fn torn_record_is_not_valid_at_any_length() {
         let bytes = file(&[3, 4]);
         let last = bytes.len() - record("e-4", "id: e-4\ndata: 4\n\n").len();
         for end in 0..bytes.len() {
             let scan = scan(&bytes[..end]).unwrap();
-            let expected = match end {
-                _ if end < HEADER.len() => (0, vec![]),
-                _ if end < last => (HEADER.len(), vec![]),
-                _ => (last, vec![3]),
+            let expected = if end < HEADER.len() {
+                (0, vec![])
+            } else if end < last {
+                (HEADER.len(), vec![])
+            } else {
+                (last, vec![3])
             };
-            assert_eq!((scan.whole, numbers(&scan)), expected, "{end} bytes");
+            assert_eq!((scan.valid_length, numbers(&scan)), expected, "{end} bytes");
         }
         assert_eq!(numbers(&scan(&bytes).unwrap()), [3, 4]);
     }
 
     #[test]
-    fn any_byte_that_changed_is_noticed() {
+    fn changed_byte_is_detected_anywhere() {
         let bytes = file(&[3, 4, 5]);
         let last = bytes.len() - record("e-5", "id: e-5\ndata: 5\n\n").len();
         for at in 0..bytes.len() {
@@ -227,11 +242,13 @@ mod tests {
                 let mut bytes = bytes.clone();
                 bytes[at] ^= change;
                 match scan(&bytes) {
-                    Err(Fault::Foreign) => assert!(at < HEADER.len(), "byte {at}"),
-                    Err(Fault::Damaged(from)) => assert!(from <= at && at < bytes.len() - 2, "byte {at}, from {from}"),
+                    Err(ScanError::NotALog) => assert!(at < HEADER.len(), "byte {at}"),
+                    Err(ScanError::Damaged(from)) => {
+                        assert!(from <= at && at < bytes.len() - 2, "byte {at}, from {from}")
+                    }
                     Ok(scan) => {
                         assert!(at >= bytes.len() - 2, "byte {at}: without its blank line the last one is torn");
-                        assert_eq!((scan.whole, numbers(&scan)), (last, vec![3, 4]));
+                        assert_eq!((scan.valid_length, numbers(&scan)), (last, vec![3, 4]));
                     }
                 }
             }
@@ -239,21 +256,21 @@ mod tests {
     }
 
     #[test]
-    fn what_is_gone_or_foreign_is_noticed() {
-        assert_eq!(scan(b"").unwrap().whole, 0);
-        assert_eq!(scan(&file(&[])).unwrap(), Scan { records: vec![], whole: HEADER.len() });
-        assert_eq!(scan(&file(&[3, 5])), Err(Fault::Damaged(file(&[3]).len())));
-        assert_eq!(scan(&file(&[4, 3])), Err(Fault::Damaged(file(&[4]).len())));
+    fn missing_record_or_foreign_file_is_refused() {
+        assert_eq!(scan(b"").unwrap().valid_length, 0);
+        assert_eq!(scan(&file(&[])).unwrap(), Scan { records: vec![], valid_length: HEADER.len() });
+        assert_eq!(scan(&file(&[3, 5])), Err(ScanError::Damaged(file(&[3]).len())));
+        assert_eq!(scan(&file(&[4, 3])), Err(ScanError::Damaged(file(&[4]).len())));
         for foreign in
             [&b"data: x\n\n"[..], b": another comment", b"\0", b"{}\n", b": an event log of brooklet, version 2\n\n"]
         {
-            assert_eq!(scan(foreign), Err(Fault::Foreign));
+            assert_eq!(scan(foreign), Err(ScanError::NotALog));
         }
-        assert_eq!(scan(&file(&[u64::MAX])), Err(Fault::Damaged(HEADER.len())), "nobody has published so much");
+        assert_eq!(scan(&file(&[u64::MAX])), Err(ScanError::Damaged(HEADER.len())), "nobody has published so much");
     }
 
     #[test]
-    fn what_a_failing_machine_did_not_get_to_write_is_torn_and_what_lies_before_something_whole_is_damage() {
+    fn unwritten_sector_is_torn_only_at_the_end() {
         let zeros = vec![0; SECTOR];
         let three = file(&[3]);
         let [four, five] = ["e-4", "e-5"].map(|id| record(id, "data: x\n\n"));
@@ -270,11 +287,11 @@ mod tests {
             assert_eq!(numbers(&scan(&bytes).unwrap()), kept);
         }
         for (bytes, fault) in [
-            ([&three[..], &holed, &five].concat(), Fault::Damaged(three.len())),
-            ([&three[..], &zeros, &four, &five].concat(), Fault::Damaged(three.len())),
-            ([&three[..], &zeros[1..], b"\n\n"].concat(), Fault::Damaged(three.len())),
-            ([&zeros[..], &three].concat(), Fault::Foreign),
-            (zeros[1..].to_vec(), Fault::Foreign),
+            ([&three[..], &holed, &five].concat(), ScanError::Damaged(three.len())),
+            ([&three[..], &zeros, &four, &five].concat(), ScanError::Damaged(three.len())),
+            ([&three[..], &zeros[1..], b"\n\n"].concat(), ScanError::Damaged(three.len())),
+            ([&zeros[..], &three].concat(), ScanError::NotALog),
+            (zeros[1..].to_vec(), ScanError::NotALog),
         ] {
             assert_eq!(scan(&bytes), Err(fault));
         }

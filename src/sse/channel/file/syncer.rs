@@ -23,10 +23,10 @@ struct Shared {
     file: Mutex<Option<File>>,
     /// The channel is gone.
     ended: Condvar,
-    /// Something was written, and a thread is about to sync it.
-    due: AtomicBool,
-    /// What became of a sync that failed, until somebody is told.
-    failure: Mutex<Option<io::Error>>,
+    /// Something was written, and a thread will sync it.
+    pending: AtomicBool,
+    /// The error of a sync that failed, until it is reported.
+    error: Mutex<Option<io::Error>>,
 }
 
 impl Syncer {
@@ -34,62 +34,65 @@ impl Syncer {
         let shared = Shared {
             file: Mutex::new(Some(file)),
             ended: Condvar::new(),
-            due: AtomicBool::new(false),
-            failure: Mutex::new(None),
+            pending: AtomicBool::new(false),
+            error: Mutex::new(None),
         };
         Syncer { interval, shared: Arc::new(shared) }
     }
 
-    /// Goes on with another file; the one before is synced.
+    /// Continues with another file. The caller has synced the present one.
     pub fn replace(&self, file: File) {
         *lock(&self.shared.file) = Some(file);
     }
 
-    /// What became of the last syncs, if that was a failure; once.
-    pub fn take_failure(&self) -> io::Result<()> {
-        lock(&self.shared.failure).take().map_or(Ok(()), Err)
+    /// Returns the error of a sync that failed since the last call.
+    pub fn take_error(&self) -> io::Result<()> {
+        lock(&self.shared.error).take().map_or(Ok(()), Err)
     }
 
     /// Whether something was written that is not synced yet.
-    pub fn is_due(&self) -> bool {
-        self.shared.due.load(Ordering::SeqCst)
+    pub fn is_pending(&self) -> bool {
+        self.shared.pending.load(Ordering::SeqCst)
     }
 
-    /// Sees to it that what was written will be synced.
-    pub fn note_write(&self) {
-        if self.shared.due.swap(true, Ordering::SeqCst) {
+    /// Schedules a sync after a write, unless one is scheduled already.
+    pub fn schedule(&self) {
+        if self.shared.pending.swap(true, Ordering::SeqCst) {
             return;
         }
-        let (shared, interval) = (Arc::clone(&self.shared), self.interval);
+        let shared = Arc::clone(&self.shared);
+        let interval = self.interval;
         let thread = thread::Builder::new().name("brooklet-sync".to_owned()).stack_size(STACK);
-        let started = thread.spawn(move || {
-            let waited = shared.ended.wait_timeout_while(lock(&shared.file), interval, |file| file.is_some());
-            shared.sync(waited.unwrap_or_else(PoisonError::into_inner).0);
-        });
-        if started.is_err() {
-            self.shared.sync(lock(&self.shared.file)); // no thread can be had: now, then
+        if thread.spawn(move || shared.sync_after(interval)).is_err() {
+            self.shared.sync(lock(&self.shared.file)); // without a thread, the sync is now
         }
     }
 }
 
 impl Shared {
+    /// Waits for the interval, or until the channel is gone.
+    fn sync_after(&self, interval: Duration) {
+        let waited = self.ended.wait_timeout_while(lock(&self.file), interval, |file| file.is_some());
+        self.sync(waited.unwrap_or_else(PoisonError::into_inner).0);
+    }
+
     fn sync(&self, file: MutexGuard<'_, Option<File>>) {
-        self.due.store(false, Ordering::SeqCst); // what is written from here on is for the next one
+        self.pending.store(false, Ordering::SeqCst); // a later write schedules the next sync
         if let Some(Err(error)) = file.as_ref().map(File::sync_data) {
-            *lock(&self.failure) = Some(error);
+            *lock(&self.error) = Some(error);
         }
     }
 }
 
 impl Drop for Syncer {
-    /// Syncs what is due.
+    /// Runs a pending sync now.
     fn drop(&mut self) {
-        if self.is_due() {
+        if self.is_pending() {
             self.shared.sync(lock(&self.shared.file));
         }
         *lock(&self.shared.file) = None;
         self.shared.ended.notify_all();
-        if let Err(error) = self.take_failure() {
+        if let Err(error) = self.take_error() {
             stderr::line(format_args!("what was published last may not be on the disk: {error}"));
         }
     }
@@ -109,41 +112,41 @@ pub mod tests {
     }
 
     #[test]
-    fn what_was_written_is_synced_after_the_interval_and_a_failure_is_told_once() {
+    fn write_is_synced_after_the_interval_and_an_error_is_taken_once() {
         let (_other, file) = unsyncable();
         let interval = Duration::from_millis(20);
         let syncer = Syncer::new(interval, file);
         for _ in 0..2 {
             let written = Instant::now();
-            syncer.note_write();
-            while syncer.take_failure().is_ok() {
+            syncer.schedule();
+            while syncer.take_error().is_ok() {
                 assert!(written.elapsed() < Duration::from_secs(5), "nobody syncs");
                 thread::yield_now();
             }
             assert!(written.elapsed() >= interval);
-            assert!(syncer.take_failure().is_ok(), "once");
+            assert!(syncer.take_error().is_ok(), "once");
         }
     }
 
     #[test]
-    fn what_is_due_is_synced_at_the_end_and_the_file_is_closed() {
+    fn drop_syncs_a_pending_write_and_closes_the_file() {
         let (other, file) = unsyncable();
         let syncer = Syncer::new(Duration::MAX, file);
-        syncer.note_write();
+        syncer.schedule();
         let shared = Arc::clone(&syncer.shared);
         drop(syncer); // which says on standard error that this cannot be synced
-        assert!(!shared.due.load(Ordering::SeqCst));
+        assert!(!shared.pending.load(Ordering::SeqCst));
         other.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
         assert_eq!(io::Read::read(&mut &other, &mut [0]).unwrap(), 0, "closed");
     }
 
     #[test]
-    fn the_thread_ends_with_the_channel_however_far_it_has_come() {
+    fn drop_ends_the_thread_at_any_time() {
         let path = std::env::temp_dir().join(format!("brooklet-syncer-{}", std::process::id()));
-        for microseconds in 0..200 {
+        for microseconds in (0..200).step_by(10) {
             let syncer = Syncer::new(Duration::MAX, File::create(&path).unwrap());
             let noted = Instant::now();
-            syncer.note_write();
+            syncer.schedule();
             while noted.elapsed() < Duration::from_micros(microseconds) {
                 thread::yield_now();
             }

@@ -1,0 +1,396 @@
+//! How much of a channel's history one subscriber was sent, and what to send it next. Pure: it writes to any `Write`.
+//!
+//! ```text
+//! up to date  the offset is where the last round ended: all such subscribers get the same bytes, in one write each
+//! pending     the client took only a part: the offset says how much, and the history keeps the rest
+//! evicted     the next event is no longer in the history: the subscriber is disconnected, or skips with a `gap` event
+//! ```
+//! The offset may lie inside a frame while the frame is in the history. A subscriber that may skip must be able to finish a
+//! frame that is evicted meanwhile, so it carries the rest of the frame.
+
+use super::history::History;
+use super::message::Message;
+use super::settings::{Lag, Newcomers};
+use std::io::{self, ErrorKind, Write};
+
+pub struct Cursor {
+    offset: u64,
+    /// Where the subscriber began: as a newcomer, or after it skipped. The last event that it received is not before this.
+    start: u64,
+    /// `None` for nearly all subscribers, which are up to date.
+    carry: Option<Box<Carry>>,
+}
+
+/// The state that only a pending subscriber needs.
+#[derive(Default)]
+struct Carry {
+    /// Sent before the bytes at the offset.
+    unsent: Vec<u8>,
+    /// The id of the last event before the offset, for the `gap` event of a subscriber that skips.
+    last_id: Option<String>,
+}
+
+/// The result of an attempt to send.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Progress {
+    /// Everything that was there is sent.
+    UpToDate,
+    /// The client's buffers are full.
+    Pending,
+    /// The history no longer has the next bytes.
+    Evicted,
+}
+
+impl Cursor {
+    /// A cursor after the event with the id `last_event_id`. If that event is not known, at the oldest event in the history,
+    /// after a `gap` event. Without an id, where `newcomers` says.
+    pub fn new(history: &History, last_event_id: Option<&str>, newcomers: Newcomers) -> Cursor {
+        if let Some(id) = last_event_id {
+            return match history.find(id) {
+                Some(offset) => Cursor { offset, start: 0, carry: None },
+                None => Cursor::after_gap(history, gap_frame(Some(id), history), Some(id.to_owned())),
+            };
+        }
+        let offset = match newcomers {
+            Newcomers::FromNow => history.end(),
+            Newcomers::Last(events) => history.start_of_last(events),
+        };
+        Cursor { offset, start: offset, carry: None }
+    }
+
+    /// A cursor at the oldest event in the history, with the frame of a `gap` event to send first.
+    fn after_gap(history: &History, unsent: Vec<u8>, last_id: Option<String>) -> Cursor {
+        let carry = Some(Box::new(Carry { unsent, last_id }));
+        Cursor { offset: history.start(), start: history.start(), carry }
+    }
+
+    pub fn offset(&self) -> u64 {
+        self.offset
+    }
+
+    /// The offset and how much is to be sent before it: a write that sent anything changes one of the two.
+    pub fn progress_key(&self) -> (u64, usize) {
+        (self.offset, self.carry.as_ref().map_or(0, |carry| carry.unsent.len()))
+    }
+
+    /// Whether everything up to `end` was sent.
+    pub fn has_sent_up_to(&self, end: u64) -> bool {
+        self.offset == end && !self.has_unsent()
+    }
+
+    fn has_unsent(&self) -> bool {
+        self.carry.as_ref().is_some_and(|carry| !carry.unsent.is_empty())
+    }
+
+    /// Sends the carry, and then `bytes`, which the history has at offset `base`: in one write, if the client takes it.
+    ///
+    /// # Errors
+    ///
+    /// Returns the socket's errors except `WouldBlock`.
+    pub fn send(&mut self, base: u64, bytes: &[u8], lag: Lag, socket: &mut impl Write) -> io::Result<Progress> {
+        if !self.send_carry(socket)? {
+            return Ok(Progress::Pending);
+        }
+        let Some(next) = self.offset.checked_sub(base).and_then(|sent| bytes.get(sent as usize..)) else {
+            return Ok(Progress::Evicted);
+        };
+        let sent = write(socket, next)?;
+        self.offset += sent as u64;
+        if sent == next.len() {
+            self.carry = None;
+            return Ok(Progress::UpToDate);
+        }
+        if lag == Lag::Skip {
+            let end = frame_end(next, sent);
+            self.carry.get_or_insert_with(Box::default).unsent.extend_from_slice(&next[sent..end]);
+            self.offset += (end - sent) as u64;
+        }
+        Ok(Progress::Pending)
+    }
+
+    /// Remembers the last event that was sent, for a subscriber that may skip, as long as the history has its id.
+    pub fn remember_last_id(&mut self, history: &History) {
+        if self.offset <= self.start {
+            return;
+        }
+        if let Some(id) = history.last_id_before(self.offset) {
+            self.carry.get_or_insert_with(Box::default).last_id = Some(id);
+        }
+    }
+
+    /// Remembers the id of the last event before `offset`, for a subscriber that is there and has remembered none.
+    pub fn remember_id_at(&mut self, offset: u64, id: &str) {
+        if self.offset == offset && self.offset > self.start && self.carry.is_none() {
+            self.carry = Some(Box::new(Carry { unsent: Vec::new(), last_id: Some(id.to_owned()) }));
+        }
+    }
+
+    /// Sends a `gap` event, and continues at the oldest event in the history. Nothing changes if the client takes nothing:
+    /// the next attempt may send a longer gap.
+    ///
+    /// # Errors
+    ///
+    /// As [`send`](Cursor::send).
+    pub fn skip(&mut self, history: &History, socket: &mut impl Write) -> io::Result<Progress> {
+        let last_id = self.carry.as_ref().and_then(|carry| carry.last_id.clone());
+        let frame = gap_frame(last_id.as_deref(), history);
+        let sent = write(socket, &frame)?;
+        if sent > 0 {
+            *self = Cursor::after_gap(history, frame[sent..].to_vec(), last_id);
+        }
+        Ok(if sent == frame.len() { Progress::UpToDate } else { Progress::Pending })
+    }
+
+    /// Returns whether the whole carry is sent.
+    fn send_carry(&mut self, socket: &mut impl Write) -> io::Result<bool> {
+        if let Some(carry) = &mut self.carry {
+            let sent = write(socket, &carry.unsent)?;
+            carry.unsent.drain(..sent);
+        }
+        Ok(!self.has_unsent())
+    }
+}
+
+/// The event `gap`, sent in the place of missing events. Its data is two lines: the id of the last event before them, and the
+/// id of the first event after them. A line is empty if its id is not known.
+pub fn gap(before: Option<&str>, after: Option<&str>) -> Message {
+    let data = format_args!("{}\n{}", before.unwrap_or(""), after.unwrap_or(""));
+    Message::new().event("gap").data(data).without_id()
+}
+
+/// The frame of a `gap` event between the last event that a subscriber received and the oldest one in the history.
+fn gap_frame(last_id: Option<&str>, history: &History) -> Vec<u8> {
+    let mut frame = Vec::new();
+    let message = gap(last_id, history.first_id_from(history.start()).as_deref());
+    message.encode(&mut frame).expect("data can be anything");
+    frame
+}
+
+/// Writes once, and again only after an interruption. Returns 0 if the client's buffers are full, or `bytes` is empty.
+fn write(socket: &mut impl Write, bytes: &[u8]) -> io::Result<usize> {
+    while !bytes.is_empty() {
+        match socket.write(bytes) {
+            Err(error) if error.kind() == ErrorKind::Interrupted => (),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(0),
+            result => return result,
+        }
+    }
+    Ok(0)
+}
+
+/// The end of the frame in which byte `sent` is; `sent` itself between two frames. A frame ends with an empty line and has
+/// no other, and `bytes` begin and end with frames.
+fn frame_end(bytes: &[u8], sent: usize) -> usize {
+    if sent == 0 || bytes[..sent].ends_with(b"\n\n") {
+        return sent;
+    }
+    let line_breaks = bytes[sent - 1..].windows(2).position(|pair| pair == b"\n\n");
+    line_breaks.map_or(bytes.len(), |found| sent - 1 + found + 2)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As many as a copy's tests have time for.
+    const ROUNDS: usize = 60;
+
+    /// Takes `room` bytes, and then would block.
+    struct Socket<'a> {
+        room: usize,
+        received: &'a mut Vec<u8>,
+    }
+
+    impl Write for Socket<'_> {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let taken = bytes.len().min(self.room);
+            if taken == 0 {
+                return Err(ErrorKind::WouldBlock.into());
+            }
+            self.room -= taken;
+            self.received.extend_from_slice(&bytes[..taken]);
+            Ok(taken)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    struct Event {
+        id: String,
+        data: String,
+        is_gap: bool,
+    }
+
+    /// A client, through all its connections: it resumes by the last id that it received in a whole frame.
+    struct Client {
+        cursor: Cursor,
+        lag: Lag,
+        /// The bytes of the present connection that are not a whole frame yet.
+        received: Vec<u8>,
+        /// The events of all its connections.
+        events: Vec<Event>,
+    }
+
+    impl Client {
+        fn new(cursor: Cursor, lag: Lag) -> Client {
+            Client { cursor, lag, received: Vec::new(), events: Vec::new() }
+        }
+
+        /// One attempt to send at most `piece` bytes of the history to a socket that takes `room` bytes.
+        fn send(&mut self, history: &History, piece: usize, room: usize) {
+            let base = self.cursor.offset().max(history.start());
+            let mut socket = Socket { room, received: &mut self.received };
+            let is_evicted = base > self.cursor.offset() && !self.cursor.has_unsent();
+            if is_evicted && self.lag == Lag::Skip {
+                self.cursor.skip(history, &mut socket).unwrap();
+                return;
+            }
+            if is_evicted {
+                self.reconnect(history);
+                return;
+            }
+            let (front, back) = history.since(base).unwrap();
+            let end = history.frame_end(base + piece as u64).min(history.end());
+            let bytes = &[front, back].concat()[..(end - base) as usize];
+            if self.cursor.send(base, bytes, self.lag, &mut socket).unwrap() == Progress::Pending {
+                self.cursor.remember_last_id(history);
+            }
+        }
+
+        fn reconnect(&mut self, history: &History) {
+            self.take_events();
+            self.received.clear();
+            let last = self.events.iter().rev().find(|event| !event.is_gap);
+            self.cursor = Cursor::new(history, last.map(|event| event.id.as_str()), Newcomers::FromNow);
+        }
+
+        /// Takes the whole frames of the connection, each of which must be an event.
+        fn take_events(&mut self) {
+            let text = String::from_utf8(std::mem::take(&mut self.received)).unwrap();
+            let mut frames: Vec<&str> = text.split("\n\n").collect();
+            self.received = frames.pop().unwrap().as_bytes().to_vec();
+            for frame in frames {
+                let mut event = Event { id: String::new(), data: String::new(), is_gap: false };
+                let mut data = Vec::new();
+                for line in frame.lines() {
+                    match line.split_once(':') {
+                        Some(("id", id)) => event.id = id.trim_start().to_owned(),
+                        Some(("data", line)) => data.push(line.trim_start()),
+                        Some(("event", " gap")) => event.is_gap = true,
+                        _ => panic!("this is not a whole frame: {frame:?}"),
+                    }
+                }
+                event.data = data.join("\n");
+                self.events.push(event);
+            }
+        }
+
+        /// Checks all events, where the data of event n is n: each comes once and in order, with a `gap` event exactly where
+        /// some are missing. Returns how many gaps there were.
+        fn check(&self, ids: &[String]) -> usize {
+            let mut gaps = 0;
+            let mut next: Option<usize> = None;
+            let mut last_id = "";
+            let mut id_after_gap: Option<&str> = None;
+            for event in &self.events {
+                if event.is_gap {
+                    let (before, after) = event.data.split_once('\n').unwrap();
+                    assert!(before == last_id || before.is_empty(), "the gap is after {before}, not {last_id}");
+                    id_after_gap = Some(after);
+                    gaps += 1;
+                    continue;
+                }
+                let n: usize = event.data.parse().unwrap();
+                assert_eq!(event.id, ids[n]);
+                if let Some(next) = next {
+                    match id_after_gap {
+                        None => assert_eq!(n, next, "an event is lost, or comes twice, without a gap"),
+                        Some(id) => assert!(n > next && id == event.id, "a gap from {next} to {n}, before {id}"),
+                    }
+                }
+                id_after_gap = None;
+                next = Some(n + 1);
+                last_id = &event.id;
+            }
+            if next.is_some() && id_after_gap.is_none() {
+                assert_eq!(next, Some(ids.len()), "the last event is missing");
+            }
+            gaps
+        }
+    }
+
+    /// A pseudorandom number generator: xorshift64.
+    struct Random(u64);
+
+    impl Random {
+        fn below(&mut self, bound: usize) -> usize {
+            self.0 ^= self.0 << 13;
+            self.0 ^= self.0 >> 7;
+            self.0 ^= self.0 << 17;
+            (self.0 % bound as u64) as usize
+        }
+
+        fn client(&mut self, history: &History) -> Client {
+            let newcomers = if self.below(2) == 0 { Newcomers::FromNow } else { Newcomers::Last(self.below(5)) };
+            let lag = if self.below(2) == 0 { Lag::Skip } else { Lag::Disconnect };
+            Client::new(Cursor::new(history, None, newcomers), lag)
+        }
+
+        fn message(&mut self, n: usize) -> Message {
+            if self.below(3) == 0 {
+                return Message::new().id(format_args!("own{n}")).data(n);
+            }
+            Message::new().data(n)
+        }
+    }
+
+    /// Appends, subscribes, writes parts of every size, evicts and resumes at random.
+    #[test]
+    fn events_of_any_interleaving_arrive_once_and_in_order_or_after_a_gap() {
+        let mut random = Random(0x2545_f491_4f6c_dd1d);
+        let mut gaps = 0;
+        let mut resumed = 0;
+        for _ in 0..ROUNDS {
+            let mut history = History::new(1 + random.below(8), 60 + random.below(200));
+            let mut ids: Vec<String> = Vec::new();
+            let mut clients: Vec<Client> = Vec::new();
+            for _ in 0..300 {
+                let action = random.below(8);
+                if action == 0 && clients.len() < 6 {
+                    clients.push(random.client(&history));
+                    continue;
+                }
+                if action == 1 || action == 2 {
+                    let message = random.message(ids.len());
+                    ids.push(history.append(&message).unwrap().to_string());
+                    continue;
+                }
+                if clients.is_empty() {
+                    continue;
+                }
+                let index = random.below(clients.len());
+                let client = &mut clients[index];
+                if action == 3 && random.below(10) == 0 {
+                    if client.events.iter().any(|event| !event.is_gap) {
+                        client.reconnect(&history); // in the middle of a frame, perhaps
+                        resumed += 1;
+                    }
+                    continue;
+                }
+                client.send(&history, 1 + random.below(80), random.below(50));
+                client.take_events();
+            }
+            for client in &mut clients {
+                while !client.cursor.has_sent_up_to(history.end()) {
+                    client.send(&history, 1_000, 1_000);
+                }
+                client.take_events();
+                assert_eq!(client.received, b"", "the last frame is not whole");
+                gaps += client.check(&ids);
+            }
+        }
+        assert!(gaps > ROUNDS && resumed > ROUNDS / 3, "{gaps} gaps, {resumed} resumed");
+    }
+}

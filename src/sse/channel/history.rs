@@ -1,0 +1,522 @@
+//! The events that a channel keeps, as far back as its bounds reach. Pure: it knows neither sockets nor publishers.
+//!
+//! A channel's stream is one endless string of bytes, frame after frame. An offset counts bytes from its very beginning. A
+//! subscriber's offset shows which frame comes next and how much of the frame was sent:
+//!
+//! ```text
+//!            start                  offset              end
+//!   evicted  |  frame  |  frame  |  fra·me  |  frame  |
+//! ```
+//!
+//! Ids are `<epoch>-<sequence>`. The sequence counts the events of the history. The epoch belongs to one run of the program,
+//! so an id from another history is recognised. A restored history continues to count in a new epoch, and knows the epoch of
+//! each event: an id whose event was lost is never mistaken for a later event. A message may bring an id of its own. It is
+//! found by a search, and a given id in one step.
+
+use super::message::Message;
+use super::server::jitter;
+use std::collections::VecDeque;
+use std::fmt;
+use std::io;
+
+/// The id of a published event. A client that received the event sends it as `Last-Event-ID` when it reconnects.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Id(String);
+
+impl Id {
+    /// Returns the id's text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Id {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+#[derive(Debug)]
+pub struct History {
+    /// The runs whose events are kept, and last the present one.
+    runs: VecDeque<Run>,
+    bytes: VecDeque<u8>,
+    /// The offset of the first byte that is kept.
+    start: u64,
+    frames: VecDeque<Frame>,
+    /// The sequence number of the first frame that is kept.
+    first_sequence: u64,
+    /// The id of the last frame that was evicted: a client that has this event misses nothing yet. Before the first eviction
+    /// it is `Given`.
+    last_evicted: FrameId,
+    max_events: usize,
+    max_bytes: usize,
+    scratch: Vec<u8>,
+}
+
+/// A run of the program. It gave the ids from its first sequence number up to the first one of the next run.
+#[derive(Debug)]
+struct Run {
+    epoch: String,
+    first_sequence: u64,
+}
+
+impl Run {
+    /// A run that begins now.
+    fn new(first_sequence: u64) -> Run {
+        // Six random letters and digits: short, because every event carries them, and equal once in two billion runs.
+        let digit = |_| char::from_digit(jitter(0..36) as u32, 36).expect("below 36");
+        Run { epoch: (0..6).map(digit).collect(), first_sequence }
+    }
+}
+
+#[derive(Debug)]
+struct Frame {
+    /// The offset of its end.
+    end: u64,
+    id: FrameId,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+pub enum FrameId {
+    /// Given by the history: epoch and sequence number.
+    Given,
+    /// Brought by the message.
+    Own(String),
+    /// The event has no id, so a client cannot resume after it.
+    Absent,
+}
+
+impl FrameId {
+    fn of(message: &Message) -> FrameId {
+        match message.id_text() {
+            Some(id) => FrameId::Own(id.to_owned()),
+            None if message.wants_id() => FrameId::Given,
+            None => FrameId::Absent,
+        }
+    }
+
+    fn is_own(&self, id: &str) -> bool {
+        matches!(self, FrameId::Own(own) if own == id && !id.is_empty())
+    }
+}
+
+impl History {
+    pub fn new(max_events: usize, max_bytes: usize) -> History {
+        History {
+            runs: VecDeque::from([Run::new(0)]),
+            bytes: VecDeque::new(),
+            start: 0,
+            frames: VecDeque::new(),
+            first_sequence: 0,
+            last_evicted: FrameId::Given,
+            max_events: max_events.max(1),
+            max_bytes,
+            scratch: Vec::new(),
+        }
+    }
+
+    /// Appends a message, with an id if it wants one, and evicts the oldest events beyond the bounds.
+    ///
+    /// # Errors
+    ///
+    /// As [`encode`](History::encode). The history has not changed then.
+    pub fn append(&mut self, message: &Message) -> io::Result<Id> {
+        let mut frame = std::mem::take(&mut self.scratch);
+        frame.clear();
+        let encoded = self.encode(message, &mut frame);
+        if encoded.is_ok() {
+            self.push(&frame, message);
+        }
+        self.scratch = frame;
+        encoded
+    }
+
+    /// Encodes a message as the next frame, with an id if it wants one. [`push`](History::push) then appends the frame.
+    ///
+    /// # Errors
+    ///
+    /// Returns `InvalidInput` if the format cannot hold the message, or if its frame is larger than `max_bytes`. `out` then
+    /// ends with something that is not a frame.
+    pub fn encode(&self, message: &Message, out: &mut Vec<u8>) -> io::Result<Id> {
+        let start = out.len();
+        let id = message.id_text().map_or_else(|| self.next_id(), str::to_owned);
+        if message.wants_id() {
+            out.extend_from_slice(b"id: ");
+            out.extend_from_slice(id.as_bytes());
+            out.push(b'\n');
+        }
+        message.encode(out)?;
+        let length = out.len() - start;
+        let max = self.max_bytes;
+        if length > max {
+            let message = format!("the message has {length} bytes, and max_bytes of the channel's history is {max}");
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
+        }
+        Ok(Id(id))
+    }
+
+    /// The id that the next event gets if it brings none.
+    pub fn next_id(&self) -> String {
+        self.given_id(self.next_sequence())
+    }
+
+    fn next_sequence(&self) -> u64 {
+        self.first_sequence + self.frames.len() as u64
+    }
+
+    /// Appends an event of an earlier run, before this run publishes any. `sequence` is one more than for the event before.
+    #[allow(dead_code)] // unused in a copy without `file`
+    pub fn restore(&mut self, epoch: &str, sequence: u64, frame: &[u8], id: FrameId) {
+        let mut present = self.runs.pop_back().expect("the present run is always there");
+        match self.runs.back() {
+            // The beginning of this run is not known. No client has an id of it that it did not give.
+            None => {
+                self.first_sequence = sequence;
+                self.runs.push_back(Run { epoch: epoch.to_owned(), first_sequence: 0 });
+            }
+            Some(run) if run.epoch == epoch => (),
+            Some(_) => self.runs.push_back(Run { epoch: epoch.to_owned(), first_sequence: sequence }),
+        }
+        self.append_frame(frame, id);
+        if self.bytes.len() > self.max_bytes {
+            self.evict_oldest(); // max_bytes was larger when the event was published
+        }
+        present.first_sequence = self.next_sequence();
+        self.runs.push_back(present);
+    }
+
+    /// Appends the `close` event, which may be larger than `max_bytes`.
+    pub fn append_close(&mut self, close: &Message) {
+        let mut frame = Vec::new();
+        close.encode(&mut frame).expect("our own message is valid");
+        self.push(&frame, close);
+    }
+
+    /// Appends the frame of a message.
+    pub fn push(&mut self, frame: &[u8], message: &Message) {
+        self.append_frame(frame, FrameId::of(message));
+    }
+
+    /// Appends a frame, and evicts the oldest events beyond the bounds.
+    fn append_frame(&mut self, frame: &[u8], id: FrameId) {
+        while self.frames.len() >= self.max_events || self.bytes.len() + frame.len() > self.max_bytes {
+            if !self.evict_oldest() {
+                break;
+            }
+        }
+        if self.bytes.capacity() - self.bytes.len() < frame.len() {
+            // Grow as a deque does, but not beyond max_bytes, unless the `close` event needs more.
+            let needed = self.bytes.len() + frame.len();
+            let capacity = (2 * self.bytes.capacity()).min(self.max_bytes).max(needed);
+            self.bytes.reserve_exact(capacity - self.bytes.len());
+        }
+        self.bytes.extend(frame);
+        self.frames.push_back(Frame { end: self.end(), id });
+    }
+
+    /// Returns `false` if the history is empty.
+    fn evict_oldest(&mut self) -> bool {
+        let Some(frame) = self.frames.pop_front() else { return false };
+        self.bytes.drain(..(frame.end - self.start) as usize);
+        self.start = frame.end;
+        self.first_sequence += 1;
+        self.last_evicted = frame.id;
+        // The run of the last evicted event is kept: a client may still resume after that event.
+        while self.runs.get(1).is_some_and(|next| next.first_sequence < self.first_sequence) {
+            self.runs.pop_front();
+        }
+        true
+    }
+
+    /// The offset of the first frame that is kept.
+    pub fn start(&self) -> u64 {
+        self.start
+    }
+
+    /// The offset past the last frame.
+    pub fn end(&self) -> u64 {
+        self.start + self.bytes.len() as u64
+    }
+
+    /// The offset of the last `frames` frames, or of the first if there are fewer.
+    pub fn start_of_last(&self, frames: usize) -> u64 {
+        self.offset_of(self.frames.len().saturating_sub(frames))
+    }
+
+    /// Whether more than half of the history is past an offset, so that appending as much again would evict some of it.
+    pub fn is_half_past(&self, offset: u64) -> bool {
+        let frames = self.frames.len() - self.frame_at(offset);
+        let bytes = self.end().saturating_sub(offset.max(self.start));
+        2 * frames > self.max_events || 2 * bytes > self.max_bytes as u64
+    }
+
+    /// The bytes from an offset to the end, in two slices; `None` if some of them were evicted.
+    pub fn since(&self, offset: u64) -> Option<(&[u8], &[u8])> {
+        let skipped = usize::try_from(offset.checked_sub(self.start)?).ok()?;
+        let (front, back) = self.bytes.as_slices();
+        if skipped < front.len() {
+            return Some((&front[skipped..], back));
+        }
+        Some((&[], back.get(skipped - front.len()..)?))
+    }
+
+    /// The offset right after the event with that id; `None` if the id is not known, or an event after it was evicted.
+    pub fn find(&self, id: &str) -> Option<u64> {
+        self.find_given(id).or_else(|| self.find_own(id))
+    }
+
+    fn find_given(&self, id: &str) -> Option<u64> {
+        let sequence = self.sequence_of(id)?;
+        if sequence == self.first_sequence.wrapping_sub(1) {
+            return (self.last_evicted == FrameId::Given).then_some(self.start);
+        }
+        let index = usize::try_from(sequence.checked_sub(self.first_sequence)?).ok()?;
+        let frame = self.frames.get(index)?;
+        (frame.id == FrameId::Given).then_some(frame.end)
+    }
+
+    fn find_own(&self, id: &str) -> Option<u64> {
+        if let Some(frame) = self.frames.iter().rev().find(|frame| frame.id.is_own(id)) {
+            return Some(frame.end);
+        }
+        self.last_evicted.is_own(id).then_some(self.start)
+    }
+
+    /// The first id at or past an offset; `None` if no event up to the end has one.
+    pub fn first_id_from(&self, offset: u64) -> Option<String> {
+        (self.frame_at(offset)..self.frames.len()).find_map(|index| self.id_of(index))
+    }
+
+    /// The last id of the frames that end at or before an offset; `None` if it is no longer known.
+    pub fn last_id_before(&self, offset: u64) -> Option<String> {
+        if let Some(id) = (0..self.frame_at(offset)).rev().find_map(|index| self.id_of(index)) {
+            return Some(id);
+        }
+        if offset < self.start || self.start == 0 {
+            return None;
+        }
+        self.id_text(&self.last_evicted, self.first_sequence - 1)
+    }
+
+    /// The end of the frame that an offset lies in; the offset itself between two frames.
+    pub fn frame_end(&self, offset: u64) -> u64 {
+        let index = self.frame_at(offset);
+        match self.frames.get(index) {
+            Some(frame) if self.offset_of(index) != offset => frame.end,
+            _ => offset,
+        }
+    }
+
+    /// The index of the frame that holds the byte at an offset.
+    fn frame_at(&self, offset: u64) -> usize {
+        self.frames.partition_point(|frame| frame.end <= offset)
+    }
+
+    fn offset_of(&self, index: usize) -> u64 {
+        if index == 0 {
+            return self.start;
+        }
+        self.frames[index - 1].end
+    }
+
+    fn id_of(&self, index: usize) -> Option<String> {
+        self.id_text(&self.frames[index].id, self.first_sequence + index as u64)
+    }
+
+    fn id_text(&self, id: &FrameId, sequence: u64) -> Option<String> {
+        match id {
+            FrameId::Given => Some(self.given_id(sequence)),
+            FrameId::Own(id) => Some(id.clone()),
+            FrameId::Absent => None,
+        }
+    }
+
+    fn given_id(&self, sequence: u64) -> String {
+        let run = self.runs.iter().rev().find(|run| run.first_sequence <= sequence);
+        format!("{}-{sequence}", run.expect("the first run begins at 0").epoch)
+    }
+
+    /// The sequence number in an id that this history gave.
+    fn sequence_of(&self, id: &str) -> Option<u64> {
+        let (epoch, digits) = id.split_once('-')?;
+        let index = self.runs.iter().position(|run| run.epoch == epoch)?;
+        let first = self.runs[index].first_sequence;
+        let next = self.runs.get(index + 1).map_or(u64::MAX, |next| next.first_sequence);
+        let sequence = digits.parse().ok()?;
+        if !(first..next).contains(&sequence) || digits != sequence.to_string() {
+            return None;
+        }
+        Some(sequence)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn history(max_events: usize, max_bytes: usize) -> History {
+        let run = Run { epoch: "e".to_owned(), first_sequence: 0 };
+        History { runs: VecDeque::from([run]), ..History::new(max_events, max_bytes) }
+    }
+
+    fn since(history: &History, offset: u64) -> Option<String> {
+        history
+            .since(offset)
+            .map(|(front, back)| String::from_utf8([front, back].concat()).unwrap())
+    }
+
+    #[test]
+    fn append_gives_ids_and_joins_frames() {
+        let mut history = history(10, 1_000);
+        assert_eq!(history.append(&"a".into()).unwrap().as_str(), "e-0");
+        let after_a = history.end();
+        assert_eq!(history.append(&Message::new().id("own").data("b")).unwrap().as_str(), "own");
+        assert_eq!(since(&history, 0).unwrap(), "id: e-0\ndata: a\n\nid: own\ndata: b\n\n");
+        assert_eq!(since(&history, after_a).unwrap(), "id: own\ndata: b\n\n");
+        assert_eq!(since(&history, after_a + 3).unwrap(), " own\ndata: b\n\n");
+        assert_eq!(since(&history, history.end()).unwrap(), "");
+        assert_eq!(since(&history, history.end() + 1), None);
+    }
+
+    #[test]
+    fn find_returns_none_after_a_later_event_was_evicted() {
+        let mut history = history(2, 1_000);
+        assert_eq!(history.find("e-0"), None, "not yet given");
+        history.append(&"a".into()).unwrap();
+        history.append(&Message::new().id("own").data("b")).unwrap();
+        assert_eq!((history.find("e-0"), history.find("own")), (Some(17), Some(history.end())));
+        for foreign in ["", "e", "e-", "e-2", "e--1", "f-0", "e-0-0", "e-18446744073709551615", "nonsense"] {
+            assert_eq!(history.find(foreign), None, "{foreign}");
+        }
+        history.append(&"c".into()).unwrap();
+        assert_eq!((history.start(), history.find("e-0")), (17, Some(17)), "evicted, but nothing is missing behind it");
+        history.append(&"d".into()).unwrap();
+        assert_eq!((history.find("e-0"), history.find("own")), (None, Some(history.start())));
+        assert_eq!(history.find("e-1"), None, "never given, because this event brought its own id");
+        history.append(&"e".into()).unwrap();
+        assert_eq!(history.find("own"), None);
+    }
+
+    #[test]
+    fn own_id_in_the_given_format_stays_an_own_id() {
+        let mut history = history(10, 1_000);
+        for id in ["e-03", "e-9", "e-0"] {
+            history.append(&Message::new().id(id).data("x")).unwrap();
+        }
+        history.append(&"ours".into()).unwrap();
+        assert_eq!([history.find("e-03"), history.find("e-9"), history.find("e-0")], [Some(18), Some(35), Some(52)]);
+        assert_eq!(
+            [history.find("e-3"), history.find("e-1"), history.find("e-003")],
+            [Some(history.end()), None, None]
+        );
+    }
+
+    #[test]
+    fn append_keeps_to_both_bounds_and_refuses_a_larger_message() {
+        let mut history = history(100, 40);
+        (0..9).for_each(|n| drop(history.append(&n.to_string().into()).unwrap()));
+        assert_eq!(since(&history, history.start()).unwrap(), "id: e-7\ndata: 7\n\nid: e-8\ndata: 8\n\n");
+        assert_eq!(
+            (since(&history, 0), history.start_of_last(1), history.start_of_last(9)),
+            (None, history.end() - 17, history.start())
+        );
+        let error = history.append(&"x".repeat(40).into()).unwrap_err();
+        assert!(error.to_string().contains("max_bytes"), "{error}");
+        assert!(history.append(&Message::new().event("\n")).is_err());
+        assert_eq!(history.append(&"next".into()).unwrap().as_str(), "e-9", "what was refused left no trace");
+    }
+
+    #[test]
+    fn offset_between_and_inside_frames_has_ids_and_frame_end() {
+        let mut history = history(2, 1_000);
+        assert_eq!((history.last_id_before(0), history.first_id_from(0), history.frame_end(0)), (None, None, 0));
+        (0..3).for_each(|n| drop(history.append(&n.to_string().into()).unwrap()));
+        assert_eq!(
+            (history.last_id_before(17).unwrap(), history.first_id_from(17).unwrap()),
+            ("e-0".to_owned(), "e-1".to_owned())
+        );
+        assert_eq!(
+            (history.last_id_before(20).unwrap(), history.last_id_before(34).unwrap()),
+            ("e-0".to_owned(), "e-1".to_owned())
+        );
+        assert_eq!((history.first_id_from(51), history.last_id_before(16)), (None, None));
+        assert_eq!(
+            (history.frame_end(17), history.frame_end(18), history.frame_end(33), history.frame_end(34)),
+            (17, 34, 34, 34)
+        );
+    }
+
+    #[test]
+    fn restored_history_counts_on_in_a_new_epoch() {
+        let mut history = history(3, 1_000);
+        for (epoch, sequence) in [("a", 7), ("a", 8), ("b", 9), ("b", 10)] {
+            history.restore(epoch, sequence, b"data: x\n\n", FrameId::Given);
+        }
+        assert_eq!(history.append(&"c".into()).unwrap().as_str(), "e-11");
+        assert_eq!(history.append(&"d".into()).unwrap().as_str(), "e-12");
+        assert_eq!(
+            (history.last_id_before(history.end()).unwrap(), history.first_id_from(history.start()).unwrap()),
+            ("e-12".into(), "b-10".into())
+        );
+        assert_eq!(
+            (history.last_id_before(history.start()).unwrap(), history.find("b-9")),
+            ("b-9".into(), Some(history.start()))
+        );
+        assert_eq!((history.find("b-10"), history.find("e-12")), (Some(27 + 9), Some(history.end())));
+        for lost in ["a-8", "b-8", "b-11", "b-12", "a-11", "e-10", "e-13"] {
+            assert_eq!(history.find(lost), None, "{lost} was evicted, or never given");
+        }
+        history.append(&"e".into()).unwrap();
+        assert_eq!(
+            (history.find("b-9"), history.find("b-10")),
+            (None, Some(history.start())),
+            "nothing is missing behind the last of b"
+        );
+        assert_eq!(history.last_id_before(history.start()).unwrap(), "b-10");
+    }
+
+    #[test]
+    fn restored_history_keeps_own_ids_and_its_start() {
+        let mut history = history(10, 100);
+        assert_eq!(history.next_id(), "e-0");
+        history.restore("a", 7, b"id: own\ndata: x\n\n", FrameId::Own("own".to_owned()));
+        assert_eq!(
+            (history.last_id_before(0), history.find("a-6"), history.find("a-5")),
+            (None, Some(0), None),
+            "the one before is not known"
+        );
+        assert_eq!((history.find("own"), history.next_id()), (Some(history.end()), "e-8".to_owned()));
+        history.restore("a", 8, &[b'x'; 101], FrameId::Given);
+        assert_eq!(
+            (history.find("own"), history.find("a-8"), history.next_id()),
+            (None, Some(history.start()), "e-9".to_owned())
+        );
+    }
+
+    #[test]
+    fn event_without_id_is_skipped_on_resume() {
+        let mut history = history(3, 1_000);
+        let gap = || Message::new().event("gap").data("x\n").without_id();
+        history.append(&"a".into()).unwrap();
+        history.append(&gap()).unwrap();
+        assert_eq!(since(&history, history.find("e-0").unwrap()).unwrap(), "event: gap\ndata: x\ndata:\n\n");
+        assert_eq!(
+            (history.last_id_before(history.end()).unwrap(), history.first_id_from(17)),
+            ("e-0".to_owned(), None)
+        );
+        history.append(&"b".into()).unwrap();
+        assert_eq!(history.first_id_from(17).unwrap(), "e-2");
+        history.append(&"c".into()).unwrap();
+        assert_eq!(
+            (history.find("e-0"), history.last_id_before(history.start()).unwrap()),
+            (Some(history.start()), "e-0".to_owned())
+        );
+        history.append(&"d".into()).unwrap();
+        assert_eq!(
+            (history.find("e-0"), history.last_id_before(history.start())),
+            (None, None),
+            "the gap is gone, and so is where it was"
+        );
+    }
+}

@@ -1,0 +1,243 @@
+//! One event to many subscribers: in order, once, or with a `gap` event in its place.
+//!
+//! A channel keeps one history of the published events, and a subscriber is a socket and an offset in that history. The bytes
+//! past the offset are still to be sent: no subscriber has a queue, and memory does not grow with slow readers. One lock
+//! covers both finding the offset of a new subscriber and appending an event, so no event is lost between the two.
+
+use super::connection::start_response;
+use super::http::{Form, Method, Response, StatusCode};
+use super::message::Message;
+use super::server::lock;
+use super::server::{Connection, Context, Socket};
+use super::{message, server};
+use history::History;
+use hub::{Hook, Hub};
+use std::fmt;
+use std::io;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use store::Store;
+use subscriber::Subscriber;
+
+mod broadcaster;
+mod cursor;
+mod file;
+mod history;
+mod hub;
+mod settings;
+mod store;
+mod subscriber;
+
+pub use history::Id;
+pub use settings::{ChannelConfig, Lag, Newcomers};
+pub use store::SyncPolicy;
+
+/// Sends the same events to any number of clients. Clones are handles to the same channel. When the last one is dropped, the
+/// channel ends its streams as [`close`](Channel::close) does.
+///
+/// ```no_run
+/// use brooklet::{sse, Server};
+///
+/// # fn main() -> std::io::Result<()> {
+/// let news = sse::Channel::new();
+/// let feed = news.clone();
+/// Server::bind("127.0.0.1:8080")?
+///     .get("/news", move |ctx| feed.subscribe(ctx))
+///     .post("/news", move |mut ctx| news.publish(ctx.body_text()?).map(|id| id.to_string()))
+///     .serve()
+/// # }
+/// ```
+///
+/// Every subscriber receives every event once and in order, also after it reconnects, as far back as the history reaches. If
+/// events are missing, it receives a `gap` event in their place. Its data is two lines: the id of the last event that
+/// the client received, and the id of the first event that follows. A line is empty if its id is not known.
+#[derive(Clone)]
+pub struct Channel {
+    publisher: Arc<Publisher>,
+}
+
+/// Shared by the clones of a channel, but not by its broadcasters: the channel closes with the last clone.
+struct Publisher {
+    hub: Arc<Hub>,
+}
+
+impl Publisher {
+    fn close(&self) {
+        self.hub.close();
+        broadcaster::notify(&self.hub);
+    }
+}
+
+impl Drop for Publisher {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+impl Default for Channel {
+    fn default() -> Channel {
+        Channel::new()
+    }
+}
+
+impl Channel {
+    /// Returns a channel with the default settings.
+    pub fn new() -> Channel {
+        Channel::with_config(ChannelConfig::default())
+    }
+
+    /// Returns a channel with these settings.
+    pub fn with_config(config: ChannelConfig) -> Channel {
+        let history = History::new(config.max_events, config.max_bytes);
+        Channel::with_history(config, history, None)
+    }
+
+    /// A channel with a history, and a store that the history was restored from.
+    fn with_history(config: ChannelConfig, history: History, store: Option<Box<dyn Store>>) -> Channel {
+        let hub = Arc::new(Hub::new(config, history, store, broadcaster::all().len()));
+        Channel { publisher: Arc::new(Publisher { hub }) }
+    }
+
+    /// Subscribes the client: takes the request's connection over, and returns the response for the handler to return.
+    ///
+    /// A client that sends `Last-Event-ID` resumes after that event. A client that cannot set header fields may send
+    /// `lastEventId` in the query. A HEAD request receives only the head, a method other than GET a 405. A closed channel
+    /// answers 204, after which an `EventSource` does not reconnect.
+    pub fn subscribe(&self, ctx: Context<'_>) -> Response {
+        let hub = &self.publisher.hub;
+        if !matches!(ctx.method(), Method::Get | Method::Head) {
+            return Response::status(StatusCode::METHOD_NOT_ALLOWED).header("Allow", "GET, HEAD");
+        }
+        if hub.is_closed() {
+            return Response::status(StatusCode::NO_CONTENT);
+        }
+        let index = hub.next_shard();
+        let broadcaster = &broadcaster::all()[index];
+        if let Err(error) = broadcaster.reserve() {
+            let mut unavailable = Response::status(StatusCode::SERVICE_UNAVAILABLE);
+            unavailable.cause = Some(error);
+            return unavailable;
+        }
+        // Before the head is sent: a client whose stream is open misses no event from then on.
+        let cursor = hub.cursor(last_event_id(&ctx).as_deref());
+        let (conn, no_result) = ctx.takeover_conn();
+        match start_stream(conn, hub.config().retry) {
+            Ok(socket) => {
+                hub.add_subscriber(index);
+                broadcaster.add(Arc::clone(hub), Subscriber::new(socket, cursor));
+                hub.call(&hub.on_join);
+            }
+            Err(_) => broadcaster.release(), // the client left, or the request was HEAD
+        }
+        no_result
+    }
+
+    /// Publishes an event, and returns its id. The channel gives it one unless the message brings its own. A client can
+    /// resume by either, if no two events have the same id.
+    ///
+    /// Returns as soon as the event is in the history. In a channel that was opened with a file, the event is also in the file
+    /// by then: this waits for concurrent publishers, and for the disk if [`sync`](ChannelConfig::sync) says so.
+    ///
+    /// It never waits for a subscriber. If more than half of the history is still to be sent, this blocks until the next round
+    /// of writes begins, for at most 100 ms. That keeps a burst from evicting the next event of every subscriber.
+    ///
+    /// # Errors
+    ///
+    /// After an error the event is neither in the history nor in the file, and the next one may succeed.
+    ///
+    /// - Returns `InvalidInput` if the format cannot hold the message, or if its frame is larger than
+    ///   [`max_bytes`](ChannelConfig::max_bytes).
+    /// - Returns `BrokenPipe` if the channel is closed.
+    /// - Returns the error of writing to the file, for example if the disk is full.
+    /// - Returns the error of a sync that failed since the last call. The earlier events were sent, and a power failure may
+    ///   lose them.
+    pub fn publish(&self, message: impl Into<Message>) -> io::Result<Id> {
+        let message = message.into();
+        self.append(|_| message)
+    }
+
+    /// Publishes a `gap` event in the place of events that were lost, after the last published event: for a channel whose
+    /// events come from elsewhere. Every subscriber receives it, and so does a client that reconnects with an earlier id. Its
+    /// data is the id of the last published event, and an empty line because the next id is not known. It has no id of its
+    /// own, so a client that reconnects right after it receives it again.
+    ///
+    /// # Errors
+    ///
+    /// As [`publish`](Channel::publish).
+    pub fn publish_gap(&self) -> io::Result<()> {
+        self.append(|history| cursor::gap(history.last_id_before(history.end()).as_deref(), None))
+            .map(drop)
+    }
+
+    fn append(&self, message: impl FnOnce(&History) -> Message) -> io::Result<Id> {
+        let hub = &self.publisher.hub;
+        let id = hub.append(message, broadcaster::is_this_thread())?;
+        broadcaster::notify(hub);
+        Ok(id)
+    }
+
+    /// Returns the number of subscribers. A client that left is counted for at most 5 s.
+    pub fn subscribers(&self) -> usize {
+        self.publisher.hub.subscribers()
+    }
+
+    /// Calls `hook` after a client has subscribed, with the number of subscribers, in the thread that subscribed it. The hook
+    /// may publish. A later hook replaces an earlier one.
+    pub fn on_join(&self, hook: impl Fn(&Channel, usize) + Send + Sync + 'static) {
+        self.set_hook(&self.publisher.hub.on_join, hook);
+    }
+
+    /// Calls `hook` after one or more clients have left, with the number of subscribers. It runs in a thread that writes to
+    /// all subscribers, so it must be quick. The hook may publish; if the channel has a file, all subscribers wait for that. A
+    /// later hook replaces an earlier one. The hook should use the channel that it receives: a hook that holds a clone keeps
+    /// the channel open forever.
+    pub fn on_leave(&self, hook: impl Fn(&Channel, usize) + Send + Sync + 'static) {
+        self.set_hook(&self.publisher.hub.on_leave, hook);
+    }
+
+    /// Closes the channel and all its clones. Each subscriber receives the events that were published, then the event `close`,
+    /// and then the end of the stream. Returns at once; with a file, after a sync that is due. The file can then be opened
+    /// again.
+    pub fn close(&self) {
+        self.publisher.close();
+    }
+
+    /// The hook receives the channel. The slot holds the channel weakly: a channel that held itself would never close.
+    fn set_hook(&self, slot: &Mutex<Option<Hook>>, hook: impl Fn(&Channel, usize) + Send + Sync + 'static) {
+        let publisher = Arc::downgrade(&self.publisher);
+        *lock(slot) = Some(Arc::new(move |subscribers| {
+            if let Some(publisher) = publisher.upgrade() {
+                hook(&Channel { publisher }, subscribers);
+            }
+        }));
+    }
+}
+
+/// Sends the head of a subscriber's response, and the delay before it reconnects. Returns a non-blocking socket.
+fn start_stream(conn: Connection, retry: Option<Duration>) -> io::Result<Socket> {
+    let mut first = Vec::new();
+    if let Some(retry) = retry {
+        Message::new().retry(retry).encode(&mut first).expect("a number is valid");
+    }
+    let socket = start_response(conn, &first)?.into_socket();
+    socket.set_nonblocking(true)?;
+    Ok(socket)
+}
+
+/// The id in the header field, or else in the query. An empty id counts as none (WHATWG HTML 9.2.4).
+fn last_event_id(ctx: &Context<'_>) -> Option<String> {
+    let id = match ctx.headers().get_all("last-event-id").next() {
+        // An id that is not UTF-8 is not known either: the client receives a `gap` event, as with any unknown id.
+        Some(id) => String::from_utf8_lossy(id).into_owned(),
+        None => Form::parse(ctx.request().query()?).get("lastEventId")?,
+    };
+    (!id.is_empty()).then_some(id)
+}
+
+impl fmt::Debug for Channel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Channel")
+            .field("subscribers", &self.subscribers())
+            .finish_non_exhaustive()
+    }
+}

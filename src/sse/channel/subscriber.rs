@@ -1,0 +1,234 @@
+//! One subscriber of a channel: a non-blocking socket, and a cursor.
+//!
+//! ```text
+//! up to date  it gets each round in one write
+//! pending     its buffers were full: it is tried again, the more rarely the longer it takes nothing
+//! removed     the client left; or took nothing for half a minute; or its next event was evicted and it may not skip
+//! ```
+
+use super::cursor::{Cursor, Progress};
+use super::hub::Hub;
+use super::message;
+use super::server::Socket;
+use super::settings::Lag;
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::Shutdown;
+use std::time::{Duration, Instant};
+
+/// A client that takes nothing for this long is disconnected, as with any other write of this server.
+const STALL: Duration = Duration::from_secs(30);
+
+/// A subscriber whose buffers are full is tried again after `MIN_RETRY`, and later after an eighth of the time that it took
+/// nothing. A failed try costs about 2 us, so a stalled subscriber soon costs nothing, and a slow one waits little.
+const MIN_RETRY: Duration = Duration::from_millis(1);
+const MAX_RETRY: Duration = Duration::from_millis(500);
+
+/// A pending subscriber is offered a small piece first, because it may take nothing, and four times as much each time it takes
+/// a whole piece. After the last piece the others have their turn.
+const FIRST_PIECE: usize = 4 * 1024;
+const LAST_PIECE: usize = 256 * 1024;
+
+pub struct Subscriber {
+    socket: Socket,
+    cursor: Cursor,
+    /// When something was last sent, for the keep-alive.
+    last_sent: Instant,
+    /// `Some` while its buffers are full.
+    backoff: Option<Backoff>,
+    /// Its server had begun to stop before the round was copied: its stream ends after that round.
+    stopping: bool,
+}
+
+#[derive(Clone, Copy)]
+struct Backoff {
+    /// When the client last took something.
+    since: Instant,
+    retry_at: Instant,
+}
+
+impl Backoff {
+    /// The backoff after a write that would block. `before` is the present one, and `None` if something was sent. Returns
+    /// `None` once the client has taken nothing for `STALL`.
+    fn next(before: Option<Backoff>, now: Instant) -> Option<Backoff> {
+        let since = before.map_or(now, |before| before.since);
+        let silence = now.saturating_duration_since(since);
+        (silence < STALL).then(|| Backoff { since, retry_at: now + (silence / 8).clamp(MIN_RETRY, MAX_RETRY) })
+    }
+}
+
+/// The bytes that a broadcaster sends to every subscriber that is up to date.
+pub struct Round<'a> {
+    pub now: Instant,
+    /// The offset of the first byte.
+    pub base: u64,
+    pub bytes: &'a [u8],
+    /// The channel is closed, and these bytes are its last.
+    pub closed: bool,
+    /// Where the previous round ended, and the id of its last event if subscribers may skip.
+    pub previous: (u64, Option<&'a str>),
+}
+
+/// The state of a subscriber after a round.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    UpToDate,
+    Pending { retry_at: Instant },
+    Remove,
+}
+
+impl Subscriber {
+    /// `socket` is non-blocking.
+    pub fn new(socket: Socket, cursor: Cursor) -> Subscriber {
+        Subscriber { socket, cursor, last_sent: Instant::now(), backoff: None, stopping: false }
+    }
+
+    pub fn socket(&self) -> &Socket {
+        &self.socket
+    }
+
+    /// Observes whether the server stops. This must be before the round is copied: an event that was published before the stop
+    /// is then in the round, and is sent before the `close` event.
+    pub fn observe_stop(&mut self) {
+        self.stopping = self.socket.observe_stop();
+    }
+
+    pub fn offset(&self) -> u64 {
+        self.cursor.offset()
+    }
+
+    /// Sends a round, and the bytes before it that the subscriber was not sent yet.
+    pub fn send(&mut self, round: &Round<'_>, hub: &Hub, piece: &mut Vec<u8>) -> Outcome {
+        if let Some(Backoff { retry_at, .. }) = self.backoff {
+            if retry_at > round.now {
+                return Outcome::Pending { retry_at };
+            }
+        }
+        let end = round.base + round.bytes.len() as u64;
+        if round.bytes.is_empty() && self.cursor.has_sent_up_to(end) {
+            return self.finish_if_over(round);
+        }
+        let before = self.cursor.progress_key();
+        let mut progress = self.cursor.send(round.base, round.bytes, hub.config().lag, &mut self.socket);
+        if let Ok(Progress::Evicted) = progress {
+            progress = self.catch_up(round, hub, piece);
+        }
+        if self.cursor.progress_key() != before {
+            self.last_sent = round.now;
+            self.backoff = None;
+        }
+        match progress {
+            Ok(Progress::UpToDate) => {
+                self.backoff = None;
+                self.finish_if_over(round)
+            }
+            Ok(Progress::Pending) => {
+                hub.remember_last_id(&mut self.cursor);
+                self.backoff = Backoff::next(self.backoff, round.now);
+                match self.backoff {
+                    Some(Backoff { retry_at, .. }) => Outcome::Pending { retry_at },
+                    None => Outcome::Remove,
+                }
+            }
+            Ok(Progress::Evicted) | Err(_) => Outcome::Remove,
+        }
+    }
+
+    /// Sends what the round does not have: pieces of the history, from the cursor towards the end.
+    fn catch_up(&mut self, round: &Round<'_>, hub: &Hub, piece: &mut Vec<u8>) -> io::Result<Progress> {
+        let lag = hub.config().lag;
+        let mut size = FIRST_PIECE;
+        while size <= LAST_PIECE {
+            let offset = self.cursor.offset();
+            let base = hub.copy(offset, size, piece);
+            let is_evicted = base != offset;
+            if is_evicted && lag != Lag::Skip {
+                return Ok(Progress::Evicted); // the client reconnects, and receives a `gap` event then
+            }
+            let progress = if is_evicted {
+                self.skip(round, hub)?
+            } else {
+                self.cursor.send(base, piece, lag, &mut self.socket)?
+            };
+            let is_at_end = !is_evicted && piece.is_empty();
+            if progress != Progress::UpToDate || is_at_end {
+                return Ok(progress);
+            }
+            size *= 4;
+        }
+        Ok(Progress::Pending)
+    }
+
+    fn skip(&mut self, round: &Round<'_>, hub: &Hub) -> io::Result<Progress> {
+        if let (offset, Some(id)) = round.previous {
+            self.cursor.remember_id_at(offset, id);
+        }
+        hub.skip(&mut self.cursor, &mut self.socket)
+    }
+
+    /// Ends the stream of a subscriber that is up to date, if the channel is closed or the server stops. The last event of a
+    /// closed channel is its `close` event; when the server stops, it is sent here.
+    fn finish_if_over(&mut self, round: &Round<'_>) -> Outcome {
+        if !round.closed && !self.stopping {
+            return Outcome::UpToDate;
+        }
+        if !round.closed {
+            let mut frame = Vec::new();
+            message::close_event(true).encode(&mut frame).expect("our own message is valid");
+            let _ = self.socket.write(&frame);
+        }
+        let _ = self.socket.shutdown(Shutdown::Write);
+        self.drain_input(); // unread input would turn the close into a reset
+        Outcome::Remove
+    }
+
+    /// Drains the client's input, and sends a keep-alive comment if nothing was sent for `keep_alive` and everything was sent
+    /// up to `end`. Returns `false` if the client left.
+    pub fn sweep(&mut self, now: Instant, keep_alive: Duration, end: u64) -> bool {
+        if !self.drain_input() {
+            return false;
+        }
+        if now.saturating_duration_since(self.last_sent) < keep_alive || !self.cursor.has_sent_up_to(end) {
+            return true;
+        }
+        self.last_sent = now;
+        match self.socket.write(b":\n\n") {
+            Ok(written) => written == 3, // after a part of a comment no frame can follow
+            Err(error) => error.kind() == ErrorKind::WouldBlock,
+        }
+    }
+
+    /// Reads and drops the client's input, which has no meaning in an event stream. Returns `false` if the client left, or
+    /// sends without end, because then its end cannot be seen.
+    fn drain_input(&mut self) -> bool {
+        let mut scratch = [0; 1024];
+        for _ in 0..64 {
+            match self.socket.read(&mut scratch) {
+                Ok(0) => return self.socket.is_stopping(), // the stopping server ended the input, not the client
+                Ok(_) => (),
+                Err(error) => return matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted),
+            }
+        }
+        false
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stalled_subscriber_is_tried_more_rarely_and_then_removed() {
+        let start = Instant::now();
+        let mut now = start;
+        let mut backoff = Backoff::next(None, start);
+        let mut tries = 0;
+        while let Some(Backoff { retry_at, .. }) = backoff {
+            assert!(retry_at - now >= MIN_RETRY && retry_at - now <= MAX_RETRY);
+            now = retry_at;
+            backoff = Backoff::next(backoff, now);
+            tries += 1;
+        }
+        assert!(now - start >= STALL && now - start <= STALL + MAX_RETRY);
+        assert!(tries < 150, "{tries} tries");
+    }
+}
