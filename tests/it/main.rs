@@ -23,6 +23,7 @@ mod rules;
 mod soak;
 mod sse;
 mod stopping;
+mod structure;
 mod support;
 mod survival;
 mod takeover;
