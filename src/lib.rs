@@ -1,3 +1,6 @@
+// brooklet 0.1.0
+// SPDX-License-Identifier: MIT. Copyright (c) 2026 The brooklet developers. The text of the licence is in the file LICENSE.
+
 //! A minimal blocking HTTP/1.1 server with Server-Sent Events: standard library only, no `unsafe`, a thread a connection.
 //!
 //! # From nothing to a live page
@@ -124,7 +127,21 @@
 //!
 //! # Organization
 //!
-//! `http` is bytes in and bytes out, and uses nothing; `server` is sockets and threads, and uses `http`; `sse` uses both.
+//! `http` is bytes in and bytes out. `server` is sockets and threads, and uses `http`. `sse` uses both. Nothing below `sse/channel/`
+//! is needed by the rest, and nothing below `sse/channel/file/` by the channel.
+//!
+//! ```text
+//! accept.rs ─> serve.rs: one loop for each connection, in a thread of its own
+//!                ├─ buffered_socket.rs reads a head within its timeouts; http/parse.rs checks it, line ends included
+//!                ├─ body.rs hands the body out; http/framing.rs and chunked.rs find its end
+//!                ├─ dispatch.rs: host_and_origin.rs, the guards, router.rs, the handler with its context.rs
+//!                ├─ http/outgoing.rs writes the http/response.rs; exchange.rs reports it
+//!                └─ linger.rs closes. registry.rs knows every connection, and stops them all
+//! context.rs, takeover_conn ─> connection.rs in your thread ─> sse/connection.rs, whose `wait` notices that the client left
+//! sse/channel/mod.rs, publish ─> hub.rs appends to history.rs, and to a store.rs: file/mod.rs with segment.rs, record.rs, syncer.rs
+//!          subscribe ─> cursor.rs finds the place to begin, or makes a `gap`
+//!          broadcaster.rs, a thread for many ─> subscriber.rs writes, and notices that the client left
+//! ```
 #![forbid(unsafe_code)]
 #![warn(missing_docs, missing_debug_implementations, elided_lifetimes_in_paths)]
 

@@ -2,11 +2,13 @@
 
 use super::event_stream::parse;
 use super::machine::{Room, TemporaryDirectory};
-use super::support::Client;
-use std::io::{BufRead, BufReader, Write};
+use super::support::{Client, TIMEOUT};
+use std::io::{self, BufRead, BufReader, Write};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdout, Command, Stdio};
+use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
+use std::thread;
+use std::time::Instant;
 
 /// The example's program, which `cargo test` builds along with this one.
 pub fn program(name: &str) -> PathBuf {
@@ -78,6 +80,21 @@ impl Example {
         let length = body.len();
         client.send(format!("POST {target} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n\r\n{body}"));
         client.answer().status
+    }
+}
+
+impl Example {
+    /// Waits until it has ended by itself.
+    #[track_caller]
+    pub fn end(&mut self) -> ExitStatus {
+        let deadline = Instant::now() + TIMEOUT;
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status;
+            }
+            assert!(Instant::now() < deadline, "the example has not ended");
+            thread::yield_now();
+        }
     }
 }
 
@@ -156,10 +173,10 @@ fn chat_sends_what_is_said_to_everybody_and_remembers_it() {
     drop(first);
     second.until(b"event: present\ndata: 1\n\n");
     drop(second);
-    let deadline = std::time::Instant::now() + 2 * super::support::TIMEOUT;
+    let deadline = Instant::now() + 2 * TIMEOUT;
     while chat.threads("brooklet-sse") > 0 {
-        assert!(std::time::Instant::now() < deadline, "everybody has left");
-        std::thread::yield_now();
+        assert!(Instant::now() < deadline, "everybody has left");
+        thread::yield_now();
     }
 }
 
@@ -178,7 +195,7 @@ fn tail_shows_each_line_late_comers_get_the_last_and_the_end_is_told() {
     let told = |kind: &str, data: &str| (kind.to_owned(), data.to_owned());
     let end = [told("end", "the input has ended"), told("close", "close")];
     assert_eq!(rest, [&[told("message", "  data: third"), told("message", "no line end")], &end[..]].concat());
-    assert!(tail.child.wait().unwrap().success(), "the program ends with its input");
+    assert!(tail.end().success(), "the program ends with its input");
 }
 
 #[test]
@@ -290,8 +307,23 @@ fn every_example_out_of_descriptors_answers_503_and_prints_why() {
     }
 }
 
+/// Whether this process ignores Ctrl-C, and the programs that it starts with it: a shell has it ignored by what runs in its
+/// background.
+fn ignores_ctrl_c() -> bool {
+    const SIGINT: u64 = 1 << (2 - 1);
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let ignored = ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0);
+    if ignored & SIGINT == 0 {
+        return false;
+    }
+    let _ = writeln!(io::stderr(), "examples are ended by SIGTERM and not by Ctrl-C, which this process ignores");
+    true
+}
+
 #[test]
 fn every_example_survives_garbage_and_silence_and_stops_at_ctrl_c() {
+    let signal = if ignores_ctrl_c() { "-TERM" } else { "-INT" };
     let directory = TemporaryDirectory::new();
     for name in NAMES {
         let mut example = Example::start_in(name, directory.path());
@@ -301,8 +333,8 @@ fn every_example_survives_garbage_and_silence_and_stops_at_ctrl_c() {
         assert_eq!(garbage.answer().status, 400, "{name}");
         assert!(matches!(example.get("/").status, 200 | 404), "{name}");
         drop(silent);
-        let interrupted = Command::new("kill").args(["-INT", &example.child.id().to_string()]).status().unwrap();
-        assert!(interrupted.success() && !example.child.wait().unwrap().success(), "{name}");
+        let sent = Command::new("kill").args([signal, &example.child.id().to_string()]).status().unwrap();
+        assert!(sent.success() && !example.end().success(), "{name}");
         assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0, "{name} leaves nothing behind");
     }
 }

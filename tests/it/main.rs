@@ -6,6 +6,7 @@ mod browser;
 mod channel;
 mod clients;
 mod connections;
+mod copies;
 mod event_stream;
 mod examples;
 mod hooks;

@@ -58,7 +58,7 @@ impl Sources {
                 at.pop();
                 continue;
             }
-            let inner = [&at[..], &[name.clone()]].concat();
+            let inner = [&at[..], std::slice::from_ref(name)].concat();
             if name == "self" || name == "*" || self.code.contains_key(&inner) {
                 at = if self.code.contains_key(&inner) { inner } else { at };
                 continue;
