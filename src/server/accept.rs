@@ -106,7 +106,7 @@ impl Acceptor {
                 self.waiting.fetch_add(1, Ordering::SeqCst);
                 if let Err(error) = self.add_thread() {
                     // No thread would accept while this one serves. So this client is refused, and this thread stays.
-                    self.warn_throttled("start a thread", &error);
+                    self.warn_throttled("start a thread", &error, "`Config::max_connections` bounds the threads.");
                     refuse_at_once(stream);
                     continue;
                 }
@@ -189,7 +189,7 @@ impl Acceptor {
                 }
                 Err(error) if is_peer_error(&error) => (),
                 Err(error) => {
-                    self.warn_throttled("accept", &error);
+                    self.warn_throttled("accept a connection", &error, "`ulimit -n` raises the number of open files.");
                     if lock(&self.reserve).spare.take().is_none() {
                         self.registry.pause(backoff);
                         backoff = (backoff * 2).min(MAX_BACKOFF);
@@ -210,13 +210,13 @@ impl Acceptor {
         reserve.spare.is_some()
     }
 
-    fn warn_throttled(&self, what: &str, error: &io::Error) {
+    fn warn_throttled(&self, what: &str, error: &io::Error, advice: &str) {
         let mut reserve = lock(&self.reserve);
         if reserve.last_warning.is_some_and(|last| last.elapsed() <= WARN_EVERY) {
             return;
         }
         reserve.last_warning = Some(Instant::now());
-        stderr::line(format_args!("cannot {what}, answering 503 while that lasts: {error}"));
+        stderr::line(format_args!("cannot {what}: {error}. New clients get a 503 until this ends. {advice}"));
     }
 
     /// Takes the listener away and wakes every thread in `accept`, which then finds that the server stops. Each

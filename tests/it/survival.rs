@@ -277,7 +277,10 @@ impl Exhausted {
 /// Standard error is told once that something is short, not once for each client.
 #[track_caller]
 fn assert_complained_once(stderr: &str, of: &str) {
-    let complaints: Vec<_> = stderr.lines().filter(|line| line.contains("answering 503 while that lasts")).collect();
+    let complaints: Vec<_> = stderr
+        .lines()
+        .filter(|line| line.contains("New clients get a 503 until this ends"))
+        .collect();
     assert!(matches!(&complaints[..], [one] if one.contains(of)), "{stderr}");
 }
 
