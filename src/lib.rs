@@ -128,7 +128,8 @@
 //! # Organization
 //!
 //! `http` is bytes in and bytes out. `server` is sockets and threads, and uses `http`. `sse` uses both. Nothing below `sse/channel/`
-//! is needed by the rest, and nothing below `sse/channel/file/` by the channel.
+//! is needed by the rest, and nothing below `sse/channel/file/` by the channel. Files without a directory are in `server/` above
+//! the line, and in `sse/channel/` below it.
 //!
 //! ```text
 //! accept.rs ─> serve.rs: one loop for each connection, in a thread of its own
@@ -138,6 +139,7 @@
 //!                ├─ http/outgoing.rs writes the http/response.rs; exchange.rs reports it
 //!                └─ linger.rs closes. registry.rs knows every connection, and stops them all
 //! context.rs, takeover_conn ─> connection.rs in your thread ─> sse/connection.rs, whose `wait` notices that the client left
+//! ────
 //! sse/channel/mod.rs, publish ─> hub.rs appends to history.rs, and to a store.rs: file/mod.rs with segment.rs, record.rs, syncer.rs
 //!          subscribe ─> cursor.rs finds the place to begin, or makes a `gap`
 //!          broadcaster.rs, a thread for many ─> subscriber.rs writes, and notices that the client left
