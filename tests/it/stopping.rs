@@ -246,10 +246,11 @@ fn a_thousand_streams_say_goodbye() {
     assert_at_once(server);
 }
 
-/// What writers tell of themselves.
+/// What a writer reports.
 #[derive(Clone)]
 struct Telling {
-    wrote: Sender<()>,
+    path: &'static str,
+    wrote: Sender<&'static str>,
     ended: Sender<ErrorKind>,
 }
 
@@ -260,7 +261,7 @@ impl Telling {
                 self.ended.send(error.kind()).unwrap();
                 return Err(error);
             }
-            let _ = self.wrote.send(());
+            let _ = self.wrote.send(self.path);
         }
     }
 }
@@ -271,8 +272,8 @@ fn who_is_blocked_in_a_write_is_cut_when_the_grace_is_over() {
     static FRAME: [u8; 200_000] = [b'x'; 200_000];
     let (wrote, writes) = mpsc::channel();
     let (ended, ends) = mpsc::channel();
-    let telling = Telling { wrote, ended };
-    let [by_stream, by_body, by_raw] = [(); 3].map(|()| telling.clone());
+    const PATHS: [&str; 3] = ["/stream", "/body", "/raw"];
+    let [by_stream, by_body, by_raw] = PATHS.map(|path| Telling { path, wrote: wrote.clone(), ended: ended.clone() });
     let server = serve(|server| {
         server
             .get("/stream", move |ctx| {
@@ -291,10 +292,10 @@ fn who_is_blocked_in_a_write_is_cut_when_the_grace_is_over() {
             })
             .on_response(|_| ()) // or standard error would tell of the cut
     });
-    let clients = ["/stream", "/body", "/raw"].map(|path| {
+    let clients = PATHS.map(|path| {
         let mut client = server.connect();
         client.send(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n"));
-        writes.recv_timeout(TIMEOUT).unwrap();
+        while writes.recv_timeout(TIMEOUT).unwrap() != path {}
         client
     });
     // When nothing more goes for a while, the kernel's buffers are full and all three are blocked.
