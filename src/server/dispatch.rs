@@ -2,7 +2,7 @@
 
 use super::config::Config;
 use super::context::Context;
-use super::host_and_origin::{preflight, HostAndOrigin};
+use super::host_and_origin::HostAndOrigin;
 use super::http::{Method, Response, StatusCode};
 use super::router::{Found, Router};
 
@@ -18,17 +18,11 @@ pub struct Dispatcher {
 
 impl Dispatcher {
     pub fn dispatch<'a>(&'a self, mut context: Context<'a>, config: &Config) -> Response {
-        let origin = match self.allowed.check(context.request(), config, context.is_on_loopback()) {
-            Ok(origin) => origin.map(str::to_owned),
-            Err(error) => return error.into(),
-        };
-        if let Some(origin) = origin {
-            for (name, value) in [("Access-Control-Allow-Origin", origin.as_str()), ("Vary", "Origin")] {
-                context.set_response_header(name, value).expect("a value that came whole can be sent");
-            }
-            if let Some(response) = preflight(context.request(), |path| self.methods(path)) {
-                return response;
-            }
+        if let Err(error) = self.allowed.check(context.request(), config, context.is_on_loopback()) {
+            return error.into();
+        }
+        if let Some(response) = self.allowed.preflight(context.request(), |path| self.methods(path)) {
+            return response;
         }
         for guard in &self.guards {
             if let Some(response) = guard(&mut context) {

@@ -120,11 +120,12 @@ impl Service {
         let ParsedHead { request, framing, .. } = head;
         let summary = RequestSummary::of(&request);
         let peer = conn.peer;
+        let mut headers = Headers::new();
+        self.dispatcher.allowed.set_cors_fields(Some(&request), &mut headers);
         let mut body = match BodyProgress::new(framing, &self.config) {
             Ok(body) => body,
             Err(error) => return self.refuse(conn, &summary, error),
         };
-        let mut headers = Headers::new();
         let mut response = self.handle(slot, request, &mut body, &mut headers);
         let Some(conn) = slot else {
             self.report_takeover(&summary, response, peer);
