@@ -128,16 +128,32 @@ impl Server {
 
     /// Lets pages of this origin in, `https://app.example` or `http://localhost:3000`: they may send requests of any method
     /// ([`check_origin`](Config::check_origin)) and read the answers, event streams included (CORS), and their preflights
-    /// are answered. Without credentials; to allow those, set `Access-Control-Allow-Credentials` in a guard. One that is no
-    /// origin is an error of [`serve`](Server::serve).
+    /// are answered before guards run. Without credentials, see [`allow_credentials`](Server::allow_credentials). A text
+    /// that is not an origin is an error of [`serve`](Server::serve).
+    ///
+    /// From the first call on, every response has `Vary: Origin`, so that no cache gives a page the response to another.
     #[doc(alias = "cors")]
     pub fn allow_origin(mut self, origin: &str) -> Server {
         let allowed = self.service.dispatcher.allowed.allow_origin(origin);
         self.keep_error(allowed)
     }
 
-    /// Adds a guard. It sees every valid request before routing, in the order of adding, and either lets it pass with
-    /// `None` or answers it. What it sets with [`Context::set_response_header`] goes with the later response.
+    /// Lets pages of the [allowed origins](Server::allow_origin) send credentials: cookies, client certificates, and the
+    /// `Authorization` that a browser adds by itself. Pages ask for it with `fetch(url, { credentials: "include" })` or
+    /// `new EventSource(url, { withCredentials: true })`.
+    ///
+    /// Sends `Access-Control-Allow-Credentials: true` to those origins, in the answers to preflights too (WHATWG Fetch, "CORS
+    /// protocol and credentials"). A preflight carries no credentials itself, so no guard is asked about it. Do not set
+    /// the field in a guard as well: browsers refuse it twice.
+    pub fn allow_credentials(mut self) -> Server {
+        self.service.dispatcher.allowed.allows_credentials = true;
+        self
+    }
+
+    /// Adds a guard. Guards run before routing, in the order of adding, for every valid request except preflights of
+    /// [allowed origins](Server::allow_origin). A guard either lets the request pass with `None` or answers it, and sees the
+    /// same [path](Context::path) as the router and the handler. Fields that it sets with
+    /// [`Context::set_response_header`] go with the later response.
     ///
     /// ```no_run
     /// # use brooklet::{Server, StatusCode};

@@ -3,6 +3,7 @@
 use super::body::{Body, BodyProgress};
 use super::buffered_socket::BufferedSocket;
 use super::connection::Connection;
+use super::host_and_origin::merge_vary;
 use super::http::{response, Error, Form, Headers, Method, Request, Response, StatusCode};
 use super::linger;
 use super::refusal::unavailable;
@@ -159,7 +160,11 @@ impl<'a> Context<'a> {
     ///
     /// As [`Response::set_header`].
     pub fn set_response_header(&mut self, name: &str, value: &str) -> io::Result<()> {
-        response::append(self.response_headers, name, value)
+        response::append(self.response_headers, name, value)?;
+        if name.eq_ignore_ascii_case("vary") {
+            merge_vary(self.response_headers, &Headers::new());
+        }
+        Ok(())
     }
 
     /// Takes the connection over: from here on it is yours, and the server neither answers nor closes it.

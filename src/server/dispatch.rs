@@ -39,11 +39,12 @@ impl Dispatcher {
         }
     }
 
-    /// The methods that a path has.
+    /// The methods that a preflight may ask for. Where the router cannot tell them, they are all methods: the page then
+    /// reads the answer, a 404 for example, and does not see a failed request.
     fn methods(&self, path: &str) -> String {
         match self.router.find(Method::Options, path) {
-            Ok(Found::NoRoute(allowed)) => join(&allowed),
-            _ => join(Method::ALL), // it has a route for OPTIONS, or a parameter that does not decode
+            Ok(Found::NoRoute(allowed)) if !allowed.is_empty() => join(&allowed),
+            _ => join(Method::ALL),
         }
     }
 }

@@ -20,8 +20,8 @@ use std::net::IpAddr;
 pub struct HostAndOrigin {
     hosts: Vec<String>,
     origins: Vec<String>,
-    /// Whether pages of those origins may send and receive cookies.
-    pub with_credentials: bool,
+    /// Whether pages of those origins may send cookies and the like.
+    pub allows_credentials: bool,
 }
 
 const MISDIRECTED: Error = Error::new(
@@ -89,7 +89,7 @@ impl HostAndOrigin {
         set("Vary", "Origin");
         let Some(origin) = request.and_then(|request| self.allowed_origin(request)) else { return };
         set("Access-Control-Allow-Origin", origin);
-        if self.with_credentials {
+        if self.allows_credentials {
             set("Access-Control-Allow-Credentials", "true");
         }
     }
@@ -127,6 +127,13 @@ impl HostAndOrigin {
 
     fn knows_origin(&self, origin: &str) -> bool {
         self.origins.iter().any(|known| known.eq_ignore_ascii_case(origin))
+    }
+}
+
+/// Removes our `Vary: Origin` if the program lists `Origin` too: among the fields of the context or of its response.
+pub fn merge_vary(context: &mut Headers, response: &Headers) {
+    if context.count_token("vary", "origin") + response.count_token("vary", "origin") > 1 {
+        context.remove("Vary", "Origin");
     }
 }
 
