@@ -40,6 +40,10 @@ impl Server {
     /// Listens on an address: `"127.0.0.1:8080"`, `("::1", 8080)`; port 0 takes any free one, see
     /// [`local_addr`](Server::local_addr). Clients can connect from here on, and wait until [`serve`](Server::serve).
     ///
+    /// A server listens on one address. Of several, it takes the first that works, and a name such as `localhost` often
+    /// stands for two: `127.0.0.1` and `::1`. Clients of the other one are then refused, so write the address itself. To
+    /// listen on all addresses of the machine, bind `[::]:8080`, which on Linux and macOS takes IPv4 clients too.
+    ///
     /// # Errors
     ///
     /// Those of [`TcpListener::bind`], with the address in the message, and what to do about the common ones.

@@ -148,7 +148,8 @@ impl<'a> Context<'a> {
         Ok(Form::parse(self.body_text()?))
     }
 
-    /// Returns the client's address: that of the proxy, where there is one in front.
+    /// Returns the client's address, which is the proxy's if there is a proxy in front. An IPv4 client has an IPv4 address
+    /// here, also if the server listens on `[::]`.
     pub fn peer_addr(&self) -> SocketAddr {
         self.conn().peer
     }
