@@ -57,7 +57,11 @@ impl Server {
     ///
     /// A pattern is a path whose segments are text, or `{name}` for any one segment, or at its end `{*name}` for all that
     /// follows. Text wins over `{name}`, and that over `{*name}`, whatever the order of adding. HEAD is answered from
-    /// GET's handler, and OPTIONS from what is there.
+    /// GET's handler, and OPTIONS from what is there. Patterns are normalised like paths ([`Context::path`]): `/%7Ea` is
+    /// `/~a`.
+    ///
+    /// The values of `{name}` and `{*name}` can be joined to a directory's path, and stay in that directory: see
+    /// [`Context::param`]. A request with another value is a 400.
     ///
     /// A malformed pattern, or one that is taken, is refused here; the chain goes on, and [`serve`](Server::serve) returns
     /// the error, which names the pattern and the line that added it.

@@ -68,7 +68,7 @@ impl<'a> Context<'a> {
         self.request.method()
     }
 
-    /// Returns the path as it came, not decoded.
+    /// Returns the path, normalised: it has one spelling, whatever the client escaped. See [`Request::path`].
     pub fn path(&self) -> &str {
         self.request.path()
     }
@@ -79,6 +79,10 @@ impl<'a> Context<'a> {
     }
 
     /// Returns a path parameter, percent-decoded: the text that stood for `{name}` or `{*name}` in the route's pattern.
+    ///
+    /// Joined to the path of a directory, it names something in that directory. A `{name}` is not empty. A segment, which is
+    /// a `{name}` or a part of a `{*name}`, is not `.` or `..`, and does not hold `/`, `\`, NUL or, on Windows, `:`. No segment
+    /// of a `{*name}` is empty except the last. A request with another value is answered with 400, and no handler sees it.
     ///
     /// # Panics
     ///
