@@ -40,8 +40,8 @@ impl Server {
     /// Listens on an address: `"127.0.0.1:8080"`, `("::1", 8080)`; port 0 takes any free one, see
     /// [`local_addr`](Server::local_addr). Clients can connect from here on, and wait until [`serve`](Server::serve).
     ///
-    /// A server listens on one address. Of several, it takes the first that works, and a name such as `localhost` often
-    /// stands for two: `127.0.0.1` and `::1`. Clients of the other one are then refused, so write the address itself. To
+    /// A server listens on one address. Of several, it takes the first that works. A name such as `localhost` often
+    /// stands for two, `127.0.0.1` and `::1`, and clients of the other address are refused: write the address itself. To
     /// listen on all addresses of the machine, bind `[::]:8080`, which on Linux and macOS takes IPv4 clients too.
     ///
     /// # Errors
@@ -151,8 +151,8 @@ impl Server {
     /// `new EventSource(url, { withCredentials: true })`.
     ///
     /// Sends `Access-Control-Allow-Credentials: true` to those origins, in the answers to preflights too (WHATWG Fetch, "CORS
-    /// protocol and credentials"). A preflight carries no credentials itself, so no guard is asked about it. Do not set
-    /// the field in a guard as well: browsers refuse it twice.
+    /// protocol and credentials"). A preflight carries no credentials itself, so guards do not run for it. Do not set
+    /// the field in a guard as well: browsers refuse a response that has it twice.
     pub fn allow_credentials(mut self) -> Server {
         self.service.dispatcher.allowed.allows_credentials = true;
         self
