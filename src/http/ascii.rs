@@ -118,6 +118,13 @@ pub fn hex(byte: u8) -> Option<u8> {
     }
 }
 
+/// The byte that two `HEXDIG` at the start stand for, as after the `%` of an escape (RFC 3986 2.1).
+pub fn hex_pair(digits: &[u8]) -> Option<u8> {
+    let high = hex(*digits.first()?)?;
+    let low = hex(*digits.get(1)?)?;
+    Some(high << 4 | low)
+}
+
 /// Appends `n` in decimal. Much of what a response head costs is formatting, so not through `fmt`.
 pub fn push_decimal(out: &mut Vec<u8>, mut n: u64) {
     let mut digits = [0; 20]; // u64::MAX has 20 digits

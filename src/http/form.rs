@@ -54,7 +54,7 @@ fn decode(text: &str) -> String {
         bytes = after;
         match first {
             b'+' => decoded.push(b' '),
-            b'%' => match escape(after) {
+            b'%' => match ascii::hex_pair(after) {
                 Some(byte) => {
                     decoded.push(byte);
                     bytes = &after[2..];
@@ -65,13 +65,6 @@ fn decode(text: &str) -> String {
         }
     }
     String::from_utf8_lossy(&decoded).into_owned()
-}
-
-/// The byte of the two hexadecimal digits that follow a `%`.
-fn escape(after: &[u8]) -> Option<u8> {
-    let high = ascii::hex(*after.first()?)?;
-    let low = ascii::hex(*after.get(1)?)?;
-    Some(high << 4 | low)
 }
 
 #[cfg(test)]

@@ -94,9 +94,24 @@ impl Headers {
     /// Whether `token` is a member of the comma-separated list that the fields named `name` are together
     /// (RFC 9110 5.6.1), without regard to case.
     pub(in super::super) fn has_token(&self, name: &str, token: &str) -> bool {
-        self.get_all(name)
-            .flat_map(list_members)
-            .any(|member| member.eq_ignore_ascii_case(token.as_bytes()))
+        self.count_token(name, token) > 0
+    }
+
+    /// Counts how often `token` is a member of the list that the fields named `name` are together.
+    pub(in super::super) fn count_token(&self, name: &str, token: &str) -> usize {
+        let members = self.get_all(name).flat_map(list_members);
+        members.filter(|member| member.eq_ignore_ascii_case(token.as_bytes())).count()
+    }
+
+    /// Removes the first field of this name and value.
+    pub(in super::super) fn remove(&mut self, name: &str, value: &str) {
+        let is_it = |field: (&str, &[u8])| field.0.eq_ignore_ascii_case(name) && field.1 == value.as_bytes();
+        let Some(index) = self.iter().position(is_it) else { return };
+        let mut kept = Headers::new();
+        for (_, (name, value)) in self.iter().enumerate().filter(|field| field.0 != index) {
+            kept.push(name.as_bytes(), value);
+        }
+        *self = kept;
     }
 
     /// Adds a field that is known to be well-formed.
@@ -196,6 +211,18 @@ mod tests {
             assert!(error.to_string().contains(&format!("{name:?}")), "{error}");
         }
         assert!(headers.is_empty());
+    }
+
+    #[test]
+    fn first_field_of_a_name_and_value_is_removed() {
+        let mut headers = Headers::new();
+        for (name, value) in [("A", "x"), ("B", "x"), ("b", "y"), ("b", "x")] {
+            headers.append(name, value).unwrap();
+        }
+        headers.remove("b", "x");
+        headers.remove("c", "x");
+        assert_eq!(headers.section(), b"A: x\r\nb: y\r\nb: x\r\n");
+        assert_eq!(headers.get_all("B").collect::<Vec<_>>(), [b"y", b"x"]);
     }
 
     #[test]

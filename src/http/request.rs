@@ -28,12 +28,18 @@ impl Request {
         self.method
     }
 
-    /// Returns the target as it stood in the request line, for example `/search?q=tea`. Visible ASCII.
+    /// Returns the target as it stood in the request line, for example `/search?q=tea`. Visible ASCII. To decide by the
+    /// path, use [`path`](Request::path): this text has many spellings of the same one.
     pub fn target(&self) -> &str {
         self.target.as_str()
     }
 
-    /// Returns the path as it came: nothing is decoded, `.` and `..` are still there. `*` for `OPTIONS *`.
+    /// Returns the path, normalised: a character that may stand in a path is not escaped, and the digits of every other
+    /// escape are upper case, so that a path has one spelling (RFC 3986 6.2.2). `/%70rivate/caf%c3%a9` is
+    /// `/private/caf%C3%A9`, and `%2F` stays `%2F`. A path with a segment `.` or `..`, escaped or not, is a 400 that no
+    /// guard or handler sees. `*` for `OPTIONS *`.
+    ///
+    /// Guards, routes and handlers see this one path; [`target`](Request::target) has it as it came.
     pub fn path(&self) -> &str {
         self.target.path()
     }

@@ -1,9 +1,11 @@
 //! The request target (RFC 9112 3.2): its four forms, and its path and query.
 //!
-//! The path stays as it came. Nothing is decoded, folded or normalised before routing: two parties that normalise
-//! differently disagree about what was asked for, and that is how guards are walked around.
+//! A path is normalised once, before anybody looks at it (see [`normalize`]), so that guard, router and handler see the
+//! same one. Two parties that normalise differently disagree about what was asked for, and that is how guards are walked
+//! around. The text as it came stays beside it, and so does the query.
 
 use super::{ascii, authority, Error, Method};
+use std::borrow::Cow;
 use std::ops::Range;
 
 /// A valid request target.
@@ -12,6 +14,8 @@ pub struct Target {
     text: String,
     authority: Range<usize>,
     path: Range<usize>,
+    /// The path, where it is not spelled as in `text`.
+    normalized: Option<String>,
 }
 
 impl Target {
@@ -23,14 +27,13 @@ impl Target {
     pub(super) fn parse(text: &[u8], method: Method) -> Result<Target, Error> {
         let text = String::from_utf8(text.to_vec()).expect("target bytes are ASCII");
         if text.starts_with('/') {
-            let path = 0..path_end(&text, 0);
-            return Target { text, authority: 0..0, path }.reject_nul();
+            return Target::with_path(text, 0..0);
         }
         if text == "*" {
             if method != Method::Options {
                 return Err(Error::bad("the target `*` goes with OPTIONS only (RFC 9112 3.2.4)"));
             }
-            return Ok(Target { text, authority: 0..0, path: 0..1 });
+            return Ok(Target { text, authority: 0..0, path: 0..1, normalized: None });
         }
         Target::absolute(text, method)
     }
@@ -45,32 +48,33 @@ impl Target {
         let start = scheme.len();
         let end = text[start..].find(['/', '?']).map_or(text.len(), |at| start + at);
         authority::check(&text.as_bytes()[start..end])?;
-        let path = end..path_end(&text, end);
+        if text[end..].starts_with('/') {
+            return Target::with_path(text, start..end);
+        }
         // Without a path the target means "/", or with OPTIONS the server as a whole (RFC 9112 3.2.1, 3.2.4).
-        if path.is_empty() {
-            let stands_for = if method == Method::Options && end == text.len() { "*" } else { "/" };
-            let text = [&text[..end], stands_for, &text[end..]].concat();
-            return Ok(Target { text, authority: start..end, path: end..end + 1 });
-        }
-        Target { text, authority: start..end, path }.reject_nul()
+        let stands_for = if method == Method::Options && end == text.len() { "*" } else { "/" };
+        Ok(Target { text, authority: start..end, path: end..end, normalized: Some(stands_for.to_owned()) })
     }
 
-    /// `%00` in a path "should be rejected if the application is not expecting to receive raw data" (RFC 3986 7.3): it is
-    /// there to end a string early.
-    fn reject_nul(self) -> Result<Target, Error> {
-        // Most paths have no `%`, and looking for one byte is faster than looking for three.
-        if self.path().contains('%') && self.path().contains("%00") {
-            return Err(Error::bad("a path must not hold an encoded NUL (RFC 3986 7.3)"));
-        }
-        Ok(self)
+    /// A target whose path starts where its authority ends.
+    fn with_path(text: String, authority: Range<usize>) -> Result<Target, Error> {
+        let start = authority.end;
+        let end = text[start..].find('?').map_or(text.len(), |at| start + at);
+        let normalized = match normalize(&text[start..end])? {
+            Cow::Borrowed(_) => None,
+            Cow::Owned(path) => Some(path),
+        };
+        Ok(Target { text, authority, path: start..end, normalized })
     }
 
+    /// The target as it came.
     pub fn as_str(&self) -> &str {
         &self.text
     }
 
+    /// The path, normalised.
     pub fn path(&self) -> &str {
-        &self.text[self.path.clone()]
+        self.normalized.as_deref().unwrap_or(&self.text[self.path.clone()])
     }
 
     /// What follows the first `?`, as it came.
@@ -88,27 +92,68 @@ fn starts_with_ignore_case(text: &str, start: &str) -> bool {
     text.get(..start.len()).is_some_and(|found| found.eq_ignore_ascii_case(start))
 }
 
-fn path_end(text: &str, start: usize) -> usize {
-    text[start..].find('?').map_or(text.len(), |at| start + at)
+/// Normalises a path: returns the one spelling of all those that mean the same.
+///
+/// The escape of a character that may also stand in a path itself is decoded, and the digits of every other escape are
+/// upper case. RFC 3986 6.2.2 names the unreserved characters. The others follow because a handler gets its parameters
+/// decoded: to it `/a%2Bb` and `/a+b` are the same, so they must be to a guard. `/`, `?` and `%` stay escaped: decoded
+/// they would mean something else, and a decoded `%` would make an escape that the next reader decodes again.
+///
+/// # Errors
+///
+/// 400 for a `%` that starts no escape, an encoded NUL (RFC 3986 7.3), and the segments `.` and `..`, which clients remove
+/// (RFC 3986 5.2.4).
+pub fn normalize(path: &str) -> Result<Cow<'_, str>, Error> {
+    let path = if path.contains('%') { Cow::Owned(normalize_escapes(path)?) } else { Cow::Borrowed(path) };
+    // Most paths have no dot, and looking for one byte is fast.
+    if path.contains('.') && path.split('/').any(is_dot_segment) {
+        return Err(Error::bad("a path must not hold the segments `.` and `..`, escaped or not (RFC 3986 5.2.4)"));
+    }
+    Ok(path)
 }
+
+fn normalize_escapes(path: &str) -> Result<String, Error> {
+    let mut normalized = String::with_capacity(path.len());
+    let mut rest = path;
+    while let Some((plain, after)) = rest.split_once('%') {
+        normalized.push_str(plain);
+        let byte = ascii::hex_pair(after.as_bytes()).ok_or(BROKEN_ESCAPE)?;
+        let (digits, after) = after.split_at(2);
+        match byte {
+            0 => return Err(Error::bad("a path must not hold an encoded NUL (RFC 3986 7.3)")),
+            byte if ascii::is_target(byte) && !b"/?%".contains(&byte) => normalized.push(char::from(byte)),
+            _ => {
+                normalized.push('%');
+                normalized.push_str(&digits.to_ascii_uppercase());
+            }
+        }
+        rest = after;
+    }
+    normalized.push_str(rest);
+    Ok(normalized)
+}
+
+/// `dot-segments` (RFC 3986 3.3).
+pub fn is_dot_segment(segment: &str) -> bool {
+    matches!(segment, "." | "..")
+}
+
+const BROKEN_ESCAPE: Error = Error::bad("`%` in a path is followed by two hexadecimal digits (RFC 3986 2.1)");
 
 /// Decodes a path segment (RFC 3986 2.1).
 ///
 /// An escape that is none, a NUL, and what is not UTF-8 afterwards are refused: what a handler gets as text is text.
 pub fn percent_decode(segment: &str) -> Result<String, Error> {
     let mut decoded = Vec::with_capacity(segment.len());
-    let mut bytes = segment.bytes();
-    while let Some(byte) = bytes.next() {
-        if byte != b'%' {
-            decoded.push(byte);
+    let mut bytes = segment.as_bytes();
+    while let [first, after @ ..] = bytes {
+        bytes = after;
+        if *first != b'%' {
+            decoded.push(*first);
             continue;
         }
-        let high = bytes.next().and_then(ascii::hex);
-        let low = bytes.next().and_then(ascii::hex);
-        let (Some(high), Some(low)) = (high, low) else {
-            return Err(Error::bad("`%` in a path is followed by two hexadecimal digits (RFC 3986 2.1)"));
-        };
-        decoded.push(high << 4 | low);
+        decoded.push(ascii::hex_pair(after).ok_or(BROKEN_ESCAPE)?);
+        bytes = &after[2..];
     }
     if decoded.contains(&0) {
         return Err(Error::bad("a path parameter must not hold NUL"));
@@ -132,7 +177,8 @@ mod tests {
             Some((path.to_owned(), query.map(str::to_owned), authority.map(str::to_owned)))
         };
         assert_eq!(parse("/", Method::Get), ok("/", None, None));
-        assert_eq!(parse("/a/../%2F?b=?c", Method::Get), ok("/a/../%2F", Some("b=?c"), None));
+        assert_eq!(parse("/a/%2F?b=?c", Method::Get), ok("/a/%2F", Some("b=?c"), None));
+        assert_eq!(parse("http://h/%61?%61", Method::Get), ok("/a", Some("%61"), Some("h")));
         assert_eq!(parse("//a", Method::Get), ok("//a", None, None));
         assert_eq!(parse("/?", Method::Get), ok("/", Some(""), None));
         assert_eq!(parse("*", Method::Options), ok("*", None, None));
@@ -140,8 +186,38 @@ mod tests {
         assert_eq!(parse("HTTPS://h", Method::Get), ok("/", None, Some("h")));
         assert_eq!(parse("http://h?q", Method::Get), ok("/", Some("q"), Some("h")));
         assert_eq!(parse("http://h", Method::Options), ok("*", None, Some("h")));
-        for bad in ["*", "a", "?", "h:80", "ftp://h/", "http:/h/", "http:///", "http://u@h/", "http://", "/a%00b"] {
+        for bad in [
+            "*", "a", "?", "h:80", "ftp://h/", "http:/h/", "http:///", "http://u@h/", "http://", "/a%00b",
+            "http://h/%2E",
+        ] {
             assert_eq!(parse(bad, Method::Get), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn target_stays_as_it_came() {
+        for text in ["/%61/%7e?%61", "http://h?q", "HTTP://h/%61"] {
+            assert_eq!(Target::parse(text.as_bytes(), Method::Get).unwrap().as_str(), text);
+        }
+    }
+
+    #[test]
+    fn normalized_path_has_one_spelling() {
+        for (path, normalized) in [
+            ("/", "/"),
+            ("/%70rivate/%7Euser", "/private/~user"),
+            ("/%2570", "/%2570"),
+            ("/a%2fb%3f%c3%A9%20", "/a%2Fb%3F%C3%A9%20"),
+            ("/a%2Bb%40", "/a+b@"),
+            ("/a.b/..c/...", "/a.b/..c/..."),
+            ("/%2e%2e%2e", "/..."),
+        ] {
+            assert_eq!(normalize(path).as_deref(), Ok(normalized));
+            assert_eq!(normalize(normalized).as_deref(), Ok(normalized), "again");
+        }
+        for bad in ["/.", "/../a", "/a/./b", "/%2e", "/%2E.", "/.%2e/", "/%", "/%7", "/%zz", "/%%370", "/%2%35", "/%00"]
+        {
+            assert!(normalize(bad).is_err(), "{bad}");
         }
     }
 

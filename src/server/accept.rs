@@ -180,7 +180,9 @@ impl Acceptor {
                 return None; // the connection is one that woke this thread, or came too late
             }
             match accepted {
-                Ok((stream, peer)) => {
+                Ok((stream, mut peer)) => {
+                    // A listener on `[::]` sees an IPv4 client as `::ffff:192.0.2.1`.
+                    peer.set_ip(peer.ip().to_canonical());
                     if self.restore_reserve(&listener) {
                         return Some((stream, peer));
                     }

@@ -40,6 +40,10 @@ impl Server {
     /// Listens on an address: `"127.0.0.1:8080"`, `("::1", 8080)`; port 0 takes any free one, see
     /// [`local_addr`](Server::local_addr). Clients can connect from here on, and wait until [`serve`](Server::serve).
     ///
+    /// A server listens on one address. Of several, it takes the first that works. A name such as `localhost` often
+    /// stands for two, `127.0.0.1` and `::1`, and clients of the other address are refused: write the address itself. To
+    /// listen on all addresses of the machine, bind `[::]:8080`, which on Linux and macOS takes IPv4 clients too.
+    ///
     /// # Errors
     ///
     /// Those of [`TcpListener::bind`], with the address in the message, and what to do about the common ones.
@@ -53,7 +57,11 @@ impl Server {
     ///
     /// A pattern is a path whose segments are text, or `{name}` for any one segment, or at its end `{*name}` for all that
     /// follows. Text wins over `{name}`, and that over `{*name}`, whatever the order of adding. HEAD is answered from
-    /// GET's handler, and OPTIONS from what is there.
+    /// GET's handler, and OPTIONS from what is there. Patterns are normalised like paths ([`Context::path`]): `/%7Ea` is
+    /// `/~a`.
+    ///
+    /// The values of `{name}` and `{*name}` can be joined to a directory's path, and stay in that directory: see
+    /// [`Context::param`]. A request with another value is a 400.
     ///
     /// A malformed pattern, or one that is taken, is refused here; the chain goes on, and [`serve`](Server::serve) returns
     /// the error, which names the pattern and the line that added it.
@@ -128,16 +136,32 @@ impl Server {
 
     /// Lets pages of this origin in, `https://app.example` or `http://localhost:3000`: they may send requests of any method
     /// ([`check_origin`](Config::check_origin)) and read the answers, event streams included (CORS), and their preflights
-    /// are answered. Without credentials; to allow those, set `Access-Control-Allow-Credentials` in a guard. One that is no
-    /// origin is an error of [`serve`](Server::serve).
+    /// are answered before guards run. Without credentials, see [`allow_credentials`](Server::allow_credentials). A text
+    /// that is not an origin is an error of [`serve`](Server::serve).
+    ///
+    /// From the first call on, every response has `Vary: Origin`, so that no cache gives a page the response to another.
     #[doc(alias = "cors")]
     pub fn allow_origin(mut self, origin: &str) -> Server {
         let allowed = self.service.dispatcher.allowed.allow_origin(origin);
         self.keep_error(allowed)
     }
 
-    /// Adds a guard. It sees every valid request before routing, in the order of adding, and either lets it pass with
-    /// `None` or answers it. What it sets with [`Context::set_response_header`] goes with the later response.
+    /// Lets pages of the [allowed origins](Server::allow_origin) send credentials: cookies, client certificates, and the
+    /// `Authorization` that a browser adds by itself. Pages ask for it with `fetch(url, { credentials: "include" })` or
+    /// `new EventSource(url, { withCredentials: true })`.
+    ///
+    /// Sends `Access-Control-Allow-Credentials: true` to those origins, in the answers to preflights too (WHATWG Fetch, "CORS
+    /// protocol and credentials"). A preflight carries no credentials itself, so guards do not run for it. Do not set
+    /// the field in a guard as well: browsers refuse a response that has it twice.
+    pub fn allow_credentials(mut self) -> Server {
+        self.service.dispatcher.allowed.allows_credentials = true;
+        self
+    }
+
+    /// Adds a guard. Guards run before routing, in the order of adding, for every valid request except preflights of
+    /// [allowed origins](Server::allow_origin). A guard either lets the request pass with `None` or answers it, and sees the
+    /// same [path](Context::path) as the router and the handler. Fields that it sets with
+    /// [`Context::set_response_header`] go with the later response.
     ///
     /// ```no_run
     /// # use brooklet::{Server, StatusCode};

@@ -3,6 +3,7 @@
 use super::body::{Body, BodyProgress};
 use super::buffered_socket::BufferedSocket;
 use super::connection::Connection;
+use super::host_and_origin::merge_vary;
 use super::http::{response, Error, Form, Headers, Method, Request, Response, StatusCode};
 use super::linger;
 use super::refusal::unavailable;
@@ -67,7 +68,7 @@ impl<'a> Context<'a> {
         self.request.method()
     }
 
-    /// Returns the path as it came, not decoded.
+    /// Returns the path, normalised: it has one spelling, whatever the client escaped. See [`Request::path`].
     pub fn path(&self) -> &str {
         self.request.path()
     }
@@ -78,6 +79,10 @@ impl<'a> Context<'a> {
     }
 
     /// Returns a path parameter, percent-decoded: the text that stood for `{name}` or `{*name}` in the route's pattern.
+    ///
+    /// Joined to the path of a directory, it names something in that directory. A `{name}` is not empty. A segment, which is
+    /// a `{name}` or a part of a `{*name}`, is not `.` or `..`, and does not hold `/`, `\`, NUL or, on Windows, `:`. No segment
+    /// of a `{*name}` is empty except the last. A request with another value is answered with 400, and no handler sees it.
     ///
     /// # Panics
     ///
@@ -147,7 +152,8 @@ impl<'a> Context<'a> {
         Ok(Form::parse(self.body_text()?))
     }
 
-    /// Returns the client's address: that of the proxy, where there is one in front.
+    /// Returns the client's address, which is the proxy's if there is a proxy in front. An IPv4 client has an IPv4 address
+    /// here, also if the server listens on `[::]`.
     pub fn peer_addr(&self) -> SocketAddr {
         self.conn().peer
     }
@@ -159,7 +165,11 @@ impl<'a> Context<'a> {
     ///
     /// As [`Response::set_header`].
     pub fn set_response_header(&mut self, name: &str, value: &str) -> io::Result<()> {
-        response::append(self.response_headers, name, value)
+        response::append(self.response_headers, name, value)?;
+        if name.eq_ignore_ascii_case("vary") {
+            merge_vary(self.response_headers, &Headers::new());
+        }
+        Ok(())
     }
 
     /// Takes the connection over: from here on it is yours, and the server neither answers nor closes it.

@@ -2,7 +2,7 @@
 
 use super::config::Config;
 use super::context::Context;
-use super::host_and_origin::{preflight, HostAndOrigin};
+use super::host_and_origin::HostAndOrigin;
 use super::http::{Method, Response, StatusCode};
 use super::router::{Found, Router};
 
@@ -18,17 +18,11 @@ pub struct Dispatcher {
 
 impl Dispatcher {
     pub fn dispatch<'a>(&'a self, mut context: Context<'a>, config: &Config) -> Response {
-        let origin = match self.allowed.check(context.request(), config, context.is_on_loopback()) {
-            Ok(origin) => origin.map(str::to_owned),
-            Err(error) => return error.into(),
-        };
-        if let Some(origin) = origin {
-            for (name, value) in [("Access-Control-Allow-Origin", origin.as_str()), ("Vary", "Origin")] {
-                context.set_response_header(name, value).expect("a value that came whole can be sent");
-            }
-            if let Some(response) = preflight(context.request(), |path| self.methods(path)) {
-                return response;
-            }
+        if let Err(error) = self.allowed.check(context.request(), config, context.is_on_loopback()) {
+            return error.into();
+        }
+        if let Some(response) = self.allowed.preflight(context.request(), |path| self.methods(path)) {
+            return response;
         }
         for guard in &self.guards {
             if let Some(response) = guard(&mut context) {
@@ -45,11 +39,12 @@ impl Dispatcher {
         }
     }
 
-    /// The methods that a path has.
+    /// The methods that a preflight may ask for. Where the router cannot tell them, they are all methods: the page then
+    /// reads the answer, a 404 for example, and does not see a failed request.
     fn methods(&self, path: &str) -> String {
         match self.router.find(Method::Options, path) {
-            Ok(Found::NoRoute(allowed)) => join(&allowed),
-            _ => join(Method::ALL), // it has a route for OPTIONS, or a parameter that does not decode
+            Ok(Found::NoRoute(allowed)) if !allowed.is_empty() => join(&allowed),
+            _ => join(Method::ALL),
         }
     }
 }

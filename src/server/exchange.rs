@@ -22,7 +22,7 @@ pub struct Exchange<'a> {
     pub peer: SocketAddr,
     /// The method; `None` if there was no valid request.
     pub method: Option<Method>,
-    /// The path as it came, visible ASCII; `None` if there was no valid request.
+    /// The [path](super::http::Request::path), normalised, in visible ASCII; `None` if the head did not parse.
     pub path: Option<&'a str>,
     /// The response's status; `None` if the handler took the connection over.
     pub status: Option<StatusCode>,

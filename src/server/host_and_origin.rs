@@ -11,7 +11,7 @@
 //! Left out: a check of `Origin` for safe methods. The browser does it, for without CORS fields the page cannot read.
 
 use super::config::Config;
-use super::http::{authority, Error, Method, Request, Response, StatusCode};
+use super::http::{authority, Error, Headers, Method, Request, Response, StatusCode};
 use std::io;
 use std::net::IpAddr;
 
@@ -20,6 +20,8 @@ use std::net::IpAddr;
 pub struct HostAndOrigin {
     hosts: Vec<String>,
     origins: Vec<String>,
+    /// Whether pages of those origins may send cookies and the like.
+    pub allows_credentials: bool,
 }
 
 const MISDIRECTED: Error = Error::new(
@@ -62,22 +64,55 @@ impl HostAndOrigin {
         Ok(())
     }
 
-    /// Refuses a request that should not be here; or returns its origin, if that is one that was named and may read the
-    /// answer.
-    pub fn check<'r>(
-        &self,
-        request: &'r Request,
-        config: &Config,
-        on_loopback: bool,
-    ) -> Result<Option<&'r str>, Error> {
+    /// Refuses a request of a page that this server was not named for, or that may not change anything here.
+    pub fn check(&self, request: &Request, config: &Config, on_loopback: bool) -> Result<(), Error> {
         if config.check_host && on_loopback && !self.knows_host(request) {
             return Err(MISDIRECTED);
         }
-        let origin = request.headers().get("origin").filter(|origin| self.knows_origin(origin));
-        if origin.is_none() && config.check_origin && !request.method().is_safe() && is_cross_origin(request) {
+        let may_change = request.method().is_safe() || self.allowed_origin(request).is_some();
+        if config.check_origin && !may_change && is_cross_origin(request) {
             return Err(CROSS_ORIGIN);
         }
-        Ok(origin)
+        Ok(())
+    }
+
+    /// Sets the CORS fields (WHATWG Fetch, "HTTP responses") of the response to a request; `None` if its head could not be parsed.
+    ///
+    /// Once an origin was named, every response varies with `Origin`, also the response to a request without the field
+    /// or from another origin. Otherwise a cache could hand a response without CORS fields to a page that may read it
+    /// (WHATWG Fetch, "CORS protocol and HTTP caches").
+    pub fn set_cors_fields(&self, request: Option<&Request>, headers: &mut Headers) {
+        if self.origins.is_empty() {
+            return;
+        }
+        let mut set = |name, value| headers.append(name, value).expect("a value that came whole can be sent");
+        set("Vary", "Origin");
+        let Some(origin) = request.and_then(|request| self.allowed_origin(request)) else { return };
+        set("Access-Control-Allow-Origin", origin);
+        if self.allows_credentials {
+            set("Access-Control-Allow-Credentials", "true");
+        }
+    }
+
+    /// Answers a preflight, the question whether a page may send what it wants to send (WHATWG Fetch, "CORS-preflight fetch"), if an origin
+    /// that was named asks it.
+    pub fn preflight(&self, request: &Request, methods: impl FnOnce(&str) -> String) -> Option<Response> {
+        let headers = request.headers();
+        if request.method() != Method::Options || !headers.contains("access-control-request-method") {
+            return None;
+        }
+        self.allowed_origin(request)?;
+        let mut answer =
+            Response::status(StatusCode::NO_CONTENT).header("Access-Control-Allow-Methods", methods(request.path()));
+        if let Some(wanted) = headers.get("access-control-request-headers") {
+            answer = answer.header("Access-Control-Allow-Headers", wanted);
+        }
+        Some(answer)
+    }
+
+    /// Returns the request's origin, if it is one that was named.
+    fn allowed_origin<'r>(&self, request: &'r Request) -> Option<&'r str> {
+        request.headers().get("origin").filter(|origin| self.knows_origin(origin))
     }
 
     /// A request without a host (HTTP/1.0) is none of a browser's.
@@ -95,19 +130,11 @@ impl HostAndOrigin {
     }
 }
 
-/// Answers the question whether a page may send what it wants to send (WHATWG Fetch 3.3.5): to an origin that was named
-/// with yes, for the methods that the path has.
-pub fn preflight(request: &Request, methods: impl FnOnce(&str) -> String) -> Option<Response> {
-    let headers = request.headers();
-    if request.method() != Method::Options || !headers.contains("access-control-request-method") {
-        return None;
+/// Removes our `Vary: Origin` if the program lists `Origin` too: among the fields of the context or of its response.
+pub fn merge_vary(context: &mut Headers, response: &Headers) {
+    if context.count_token("vary", "origin") + response.count_token("vary", "origin") > 1 {
+        context.remove("Vary", "Origin");
     }
-    let mut answer =
-        Response::status(StatusCode::NO_CONTENT).header("Access-Control-Allow-Methods", methods(request.path()));
-    if let Some(wanted) = headers.get("access-control-request-headers") {
-        answer = answer.header("Access-Control-Allow-Headers", wanted);
-    }
-    Some(answer)
 }
 
 /// What the browser says of where a request comes from (Fetch Metadata; without it RFC 6454 7).

@@ -8,11 +8,11 @@
 //! whatever the order in which they were added; and where the most special route lacks the method, the next that has it.
 //! A lookup visits one node a segment on each of these ways, so it takes as long among a thousand routes as among three.
 //!
-//! Segments are compared as they stand on the wire. `/%61` is not `/a` here, as it may not be to the proxy in front or to
-//! a guard that looks at the path; nobody who follows links ever sends it.
+//! Paths and patterns are compared in their normalised spelling, which is also the one that guards see: `/%61` is `/a`.
 
-use super::http::target::percent_decode;
+use super::http::target::{is_dot_segment, normalize, percent_decode};
 use super::http::{ascii, Error, Method};
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::io;
 use std::panic::Location;
@@ -48,7 +48,8 @@ struct Pattern {
 /// What a pattern is made of: `"/" segment *( "/" segment )`.
 #[derive(Debug, PartialEq, Eq)]
 enum Segment<'p> {
-    Static(&'p str),
+    /// Normalised.
+    Static(Cow<'p, str>),
     Parameter(&'p str),
     CatchAll(&'p str),
 }
@@ -117,7 +118,7 @@ impl<H> Router<H> {
         let mut ends_with_catch_all = false;
         for segment in segments {
             match segment {
-                Segment::Static(text) => node = node.children.entry(text.to_owned()).or_default(),
+                Segment::Static(text) => node = node.children.entry(text.into_owned()).or_default(),
                 Segment::Parameter(name) => {
                     names.push(name.to_owned());
                     node = node.parameter.get_or_insert_with(Box::default);
@@ -137,11 +138,11 @@ impl<H> Router<H> {
         Ok(())
     }
 
-    /// Finds the route for a path as it came.
+    /// Finds the route for a normalised path.
     ///
     /// # Errors
     ///
-    /// 400 if a parameter does not decode.
+    /// 400 if a value is not UTF-8 once it is decoded, or is not safe as a part of a file's path.
     pub fn find(&self, method: Method, path: &str) -> Result<Found<'_, H>, Error> {
         let mut lookup = Lookup { method, found: None, others: Vec::new() };
         if path == "*" {
@@ -221,35 +222,32 @@ impl<H> Node<H> {
 /// Decodes a route's values.
 fn decode(values: &[&str], ends_with_catch_all: bool) -> Result<Vec<String>, Error> {
     let mut decoded = Vec::with_capacity(values.len());
-    for value in values {
-        decoded.push(percent_decode(value)?);
-    }
-    if ends_with_catch_all {
-        let (raw, path) = values.last().zip(decoded.last()).expect("`{*rest}` has a value");
-        check_stays_in_directory(raw, path)?;
+    let is_catch_all = |index| ends_with_catch_all && index + 1 == values.len();
+    for (index, value) in values.iter().enumerate() {
+        decoded.push(if is_catch_all(index) { decode_rest(value)? } else { decode_segment(value)? });
     }
     Ok(decoded)
 }
 
-/// A `{*rest}` is made to be joined to the path of a directory, and must not leave it. Refused are an encoded `/`, a
-/// `\`, the segments `.` and `..`, empty segments except the last (`/etc` joined to anything is `/etc`), and on Windows
-/// the colon of a drive.
-fn check_stays_in_directory(raw: &str, path: &str) -> Result<(), Error> {
-    const RULE: Error = Error::bad("this path must not hold dot or empty segments, backslashes or encoded slashes");
-    let raw_slashes = raw.bytes().filter(|&b| b == b'/').count();
-    let slashes = path.bytes().filter(|&b| b == b'/' || b == b'\\').count();
-    if slashes != raw_slashes {
-        return Err(RULE);
+/// Decodes one segment. Handlers join values to the path of a directory, which the result must not leave. Refused are
+/// `/` and `\`, the segments `.` and `..`, and on Windows the colon of a drive.
+fn decode_segment(raw: &str) -> Result<String, Error> {
+    let segment = percent_decode(raw)?;
+    if is_dot_segment(&segment) || segment.contains(['/', '\\']) || cfg!(windows) && segment.contains(':') {
+        return Err(Error::bad(
+            "a segment of this path must not be `.` or `..`, or hold an encoded slash or a backslash",
+        ));
     }
-    if path.is_empty() {
-        return Ok(());
+    Ok(segment)
+}
+
+/// Decodes the segments of a `{*rest}`. Only the last one may be empty: `/etc`, joined to anything, is `/etc`.
+fn decode_rest(raw: &str) -> Result<String, Error> {
+    if raw.starts_with('/') || raw.contains("//") {
+        return Err(Error::bad("this path must not hold empty segments"));
     }
-    for segment in path.strip_suffix('/').unwrap_or(path).split('/') {
-        if matches!(segment, "" | "." | "..") || cfg!(windows) && segment.contains(':') {
-            return Err(RULE);
-        }
-    }
-    Ok(())
+    let segments: Vec<_> = raw.split('/').map(decode_segment).collect::<Result<_, _>>()?;
+    Ok(segments.join("/"))
 }
 
 /// The methods that `Allow` lists (RFC 9110 10.2.1): those that have a route, and those that we answer from them.
@@ -309,7 +307,8 @@ fn parse_segment(part: &str) -> Result<Segment<'_>, &'static str> {
     if !part.bytes().all(ascii::is_target) || part.contains('?') {
         return Err("a segment is as it stands on the wire: no query, and percent-encoded what is not plain ASCII");
     }
-    Ok(Segment::Static(part))
+    let normalized = normalize(part).map_err(Error::message)?;
+    Ok(Segment::Static(normalized))
 }
 
 fn check_name(name: &str) -> Result<&str, &'static str> {
@@ -385,25 +384,31 @@ mod tests {
     fn values_are_decoded_and_checked() {
         let router = router(&[(Method::Get, "/u/{name}"), (Method::Get, "/f/{*path}")]);
         let get = |path| find(&router, Method::Get, path);
-        assert_eq!(get("/u/a%20b%2Fc"), "/u/{name} a b/c");
-        assert_eq!(get("/u/.."), "/u/{name} ..");
+        assert_eq!(get("/u/a%20b%3Fc%25"), "/u/{name} a b?c%");
         assert_eq!(get("/f/a%20b/c"), "/f/{*path} a b/c");
         assert_eq!(get("/f/a/"), "/f/{*path} a/");
         for bad in [
-            "/u/%", "/u/%zz", "/u/%00", "/u/%ff", "/f/a%2Fb", "/f/../x", "/f/a/%2e%2E", "/f/.", "/f/a%5c..", "/f/a\\b",
-            "/f//etc", "/f/a//b", "/f//",
+            "/u/%", "/u/%zz", "/u/%00", "/u/%ff", "/u/.", "/u/%2e.", "/u/a%2Fb", "/u/%5c", "/f/a%2Fb", "/f/../x",
+            "/f/a/%2e%2E", "/f/.", "/f/a%5c..", "/f/a\\b", "/f//etc", "/f/a//b", "/f//",
         ] {
             assert_eq!(get(bad), "400", "{bad}");
         }
-        assert_eq!(get("/%75/a"), "404", "nothing is decoded before routing");
         assert_eq!(get("/u/a/../b"), "404", "nothing is folded before routing");
+    }
+
+    #[test]
+    fn pattern_is_normalized_like_a_path() {
+        let mut router = router(&[(Method::Get, "/%7euser/caf%c3%a9"), (Method::Get, "/a+b")]);
+        assert_eq!(find(&router, Method::Get, "/~user/caf%C3%A9"), "/%7euser/caf%c3%a9");
+        let message = add(&mut router, Method::Get, "/a%2Bb").unwrap_err().to_string();
+        assert!(message.contains("`GET /a%2Bb`") && message.contains("`/a+b`"), "{message}");
     }
 
     #[test]
     fn malformed_patterns_are_refused_by_name() {
         for bad in [
             "", "a", "/{", "/{}", "/{a", "/a}", "/x{a}", "/{a}x", "/{a b}", "/{*}", "/{*a}/b", "/{a}/{a}", "/{a}/{*a}",
-            "/a?b", "/é", "/a b", "/:a", "/a/*",
+            "/a?b", "/é", "/a b", "/:a", "/a/*", "/./a", "/a/%2E.", "/%", "/%zz", "/%00",
         ] {
             let error = add(&mut Router::default(), Method::Get, bad).unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::InvalidInput);

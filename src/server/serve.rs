@@ -19,7 +19,7 @@ use super::config::Config;
 use super::context::Context;
 use super::dispatch::Dispatcher;
 use super::exchange::{Exchange, Hook};
-use super::host_and_origin::is_loopback;
+use super::host_and_origin::{is_loopback, merge_vary};
 use super::http::outgoing::{self, SendOptions};
 use super::http::parse::ParsedHead;
 use super::http::response::Payload;
@@ -120,11 +120,12 @@ impl Service {
         let ParsedHead { request, framing, .. } = head;
         let summary = RequestSummary::of(&request);
         let peer = conn.peer;
+        let mut headers = Headers::new();
+        self.dispatcher.allowed.set_cors_fields(Some(&request), &mut headers);
         let mut body = match BodyProgress::new(framing, &self.config) {
             Ok(body) => body,
             Err(error) => return self.refuse(conn, &summary, error),
         };
-        let mut headers = Headers::new();
         let mut response = self.handle(slot, request, &mut body, &mut headers);
         let Some(conn) = slot else {
             self.report_takeover(&summary, response, peer);
@@ -158,7 +159,9 @@ impl Service {
     ) -> Response {
         let context = Context::new(slot, request, body, headers, self.config.max_taken_over);
         let response = catch(|| self.dispatcher.dispatch(context, &self.config));
-        response.unwrap_or_else(|| Response::from(io::Error::other("the handler panicked")).close())
+        let response = response.unwrap_or_else(|| Response::from(io::Error::other("the handler panicked")).close());
+        merge_vary(headers, response.headers());
+        response
     }
 
     /// Answers a request that is malformed or too large, and ends the connection: where the next request would begin is

@@ -25,6 +25,59 @@ fn a_guard_answers_or_lets_pass_and_sees_every_path() {
     assert_eq!(ask("/private", "Authorization: secret\r\n").status, 403);
 }
 
+/// The guard of the documentation and three routes that would answer.
+#[test]
+fn guard_by_path_sees_every_spelling() {
+    let server = serve(|server| {
+        server
+            .before(|ctx| ctx.path().starts_with("/private").then(|| StatusCode::FORBIDDEN.into()))
+            .get("/private", |_| "static")
+            .get("/{dir}/{file}", |ctx| format!("{} {}", ctx.param("dir"), ctx.param("file")))
+            .get("/{*path}", |ctx| ctx.param("path").to_owned())
+    });
+    for target in [
+        "/private", "/%70rivate", "/%70rivate/x", "/privat%65/x/y", "/%70%72%69%76%61%74%65/x", "/priv%61te/%78",
+        "/%70rivate%2Fx", "http://localhost/%70rivate/x", "HTTP://localhost/private/x", "/private//x",
+    ] {
+        assert_eq!(server.get(target).status, 403, "{target}");
+    }
+    for target in ["/x/../private", "/./private", "/x/%2e%2E/private/y", "/%2e/private", "//private/x", "/%2Fprivate/x"]
+    {
+        assert_eq!(server.get(target).status, 400, "{target}");
+    }
+    assert_eq!(server.get("/%2570rivate/x").text(), "%70rivate x", "decoded once");
+    assert_eq!(server.get("/%50rivate/x").text(), "Private x", "case counts");
+}
+
+/// Each byte of a path, escaped or not: where a handler sees the same value, a guard has seen the same path.
+#[test]
+fn path_has_one_spelling_for_each_value() {
+    let server = serve(|server| {
+        server
+            .before(|ctx| {
+                let path = ctx.path().to_owned();
+                ctx.set_response_header("Path", &path).unwrap();
+                None
+            })
+            .get("/{value}", |ctx| ctx.param("value").to_owned())
+    });
+    let mut client = server.connect();
+    let mut raw = 0;
+    for byte in 0x20..0x7f_u8 {
+        let escaped = client.get(&format!("/a%{byte:02X}"));
+        let lower = client.get(&format!("/a%{byte:02x}"));
+        assert_eq!(escaped, lower, "{byte:02x}");
+        if matches!(byte, b' ' | b'"' | b'#' | b'<' | b'>' | b'\\' | b'/' | b'?' | b'%') {
+            assert_eq!(escaped.header("path"), Some(&*format!("/a%{byte:02X}")));
+            continue;
+        }
+        assert_eq!(escaped.text(), format!("a{}", char::from(byte)));
+        assert_eq!(escaped, client.get(&format!("/a{}", char::from(byte))), "{:?}", char::from(byte));
+        raw += 1;
+    }
+    assert_eq!(raw, 95 - 9);
+}
+
 #[test]
 fn fields_that_a_guard_sets_go_with_the_response() {
     let server = serve(|server| {

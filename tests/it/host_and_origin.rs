@@ -1,7 +1,7 @@
 //! Who may talk to the server: hosts, origins, and CORS.
 
 use super::support::{serve, Answer, Running};
-use brooklet::{sse, Config, Server};
+use brooklet::{sse, Config, Response, Server, StatusCode};
 use std::io::ErrorKind;
 
 fn guarded(build: impl FnOnce(Server) -> Server) -> Running {
@@ -132,8 +132,112 @@ fn its_preflights_are_answered_and_nobody_elses() {
     assert_eq!(answer.header("access-control-allow-origin"), Some("https://app.example"));
     assert_eq!(answer.header("access-control-allow-methods"), Some("GET, HEAD, POST, OPTIONS"));
     assert_eq!(answer.header("access-control-allow-headers"), Some("content-type, x-token"));
+    assert_eq!((answer.header("vary"), answer.header("access-control-allow-credentials")), (Some("Origin"), None));
     let answer = preflight("https://other.example");
     assert_eq!((answer.text(), answer.header("access-control-allow-origin")), ("a guard", None));
+}
+
+/// Otherwise the page sees a failed request in place of the 404.
+#[test]
+fn preflight_for_a_path_without_routes_allows_every_method() {
+    let server = guarded(|server| server.allow_origin("https://app.example"));
+    let fields = ["Host: localhost", "Origin: https://app.example", "Access-Control-Request-Method: PUT"];
+    let answer = ask(&server, "OPTIONS /nope", &fields);
+    let methods = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS, TRACE";
+    assert_eq!((answer.status, answer.header("access-control-allow-methods")), (204, Some(methods)));
+}
+
+/// A cache may keep the response to a script tag, which has no `Origin`, and hand it to a `fetch` of an allowed page.
+#[test]
+fn every_response_varies_with_origin_once_one_is_allowed() {
+    let build = |server: Server| server.get("/panic", |_| -> &str { panic!("on purpose") });
+    let server = guarded(|server| build(server).allow_origin("https://app.example"));
+    let host = "Host: localhost";
+    for (line, fields, status) in [
+        ("GET /", vec![host], 200),
+        ("GET /", vec![host, "Origin: https://app.example"], 200),
+        ("GET /", vec![host, "Origin: https://other.example"], 200),
+        ("GET /sse", vec![host], 200),
+        ("GET /nope", vec![host], 404),
+        ("PUT /", vec![host], 405),
+        ("OPTIONS /", vec![host], 204),
+        ("GET /panic", vec![host], 500),
+        ("POST /", vec![host, "Origin: https://other.example"], 403),
+        ("GET /", vec!["Host: other.example"], 421),
+    ] {
+        let answer = ask(&server, line, &fields);
+        assert_eq!((answer.status, answer.header("vary")), (status, Some("Origin")), "{line} {fields:?}");
+    }
+    assert_eq!(ask(&guarded(build), "GET /", &[host, "Origin: https://app.example"]).header("vary"), None);
+}
+
+#[test]
+fn origin_is_listed_once_in_vary_beside_fields_of_the_program() {
+    let server = guarded(|server| {
+        server
+            .allow_origin("https://app.example")
+            .before(|ctx| {
+                if let Some(vary) = ctx.query("guard") {
+                    ctx.set_response_header("vary", &vary).unwrap();
+                }
+                None
+            })
+            .get("/own", |ctx| match ctx.query("handler") {
+                Some(vary) => Response::text("own").header("Vary", vary),
+                None => Response::text("own"),
+            })
+    });
+    let vary = |target: &str| {
+        let answer = ask(&server, &format!("GET {target}"), &["Host: localhost"]);
+        let fields = answer.head.lines().filter_map(|line| line.split_once(": "));
+        let values = fields.filter(|field| field.0.eq_ignore_ascii_case("vary")).map(|field| field.1);
+        values.collect::<Vec<_>>().join(", ")
+    };
+    assert_eq!(vary("/own?handler=Accept"), "Origin, Accept");
+    assert_eq!(vary("/own?handler=Origin"), "Origin");
+    assert_eq!(vary("/own?handler=Accept,origin"), "Accept,origin");
+    assert_eq!(vary("/own?guard=Accept"), "Origin, Accept");
+    for target in ["/own", "/sse", "/nope"] {
+        assert_eq!(vary(&format!("{target}?guard=Origin")), "Origin", "{target}");
+    }
+}
+
+/// A guard that wants a cookie: a preflight has none (WHATWG Fetch, "CORS-preflight fetch"), and is answered nevertheless.
+#[test]
+fn credentials_are_allowed_to_pages_of_allowed_origins_alone() {
+    let build = |server: Server| {
+        server.allow_origin("https://app.example").before(|ctx| {
+            let is_known = ctx.headers().get("cookie") == Some("session=1");
+            (!is_known).then(|| StatusCode::UNAUTHORIZED.into())
+        })
+    };
+    let server = guarded(|server| build(server).allow_credentials());
+    let (host, origin, cookie) = ("Host: localhost", "Origin: https://app.example", "Cookie: session=1");
+    let preflight = ["Access-Control-Request-Method: POST", "Access-Control-Request-Headers: content-type"];
+    for (line, fields, status) in [
+        ("OPTIONS /", vec![host, origin, preflight[0], preflight[1]], 204),
+        ("POST /", vec![host, origin, cookie], 200),
+        ("GET /sse", vec![host, origin, cookie], 200),
+        ("GET /", vec![host, origin], 401),
+    ] {
+        let answer = ask(&server, line, &fields);
+        assert_eq!(
+            (answer.status, answer.header("access-control-allow-credentials")),
+            (status, Some("true")),
+            "{line}"
+        );
+        assert_eq!(
+            answer.header("access-control-allow-origin"),
+            Some("https://app.example"),
+            "{line}: `*` would not do"
+        );
+    }
+    for fields in [vec![host, cookie], vec![host, cookie, "Origin: https://other.example"]] {
+        let answer = ask(&server, "GET /", &fields);
+        assert_eq!((answer.status, answer.header("access-control-allow-credentials")), (200, None), "{fields:?}");
+    }
+    let answer = ask(&guarded(build), "GET /", &[host, origin, cookie]);
+    assert_eq!(answer.header("access-control-allow-credentials"), None, "by default");
 }
 
 #[test]

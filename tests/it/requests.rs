@@ -1,7 +1,10 @@
 //! What a request may look like, and what its handler sees of it.
 
-use super::support::{serve, Running};
-use brooklet::Version;
+use super::support::{serve, Client, Running, TIMEOUT};
+use brooklet::{Server, Version};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::{mpsc, Mutex};
+use std::time::Duration;
 
 fn mirror() -> Running {
     serve(|server| {
@@ -58,6 +61,7 @@ fn the_handler_sees_the_head_as_it_came() {
         r#"GET /head?x 1.1 Some("localhost:80") ["a", "b ,c"]"#
     );
     assert_eq!(ask("GET /head HTTP/1.0\r\n\r\n"), "GET /head 1.0 None []");
+    assert_eq!(ask("GET /%68ead?%61 HTTP/1.0\r\n\r\n"), "GET /%68ead?%61 1.0 None []", "the target is not normalised");
     assert_eq!(
         ask("GET http://127.0.0.1:1/head HTTP/1.1\r\nHost: localhost\r\n\r\n"),
         r#"GET http://127.0.0.1:1/head 1.1 Some("127.0.0.1:1") []"#,
@@ -72,6 +76,50 @@ fn the_handler_sees_who_asks() {
     let mut client = server.connect();
     let own = client.stream.local_addr().unwrap().to_string();
     assert_eq!(client.get("/peer").text(), own);
+}
+
+/// To the handler, after a takeover, and to the hook.
+#[test]
+fn peer_of_an_ipv4_client_on_an_ipv6_listener_is_ipv4() {
+    let Ok(server) = Server::bind((Ipv6Addr::UNSPECIFIED, 0)) else {
+        return eprintln!("skipped: this machine has no IPv6");
+    };
+    let (peer, peers) = mpsc::channel();
+    let (of_takeover, of_hook) = (Mutex::new(peer.clone()), Mutex::new(peer));
+    let server = server
+        .get("/", |ctx| ctx.peer_addr().to_string())
+        .get("/taken", move |ctx| {
+            let (conn, no_result) = ctx.takeover_conn();
+            of_takeover.lock().unwrap().send(conn.peer_addr()).unwrap();
+            no_result
+        })
+        .on_response(move |exchange| of_hook.lock().unwrap().send(exchange.peer).unwrap());
+    let (port, handle) = (server.local_addr().port(), server.handle());
+    let thread = std::thread::spawn(move || server.serve());
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    if std::net::TcpStream::connect_timeout(&address, TIMEOUT).is_ok() {
+        let mut client = Client::connect(address);
+        let own = client.stream.local_addr().unwrap();
+        assert_eq!(client.get("/").text(), own.to_string());
+        client.send("GET /taken HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        for _ in ["the answer", "the takeover", "the hook"] {
+            assert_eq!(peers.recv_timeout(TIMEOUT).unwrap(), own);
+        }
+    } else {
+        eprintln!("skipped: `[::]` takes no IPv4 clients on this machine");
+    }
+    handle.shutdown(Duration::ZERO);
+    thread.join().unwrap().unwrap();
+}
+
+#[test]
+fn bind_takes_the_first_address_that_works() {
+    let taken = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let free = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    let unspecified = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
+    let server = Server::bind(&[taken.local_addr().unwrap(), free, unspecified][..]).unwrap();
+    assert_eq!(server.local_addr().ip(), Ipv4Addr::LOCALHOST);
+    assert_ne!(server.local_addr().port(), taken.local_addr().unwrap().port());
 }
 
 #[test]
