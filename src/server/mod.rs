@@ -45,5 +45,5 @@ pub use context::Context;
 pub use exchange::Exchange;
 pub use handle::Handle;
 pub use panics::lock;
-pub use refusal::jitter;
+pub use refusal::{jitter, unavailable_response};
 pub use registry::{OnStop, Socket};
