@@ -34,7 +34,7 @@ pub enum Payload {
     Stream(Option<u64>, Producer),
     /// Whoever took the connection over answers.
     TakenOver,
-    /// The connection could not be taken over, and the client was sent a 503 with so many bytes of body.
+    /// The connection could not be taken over, and the client was sent a 503. Holds the length of its body.
     Refused(u64),
 }
 

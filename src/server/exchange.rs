@@ -21,7 +21,7 @@ pub type Hook = Box<dyn for<'e> Fn(&Exchange<'e>) + Send + Sync>;
 pub struct Exchange<'a> {
     /// The client's address.
     pub peer: SocketAddr,
-    /// The request: its query, its `User-Agent`, the `X-Forwarded-For` of a proxy. `None` if there was no valid request, or
+    /// The request: its query, its `User-Agent`, the `X-Forwarded-For` of a proxy. `None` if the request was not valid, or
     /// if the client was refused before its request was read.
     pub request: Option<&'a Request>,
     /// The method of the request.

@@ -10,8 +10,8 @@
 //!        4xx, linger          somebody else's
 //! ```
 //!
-//! A response has been written before any code of the program runs again, that of the hook or of the next request: the
-//! client never waits for code that has nothing to do with its response.
+//! The whole response is written before the hook is called and before the next handler is called: a client waits for its
+//! own handler only.
 //!
 //! A panic in guard, handler or hook is caught here: it ends one request with a 500 and one connection, and poisons
 //! nothing, for nothing that is shared is locked while their code runs.

@@ -31,7 +31,7 @@ pub struct Child {
     unread_stderr: Option<process::ChildStderr>,
 }
 
-/// What becomes of a child's standard error.
+/// The other end of a child's standard error.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Stderr {
     Read,
@@ -503,7 +503,7 @@ fn refusals_of_each_limit_are_printed_once_a_minute() {
         }
     };
     let _stream = get("/stream", 200);
-    // In this order: whoever is refused a takeover still has the one place.
+    // In this order: a client that is refused a takeover needs the one place, which `control` keeps.
     (0..3).for_each(|_| drop(get("/stream", 503)));
     let mut control = get("/say/7", 200);
     (0..3).for_each(|_| drop(get("/", 503)));
