@@ -1,9 +1,9 @@
 //! A response on its way out: head and body in as few writes as there can be (RFC 9112 6).
 //!
 //! ```text
-//! bytes up to MAX_COLLECTED  head and body are appended to `out`, after the responses that wait there; the caller writes it
-//! more bytes                 one gathering write of `out` and the body
-//! a stream                   `out` with the first piece of the body, then one write for each piece
+//! bytes up to MAX_COLLECTED  one write of head and body, which are copied together
+//! more bytes                 one gathering write of head and body
+//! a stream                   the head with the first piece of the body, then one write for each piece
 //! ```
 
 use super::chunked::{push_chunk, LAST_CHUNK};
@@ -57,12 +57,14 @@ impl ResponseFraming {
             Payload::Stream(Some(length), _) => ResponseFraming::Length(*length),
             Payload::Stream(None, _) if version == Version::Http10 => ResponseFraming::UntilClose,
             Payload::Stream(None, _) => ResponseFraming::Chunked,
-            Payload::TakenOver => unreachable!("the serve loop sends nothing on a connection that it no longer has"),
+            Payload::TakenOver | Payload::Refused(_) => {
+                unreachable!("the serve loop sends nothing on a connection that it no longer has")
+            }
         }
     }
 }
 
-/// Appends the response to `out`, or writes all of `out` and of the response to `socket`.
+/// Writes the whole response to `socket`. `out` is memory for it: empty before and after.
 ///
 /// # Errors
 ///
@@ -80,9 +82,9 @@ pub fn send(
         keep_alive: options.keep_alive && !response.closes() && framing != ResponseFraming::UntilClose,
         error: response.cause.take(),
     };
-    let start = out.len();
     push_head(out, &response, options, framing, report.keep_alive);
     if options.head_only || framing == ResponseFraming::Bodiless {
+        write_and_clear(socket, out)?;
         return Ok(report);
     }
     match response.payload {
@@ -90,6 +92,7 @@ pub fn send(
             report.body_bytes = bytes.len() as u64;
             if bytes.len() <= MAX_COLLECTED {
                 out.extend_from_slice(&bytes);
+                write_and_clear(socket, out)?;
             } else {
                 write_head_and_body(socket, std::mem::take(out), &bytes)?;
             }
@@ -102,7 +105,7 @@ pub fn send(
                 match body.state {
                     WriterState::SocketFailed => return Err(error),
                     WriterState::Unsent => {
-                        out.truncate(start);
+                        out.clear();
                         return send(Response::from(error), options, out, socket);
                     }
                     WriterState::Sending => {
@@ -112,7 +115,7 @@ pub fn send(
                 }
             }
         }
-        Payload::TakenOver => (),
+        Payload::TakenOver | Payload::Refused(_) => (),
     }
     Ok(report)
 }
@@ -172,6 +175,13 @@ pub fn push_date(out: &mut Vec<u8>) {
     out.extend_from_slice(b"\r\n");
 }
 
+/// Writes `out` and clears it, also if only a part of it has left: nothing is sent twice.
+fn write_and_clear(socket: &mut dyn Write, out: &mut Vec<u8>) -> io::Result<()> {
+    let written = socket.write_all(out);
+    out.clear();
+    written
+}
+
 /// Writes `head` and `body` with one system call where the socket takes them at once.
 fn write_head_and_body(socket: &mut dyn Write, head: Vec<u8>, body: &[u8]) -> io::Result<()> {
     let mut head = &head[..];
@@ -216,7 +226,7 @@ impl<'a> BodyWriter<'a> {
         BodyWriter { out, socket, framing, pending: Vec::new(), bytes: 0, state: WriterState::Unsent }
     }
 
-    /// Calls the producer, and ends the body. A panic in it is an error like any other.
+    /// Calls the producer, and writes the end of the body. A panic in the producer is an error like any other.
     fn run(&mut self, producer: Producer) -> io::Result<()> {
         catch_unwind(AssertUnwindSafe(|| producer(self)))
             .unwrap_or_else(|_| Err(io::Error::other("the body's producer panicked")))?;
@@ -229,7 +239,7 @@ impl<'a> BodyWriter<'a> {
             ResponseFraming::Chunked => self.out.extend_from_slice(LAST_CHUNK),
             _ => (),
         }
-        Ok(())
+        self.write_out()
     }
 
     /// Moves what was written into `out`, framed.
@@ -246,6 +256,12 @@ impl<'a> BodyWriter<'a> {
         self.pending.clear();
         Ok(())
     }
+
+    fn write_out(&mut self) -> io::Result<()> {
+        let written = write_and_clear(self.socket, self.out);
+        self.state = if written.is_ok() { WriterState::Sending } else { WriterState::SocketFailed };
+        written
+    }
 }
 
 impl Write for BodyWriter<'_> {
@@ -259,10 +275,7 @@ impl Write for BodyWriter<'_> {
 
     fn flush(&mut self) -> io::Result<()> {
         self.frame_pending()?;
-        let written = self.socket.write_all(self.out);
-        self.out.clear(); // also if only a part of it has left: nothing is sent twice
-        self.state = if written.is_ok() { WriterState::Sending } else { WriterState::SocketFailed };
-        written
+        self.write_out()
     }
 }
 
@@ -280,7 +293,7 @@ mod tests {
     fn wire(response: Response, options: &SendOptions<'_>) -> String {
         let (mut out, mut socket) = (Vec::new(), Vec::new());
         send(response, options, &mut out, &mut socket).unwrap();
-        socket.append(&mut out);
+        assert!(out.is_empty(), "everything is written");
         let text = String::from_utf8(socket).unwrap();
         let (before, date) = text.split_once("Date: ").unwrap();
         [before, date.split_once("\r\n").unwrap().1].concat()

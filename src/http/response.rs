@@ -34,6 +34,8 @@ pub enum Payload {
     Stream(Option<u64>, Producer),
     /// Whoever took the connection over answers.
     TakenOver,
+    /// The connection could not be taken over, and the client was sent a 503. Holds the length of its body.
+    Refused(u64),
 }
 
 pub type Producer = Box<dyn FnOnce(&mut dyn Write) -> io::Result<()> + Send>;
@@ -186,6 +188,10 @@ impl Response {
         Response::new(StatusCode::OK, Payload::TakenOver)
     }
 
+    pub(in super::super) fn refused(body_bytes: u64) -> Response {
+        Response::new(StatusCode::SERVICE_UNAVAILABLE, Payload::Refused(body_bytes))
+    }
+
     pub(in super::super) fn closes(&self) -> bool {
         self.closes
     }
@@ -251,6 +257,7 @@ impl fmt::Debug for Response {
             Payload::Stream(Some(length), _) => format!("a stream of {length} bytes"),
             Payload::Stream(None, _) => "a stream".to_owned(),
             Payload::TakenOver => "somebody else answers".to_owned(),
+            Payload::Refused(_) => "the client was refused".to_owned(),
         };
         f.debug_struct("Response")
             .field("status", &self.status)

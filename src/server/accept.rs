@@ -9,18 +9,19 @@
 //! And `accept` fails for reasons that are the peer's (try again) or ours: out of descriptors, and the queue is as full as
 //! before. Then a descriptor held in reserve is given up, so that one client at a time can be told 503 instead of hanging.
 
+use super::linger;
 use super::panics::lock;
 use super::parked::ParkedThreads;
-use super::refusal::{refuse_and_linger, refuse_at_once};
+use super::refusal::{refuse_at_once, refuse_with_cors};
 use super::registry::Registry;
 use super::serve::Service;
-use super::stderr;
+use super::stderr::Throttle;
 use std::io::{self, ErrorKind};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Threads that wait in `accept` while little happens: more than the six connections of a browser need.
 const MAX_WAITING: usize = 16;
@@ -35,9 +36,6 @@ const MAX_REFUSING: usize = 64;
 /// How long to wait when not even a client can be refused: doubling up to a second, as Go does.
 const BACKOFF: Duration = Duration::from_millis(5);
 const MAX_BACKOFF: Duration = Duration::from_secs(1);
-
-/// How often a line about missing descriptors or threads is printed to standard error.
-const WARN_EVERY: Duration = Duration::from_secs(60);
 
 /// Long enough for any loopback handshake.
 const WAKE_TIMEOUT: Duration = Duration::from_millis(100);
@@ -57,19 +55,17 @@ pub struct Acceptor {
     /// The number of threads that end after their next connection. They are too many since the server is quiet again.
     to_retire: AtomicUsize,
     refusing: AtomicUsize,
-    reserve: Mutex<Reserve>,
-}
-
-/// A spare descriptor: gone while the process is out of them.
-struct Reserve {
-    spare: Option<TcpListener>,
-    last_warning: Option<Instant>,
+    /// A spare descriptor: gone while the process is out of them.
+    spare: Mutex<Option<TcpListener>>,
+    /// The lines about missing descriptors or threads.
+    shortage_lines: Throttle,
 }
 
 impl Acceptor {
     pub fn new(listener: TcpListener, service: Service, registry: Arc<Registry>) -> Arc<Acceptor> {
         Arc::new(Acceptor {
-            reserve: Mutex::new(Reserve { spare: listener.try_clone().ok(), last_warning: None }),
+            spare: Mutex::new(listener.try_clone().ok()),
+            shortage_lines: Throttle::default(),
             listener: Mutex::new(Some(Arc::new(listener))),
             service,
             registry,
@@ -100,14 +96,14 @@ impl Acceptor {
 
     /// The life of a thread: accepts a connection, serves it, and waits for the next one.
     fn run(self: Arc<Acceptor>) {
-        while let Some((stream, peer)) = self.accept() {
+        while let Some((mut stream, peer)) = self.accept() {
             let was_last = self.waiting.fetch_sub(1, Ordering::SeqCst) == 1;
             if was_last {
                 self.waiting.fetch_add(1, Ordering::SeqCst);
                 if let Err(error) = self.add_thread() {
                     // No thread would accept while this one serves. So this client is refused, and this thread stays.
                     self.warn_throttled("start a thread", &error, "`Config::max_connections` bounds the threads.");
-                    refuse_at_once(stream);
+                    refuse_at_once(&mut stream);
                     continue;
                 }
             }
@@ -155,16 +151,18 @@ impl Acceptor {
     fn serve(&self, stream: TcpStream, peer: SocketAddr) {
         match self.registry.join(stream, self.service.config.max_connections) {
             Ok(socket) => self.service.serve(socket, peer),
-            Err(stream) => self.refuse(stream),
+            Err(stream) => self.refuse(stream, peer),
         }
     }
 
     /// Sends a 503. Waits until the client has read it, if not too many threads do that already.
-    fn refuse(&self, stream: TcpStream) {
-        if self.refusing.fetch_add(1, Ordering::SeqCst) < MAX_REFUSING {
-            refuse_and_linger(stream);
+    fn refuse(&self, mut stream: TcpStream, peer: SocketAddr) {
+        let lingers = self.refusing.fetch_add(1, Ordering::SeqCst) < MAX_REFUSING;
+        if lingers {
+            self.service.refuse_connection(peer, |allowed| refuse_with_cors(&mut stream, allowed));
+            linger::close(&stream);
         } else {
-            refuse_at_once(stream);
+            self.service.refuse_connection(peer, |_| refuse_at_once(&mut stream));
         }
         self.refusing.fetch_sub(1, Ordering::SeqCst);
     }
@@ -172,6 +170,7 @@ impl Acceptor {
     /// Waits for a connection; `None` when the server stops.
     fn accept(&self) -> Option<(TcpStream, SocketAddr)> {
         let mut backoff = BACKOFF;
+        let mut has_failed = false;
         // Held only in here: a thread that serves must not keep the port.
         let listener = lock(&self.listener).clone()?;
         while !self.registry.is_stopping() {
@@ -180,19 +179,21 @@ impl Acceptor {
                 return None; // the connection is one that woke this thread, or came too late
             }
             match accepted {
-                Ok((stream, mut peer)) => {
+                Ok((mut stream, mut peer)) => {
                     // A listener on `[::]` sees an IPv4 client as `::ffff:192.0.2.1`.
                     peer.set_ip(peer.ip().to_canonical());
                     if self.restore_reserve(&listener) {
                         return Some((stream, peer));
                     }
-                    refuse_at_once(stream);
+                    refuse_at_once(&mut stream);
                     self.restore_reserve(&listener);
                 }
                 Err(error) if is_peer_error(&error) => (),
+                // An error of one connection, "host unreachable" for example, is gone with it. A shortage stays.
+                Err(_) if !has_failed => has_failed = true,
                 Err(error) => {
                     self.warn_throttled("accept a connection", &error, "`ulimit -n` raises the number of open files.");
-                    if lock(&self.reserve).spare.take().is_none() {
+                    if lock(&self.spare).take().is_none() {
                         self.registry.pause(backoff);
                         backoff = (backoff * 2).min(MAX_BACKOFF);
                     }
@@ -204,27 +205,23 @@ impl Acceptor {
 
     /// Takes a descriptor into reserve, unless there is one. Returns whether there is one now, as there nearly always is.
     fn restore_reserve(&self, listener: &TcpListener) -> bool {
-        let mut reserve = lock(&self.reserve);
+        let mut spare = lock(&self.spare);
         // Not once the server stops: then this would keep the port.
-        if reserve.spare.is_none() && !self.registry.is_stopping() {
-            reserve.spare = listener.try_clone().ok();
+        if spare.is_none() && !self.registry.is_stopping() {
+            *spare = listener.try_clone().ok();
         }
-        reserve.spare.is_some()
+        spare.is_some()
     }
 
     fn warn_throttled(&self, what: &str, error: &io::Error, advice: &str) {
-        let mut reserve = lock(&self.reserve);
-        if reserve.last_warning.is_some_and(|last| last.elapsed() <= WARN_EVERY) {
-            return;
-        }
-        reserve.last_warning = Some(Instant::now());
-        stderr::line(format_args!("cannot {what}: {error}. New clients get a 503 until this ends. {advice}"));
+        self.shortage_lines
+            .line(format_args!("cannot {what}: {error}. New clients get a 503 until this ends. {advice}"));
     }
 
     /// Takes the listener away and wakes every thread in `accept`, which then finds that the server stops. Each
     /// connection wakes one.
     pub fn close(&self) -> Closing {
-        lock(&self.reserve).spare = None;
+        *lock(&self.spare) = None;
         self.parked.close();
         let listener = lock(&self.listener).take();
         let address = listener.as_ref().and_then(|listener| listener.local_addr().ok());

@@ -8,7 +8,7 @@ use super::http::framing::{Length, RequestFraming};
 use super::http::{Error, StatusCode};
 use super::throughput::time_budget;
 use std::fmt;
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::time::{Duration, Instant};
 
 /// The rest of a body that the handler did not read is read, to keep the connection, up to this size: reading 64 KiB costs
@@ -59,7 +59,7 @@ impl<'a> Body<'a> {
     fn wait(&mut self) -> io::Result<()> {
         if self.progress.expects_continue {
             self.progress.expects_continue = false;
-            self.conn.output.extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
+            self.conn.socket.write_all(b"HTTP/1.1 100 Continue\r\n\r\n").map_err(ended_early)?;
         }
         let within = self.progress.time_left();
         match self.conn.fill(within) {
@@ -68,7 +68,7 @@ impl<'a> Body<'a> {
             Err(error) if is_timeout(&error) => {
                 Err(Error::new(StatusCode::REQUEST_TIMEOUT, "the request body took too long").into())
             }
-            Err(error) => Err(io::Error::new(error.kind(), ENDED_EARLY)), // a reset is an end too
+            Err(error) => Err(ended_early(error)),
         }
     }
 
@@ -76,6 +76,11 @@ impl<'a> Body<'a> {
     pub(super) fn drain(&mut self) -> io::Result<()> {
         io::copy(self, &mut io::sink()).map(drop)
     }
+}
+
+/// A reset is an end too, and so is whatever else becomes of the client's socket.
+fn ended_early(error: io::Error) -> io::Error {
+    io::Error::new(error.kind(), ENDED_EARLY)
 }
 
 impl fmt::Debug for Body<'_> {

@@ -1,20 +1,16 @@
-//! A socket with its two buffers: the bytes that were read ahead, and the responses that wait to be written.
+//! A socket with the bytes that were read ahead.
 
 use super::buffer::Buffer;
 use super::config::Config;
 use super::http::parse::{self, Limits, ParsedHead};
 use super::http::{Error, StatusCode};
 use super::registry::{Phase, Socket};
-use std::io::{self, Write};
+use std::io;
 use std::net::SocketAddr;
-use std::thread;
 use std::time::{Duration, Instant};
 
-/// Responses that wait for a common write are written when they come to this.
-const MAX_PENDING: usize = 64 * 1024;
-
 /// The memory for responses that an idle connection keeps.
-const IDLE_PENDING: usize = 2 * 1024;
+const IDLE_SCRATCH: usize = 2 * 1024;
 
 pub struct BufferedSocket {
     pub socket: Socket,
@@ -23,9 +19,8 @@ pub struct BufferedSocket {
     pub on_loopback: bool,
     /// Bytes that were read and not yet used.
     pub input: Buffer,
-    /// Responses not yet written. They are written before anything blocks on the client, so neither waits for the other.
-    /// The response to a pipelined request waits for the handlers of the requests after it that came in the same read.
-    pub output: Vec<u8>,
+    /// Memory for one response after the other. Empty between them.
+    pub scratch: Vec<u8>,
     read_timeout: Option<Duration>,
 }
 
@@ -33,19 +28,18 @@ impl BufferedSocket {
     pub fn new(socket: Socket, peer: SocketAddr, on_loopback: bool, config: &Config) -> io::Result<BufferedSocket> {
         socket.set_nodelay(true)?;
         socket.set_write_timeout(Some(config.write_timeout))?;
-        let (input, output) = (Buffer::new(), Vec::new());
-        Ok(BufferedSocket { socket, peer, on_loopback, input, output, read_timeout: None })
+        let (input, scratch) = (Buffer::new(), Vec::new());
+        Ok(BufferedSocket { socket, peer, on_loopback, input, scratch, read_timeout: None })
     }
 
     /// Reads the next request head. `None` if there will be none: the client left, or sent nothing for `idle`, or the
     /// server stops.
     ///
-    /// Parses first and reads only then: as long as whole requests are in the buffer, the responses to them collect in
-    /// `output` and go out in one write.
+    /// Parses first, and reads only if the buffer does not hold a whole head.
     ///
     /// # Errors
     ///
-    /// What to answer before the connection is closed.
+    /// What to answer before the connection is closed. The bytes of the head are still in `input` then.
     pub fn read_head(&mut self, config: &Config, idle: Duration) -> Result<Option<ParsedHead>, Error> {
         let limits = Limits { max_headers: config.max_headers };
         let mut seen = 0;
@@ -77,23 +71,12 @@ impl BufferedSocket {
 
     /// Waits for the first bytes of a head. `false` if none will come.
     fn wait_for_head(&mut self, idle: Duration) -> bool {
-        let has_answered = !self.output.is_empty();
-        if self.flush().is_err() {
-            return false;
-        }
         self.socket.enter(Phase::Idle);
         if self.socket.is_stopping() {
             return false; // `Registry::stop` may have looked before this connection was idle
         }
         self.input.shrink();
-        self.output.shrink_to(IDLE_PENDING);
-        if has_answered && self.socket.is_crowded() {
-            // The next request is here by the time that this thread runs again. That saves a sleep and a wake-up: a third
-            // more requests a second on 64 connections. Not while connections are taken over: the threads that write
-            // events would run for a whole time slice after each event that is published, so no events could be joined
-            // in one write, and a fifth of the events per second would be left.
-            thread::yield_now();
-        }
+        self.scratch.shrink_to(IDLE_SCRATCH);
         let read = self.fill(idle);
         self.socket.enter(Phase::Busy);
         matches!(read, Ok(1..))
@@ -111,9 +94,8 @@ impl BufferedSocket {
         }
     }
 
-    /// Reads once more into `input`, after writing the responses that wait; for `within` at most.
+    /// Reads once more into `input`; waits for `within` at most.
     pub fn fill(&mut self, within: Duration) -> io::Result<usize> {
-        self.flush()?;
         if within.is_zero() {
             return Err(io::ErrorKind::TimedOut.into());
         }
@@ -128,24 +110,6 @@ impl BufferedSocket {
                 result => return result,
             }
         }
-    }
-
-    /// Writes the responses that wait.
-    pub fn flush(&mut self) -> io::Result<()> {
-        if !self.output.is_empty() {
-            let written = self.socket.write_all(&self.output);
-            self.output.clear();
-            written?;
-        }
-        Ok(())
-    }
-
-    /// Writes the responses that wait, if they are many.
-    pub fn flush_if_large(&mut self) -> io::Result<()> {
-        if self.output.len() > MAX_PENDING {
-            self.flush()?;
-        }
-        Ok(())
     }
 
     /// Reads what has arrived, without waiting. Returns whether the client has sent something that was not used.

@@ -6,10 +6,10 @@ use super::connection::Connection;
 use super::host_and_origin::merge_vary;
 use super::http::{response, Error, Form, Headers, Method, Request, Response, StatusCode};
 use super::linger;
-use super::refusal::unavailable;
+use super::refusal::refuse;
 use super::router::Params;
 use std::fmt;
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::net::{Shutdown, SocketAddr};
 
 /// A request that wants an answer.
@@ -28,7 +28,7 @@ pub struct Context<'a> {
     /// The serve loop's. It is empty afterwards if the handler took the connection over. As long as this context lives it
     /// is `Some`: only `takeover_conn` empties it, and that consumes the context.
     slot: &'a mut Option<BufferedSocket>,
-    request: Request,
+    request: &'a Request,
     body: &'a mut BodyProgress,
     params: Params<'a>,
     response_headers: &'a mut Headers,
@@ -38,7 +38,7 @@ pub struct Context<'a> {
 impl<'a> Context<'a> {
     pub(super) fn new(
         slot: &'a mut Option<BufferedSocket>,
-        request: Request,
+        request: &'a Request,
         body: &'a mut BodyProgress,
         response_headers: &'a mut Headers,
         max_taken_over: usize,
@@ -60,7 +60,7 @@ impl<'a> Context<'a> {
 
     /// Returns the request's head.
     pub fn request(&self) -> &Request {
-        &self.request
+        self.request
     }
 
     /// Returns the method.
@@ -176,8 +176,6 @@ impl<'a> Context<'a> {
     ///
     /// The second part says "somebody else answers"; return it from the handler: another answer is dropped, and told to
     /// [`on_response`](super::super::Server::on_response) as a fault. The connection can go to any thread.
-    /// Responses to earlier requests of a pipeline are written before this returns, which blocks no longer than
-    /// [`write_timeout`](super::super::Config::write_timeout).
     ///
     /// Beyond [`max_taken_over`](super::super::Config::max_taken_over) the client is sent a 503 with `Retry-After`, and what you
     /// get is a connection on which reading finds the end and writing fails.
@@ -185,20 +183,20 @@ impl<'a> Context<'a> {
     #[doc(alias = "upgrade")]
     pub fn takeover_conn(self) -> (Connection, Response) {
         let mut conn = self.slot.take().expect("a context is taken over once");
-        let flushed = conn.flush();
-        let admitted = conn.socket.take_over(self.max_taken_over);
-        if flushed.is_ok() && !admitted {
-            let _ = conn.socket.write_all(&unavailable());
+        let mut no_result = Response::taken_over();
+        if !conn.socket.take_over(self.max_taken_over) {
+            let head_only = self.request.method() == Method::Head;
+            no_result = Response::refused(refuse(&mut conn.socket, head_only, self.response_headers));
             linger::close(&conn.socket);
-        }
-        if flushed.is_err() || !admitted {
-            // Bytes after half a response would be taken for a part of it. Reading from the connection finds the end.
+            // Bytes after the 503 would be taken for a part of it. Reading from the connection finds the end.
             let _ = conn.socket.shutdown(Shutdown::Both);
         }
         let _ = conn.socket.set_read_timeout(None).and_then(|()| conn.socket.set_write_timeout(None));
         let headers = std::mem::take(self.response_headers);
-        let connection = Connection::new(conn.socket, conn.peer, conn.input.into_vec(), self.request, headers);
-        (connection, Response::taken_over())
+        // A clone, because the hook receives the request too.
+        let request = self.request.clone();
+        let connection = Connection::new(conn.socket, conn.peer, conn.input.into_vec(), request, headers);
+        (connection, no_result)
     }
 }
 

@@ -1,6 +1,6 @@
 //! What [`Server::on_response`](super::Server::on_response) is called with.
 
-use super::http::{Method, StatusCode};
+use super::http::{Method, Request, StatusCode};
 use std::net::SocketAddr;
 use std::time::Duration;
 use std::{fmt, io};
@@ -14,24 +14,29 @@ pub type Hook = Box<dyn for<'e> Fn(&Exchange<'e>) + Send + Sync>;
 /// 127.0.0.1:52046 GET /sse taken over 0.031 ms
 /// 127.0.0.1:52048 POST /upload 500 26 B 3.402 ms: No space left on device (os error 28)
 /// 127.0.0.1:52050 - - 400 52 B 0.025 ms
+/// 127.0.0.1:52052 - - 503 24 B 0.092 ms: Config::max_connections is 1024, and so many connections are served
 /// ```
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Exchange<'a> {
     /// The client's address.
     pub peer: SocketAddr,
-    /// The method; `None` if there was no valid request.
+    /// The request: its query, its `User-Agent`, the `X-Forwarded-For` of a proxy. `None` if the request was not valid, or
+    /// if the client was refused before its request was read.
+    pub request: Option<&'a Request>,
+    /// The method of the request.
     pub method: Option<Method>,
-    /// The [path](super::http::Request::path), normalised, in visible ASCII; `None` if the head did not parse.
+    /// The [path](super::http::Request::path) of the request, normalised, in visible ASCII.
     pub path: Option<&'a str>,
     /// The response's status; `None` if the handler took the connection over.
     pub status: Option<StatusCode>,
     /// Bytes of the response's body.
     pub bytes: u64,
-    /// From the end of the request's head to the response's being handed to the kernel, or joined to others that go out
-    /// together.
+    /// From the end of the request's head until the kernel had the whole response, or until the handler that took the
+    /// connection over returned.
     pub duration: Duration,
-    /// Why the response is a 500 or was cut short.
+    /// Why the response is a 500, was cut short, did not reach a client that had left, or is the 503 of a
+    /// [`Config`](super::Config) limit.
     pub error: Option<&'a io::Error>,
 }
 

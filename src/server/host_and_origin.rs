@@ -76,18 +76,18 @@ impl HostAndOrigin {
         Ok(())
     }
 
-    /// Sets the CORS fields (WHATWG Fetch, "HTTP responses") of the response to a request; `None` if its head could not be parsed.
+    /// Sets the CORS fields (WHATWG Fetch, "HTTP responses") of the response to a request with this `Origin`.
     ///
     /// Once an origin was named, every response varies with `Origin`, also the response to a request without the field
     /// or from another origin. Otherwise a cache could hand a response without CORS fields to a page that may read it
     /// (WHATWG Fetch, "CORS protocol and HTTP caches").
-    pub fn set_cors_fields(&self, request: Option<&Request>, headers: &mut Headers) {
+    pub fn set_cors_fields(&self, origin: Option<&str>, headers: &mut Headers) {
         if self.origins.is_empty() {
             return;
         }
-        let mut set = |name, value| headers.append(name, value).expect("a value that came whole can be sent");
+        let mut set = |name, value| headers.append(name, value).expect("the value is an origin that was named");
         set("Vary", "Origin");
-        let Some(origin) = request.and_then(|request| self.allowed_origin(request)) else { return };
+        let Some(origin) = origin.filter(|origin| self.knows_origin(origin)) else { return };
         set("Access-Control-Allow-Origin", origin);
         if self.allows_credentials {
             set("Access-Control-Allow-Credentials", "true");

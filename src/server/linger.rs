@@ -21,8 +21,9 @@ pub fn close(mut stream: &TcpStream) {
     let started = Instant::now();
     let mut scratch = [0; 16 * 1024];
     let mut bytes = 0;
-    // Errors are ignored: the connection is closed either way.
-    if stream.shutdown(Shutdown::Write).is_err() || stream.set_read_timeout(Some(SILENCE)).is_err() {
+    // Errors are ignored: the connection is closed either way. Some systems refuse to end a half that has ended already.
+    let _ = stream.shutdown(Shutdown::Write);
+    if stream.set_read_timeout(Some(SILENCE)).is_err() {
         return;
     }
     while bytes < BYTES && started.elapsed() < TIME {

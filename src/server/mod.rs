@@ -14,9 +14,10 @@ mod parked;
 mod refusal;
 mod registry;
 
-// One connection: its loop, its socket with two buffers, its time limits, and its end.
+// One connection: its loop, its socket, its time limits, and its end.
 mod buffer;
 mod buffered_socket;
+mod client_error;
 pub mod linger;
 mod serve;
 mod throughput;
@@ -37,11 +38,12 @@ pub mod stderr;
 
 pub use body::Body;
 pub use builder::Server;
+pub use client_error::is_client_error;
 pub use config::Config;
 pub use connection::Connection;
 pub use context::Context;
 pub use exchange::Exchange;
 pub use handle::Handle;
 pub use panics::lock;
-pub use refusal::jitter;
+pub use refusal::{jitter, unavailable_response};
 pub use registry::{OnStop, Socket};

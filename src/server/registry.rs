@@ -11,6 +11,7 @@
 //! ```
 //! When the grace is over whoever is left is cut.
 
+use super::client_error::mark;
 use super::panics::lock;
 use super::stderr;
 use std::io;
@@ -303,7 +304,7 @@ impl Drop for Socket {
 
 impl io::Read for Socket {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
-        let read = (&self.shared().stream).read(out)?;
+        let read = (&self.shared().stream).read(out).map_err(mark)?;
         if read == 0 {
             self.observe_stop(); // a reader that finds the end has noticed
         }
@@ -313,11 +314,11 @@ impl io::Read for Socket {
 
 impl io::Write for Socket {
     fn write(&mut self, data: &[u8]) -> io::Result<usize> {
-        (&self.shared().stream).write(data)
+        (&self.shared().stream).write(data).map_err(mark)
     }
 
     fn write_vectored(&mut self, data: &[io::IoSlice<'_>]) -> io::Result<usize> {
-        (&self.shared().stream).write_vectored(data)
+        (&self.shared().stream).write_vectored(data).map_err(mark)
     }
 
     fn flush(&mut self) -> io::Result<()> {

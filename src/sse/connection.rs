@@ -82,7 +82,8 @@ pub fn stream(ctx: Context<'_>, events: impl FnOnce(Connection) -> io::Result<()
 /// Whether an error means no more than that the client went away, as clients do.
 fn is_gone(error: &io::Error) -> bool {
     use ErrorKind::*;
-    matches!(error.kind(), ConnectionAborted | ConnectionReset | BrokenPipe | NotConnected | TimedOut)
+    server::is_client_error(error)
+        || matches!(error.kind(), ConnectionAborted | ConnectionReset | BrokenPipe | NotConnected | TimedOut)
 }
 
 /// The fields that make an event stream of a response, and keep proxies from holding it back. There is no length and no

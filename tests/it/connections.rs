@@ -64,6 +64,23 @@ fn an_answer_does_not_wait_for_half_of_the_next_request() {
 }
 
 #[test]
+fn pipelined_response_does_not_wait_for_next_handler() {
+    let (go, gate) = mpsc::channel::<()>();
+    let gate = Mutex::new(gate);
+    let server = serve(|server| {
+        server.get("/", |_| "first").get("/held", move |_| {
+            gate.lock().unwrap().recv().unwrap();
+            "second"
+        })
+    });
+    let mut client = server.connect();
+    client.send("GET / HTTP/1.1\r\nHost: localhost\r\n\r\nGET /held HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    assert_eq!(client.answer().text(), "first");
+    go.send(()).unwrap();
+    assert_eq!(client.answer().text(), "second");
+}
+
+#[test]
 fn the_client_may_end_it() {
     let server = hello();
     for connection in ["close", "Keep-Alive, Close"] {

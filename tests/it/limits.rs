@@ -3,7 +3,7 @@
 use super::support::{serve, Running, TIMEOUT};
 use brooklet::{sse, Config, Response, Server};
 use std::io::{self, ErrorKind, Read};
-use std::sync::mpsc;
+use std::sync::mpsc::{self, Receiver};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
@@ -184,4 +184,122 @@ fn a_timeout_of_zero_is_refused_and_one_without_end_is_none() {
         client.send([*byte]);
     }
     assert_eq!(client.answer().text(), "hi");
+}
+
+/// A server without room for a takeover, and the lines that its hook makes, without the address before them and the duration
+/// in them.
+fn full(max_connections: usize) -> (Running, Receiver<(String, bool)>) {
+    let (called, calls) = mpsc::channel();
+    let called = Mutex::new(called);
+    let server = serve(|server| {
+        server
+            .config(Config { max_connections, max_taken_over: 0, ..Config::default() })
+            .allow_origin("https://app.example")
+            .get("/", |_| "hello")
+            .get("/sse", |ctx| sse::stream(ctx, |events| events.close()))
+            .on_response(move |exchange| {
+                let line = exchange.to_string();
+                let (_, line) = line.split_once(' ').unwrap();
+                let (before, after) = line.split_once(" ms").unwrap();
+                let (before, _duration) = before.rsplit_once(' ').unwrap();
+                called
+                    .lock()
+                    .unwrap()
+                    .send((format!("{before}{after}"), exchange.request.is_some()))
+                    .unwrap();
+            })
+    });
+    (server, calls)
+}
+
+#[test]
+fn connection_beyond_max_connections_is_reported_as_503() {
+    let (server, calls) = full(1);
+    let mut held = server.connect();
+    assert_eq!(held.get("/").status, 200);
+    assert_eq!(calls.recv_timeout(TIMEOUT).unwrap(), ("GET / 200 5 B".to_owned(), true));
+    for _ in 0..2 {
+        let answer = server.get("/");
+        assert_eq!((answer.status, answer.body.len()), (503, 24));
+        let (line, has_request) = calls.recv_timeout(TIMEOUT).unwrap();
+        assert!(line.starts_with("- - 503 24 B: Config::max_connections is 1"), "{line}");
+        assert!(!has_request, "it was not read");
+    }
+}
+
+#[test]
+fn takeover_beyond_max_taken_over_is_reported_as_503() {
+    let (server, calls) = full(8);
+    for (method, length) in [("GET", 24), ("HEAD", 0)] {
+        let mut client = server.connect();
+        client.send(format!("{method} /sse HTTP/1.1\r\nHost: localhost\r\n\r\n"));
+        let head = client.head();
+        assert_eq!((head.status, head.header("content-length")), (503, Some("24")));
+        assert_eq!(client.rest().len(), length, "{method}");
+        let (line, has_request) = calls.recv_timeout(TIMEOUT).unwrap();
+        let expected = format!("{method} /sse 503 {length} B: Config::max_taken_over is 0");
+        assert!(line.starts_with(&expected) && has_request, "{line}");
+    }
+}
+
+/// Without the CORS fields a page sees "Failed to fetch", and not the status.
+#[test]
+fn error_before_routing_has_the_cors_fields_of_an_allowed_origin() {
+    let server = serve(|server| {
+        server
+            .config(Config {
+                read_header_timeout: SHORT,
+                max_header_bytes: 1_000,
+                max_headers: 10,
+                max_body_bytes: 10,
+                max_taken_over: 0,
+                ..Config::default()
+            })
+            .allow_origin("https://app.example")
+            .get("/sse", |ctx| sse::stream(ctx, |events| events.close()))
+    });
+    let long = "x".repeat(1_000);
+    for (status, line, fields) in [
+        (400, "GET / HTTP/1.1", "Content-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n".to_owned()),
+        (400, "GET / HTTP/1.1", "no colon\r\n\r\n".to_owned()),
+        (400, "\r\nGET /", "\r\n".to_owned()),
+        (408, "GET / HTTP/1.1", "half-a-he".to_owned()),
+        (413, "POST / HTTP/1.1", "Content-Length: 11\r\n\r\n".to_owned()),
+        (417, "POST / HTTP/1.1", "Expect: the best\r\n\r\n".to_owned()),
+        (431, "GET / HTTP/1.1", format!("X: {long}")),
+        (431, "GET / HTTP/1.1", format!("X: {long}\r\n\r\n")),
+        (431, "GET / HTTP/1.1", "X: y\r\n".repeat(9) + "\r\n"),
+        (501, "BREW / HTTP/1.1", "\r\n".to_owned()),
+        (503, "GET /sse HTTP/1.1", "\r\n".to_owned()),
+        (505, "GET / HTTP/2.0", "\r\n".to_owned()),
+    ] {
+        for (origin, allowed) in [("https://app.example", true), ("https://other.example", false)] {
+            let answer = server.ask(format!("{line}\r\nHost: localhost\r\norigin:{origin} \r\n{fields}"));
+            let expected = (status, allowed.then_some(origin), Some("Origin"));
+            let fields = (answer.header("access-control-allow-origin"), answer.header("vary"));
+            assert_eq!((answer.status, fields.0, fields.1), expected, "{line}: {}", answer.text());
+        }
+    }
+    let body = "BREW / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99\r\n\r\nOrigin: https://app.example\r\n";
+    assert_eq!(server.ask(body).header("access-control-allow-origin"), None, "a field of the head");
+}
+
+#[test]
+fn refusal_beyond_max_connections_has_the_cors_fields_of_an_allowed_origin() {
+    let (server, _calls) = full(1);
+    let mut held = server.connect();
+    assert_eq!(held.get("/").status, 200);
+    for (origin, allowed) in [("https://app.example", true), ("https://other.example", false)] {
+        let answer = server.ask(format!("GET / HTTP/1.1\r\nHost: localhost\r\nOrigin: {origin}\r\n\r\n"));
+        assert_eq!(answer.status, 503);
+        assert_eq!(answer.header("access-control-allow-origin"), allowed.then_some(origin));
+    }
+}
+
+#[test]
+fn client_beyond_max_connections_that_says_nothing_is_refused_too() {
+    let (server, _calls) = full(1);
+    let mut held = server.connect();
+    assert_eq!(held.get("/").status, 200);
+    assert_eq!(server.connect().answer().status, 503);
 }

@@ -1,7 +1,7 @@
 //! What handlers can answer, and how it goes over the wire.
 
-use super::support::{serve, Running};
-use brooklet::{Error, Response, StatusCode};
+use super::support::{serve, Running, TIMEOUT};
+use brooklet::{Config, Error, Request, Response, StatusCode};
 use std::io;
 use std::sync::mpsc;
 use std::sync::Mutex;
@@ -151,4 +151,91 @@ fn a_streamed_body_arrives_as_it_is_flushed() {
     let head = client.head();
     assert_eq!((head.header("transfer-encoding"), head.header("connection")), (None, Some("close")));
     assert_eq!(client.rest(), b"firstsecond", "HTTP/1.0 knows no chunks: the end is the end");
+}
+
+/// Whether a client knows where a response ends, and by what.
+enum End {
+    /// By its framing: the connection stays open.
+    Framing,
+    /// By the end of the connection.
+    Connection,
+}
+
+#[test]
+fn response_is_whole_before_the_hook_is_called() {
+    let (called, calls) = mpsc::channel();
+    let (go, gate) = mpsc::channel::<()>();
+    let (called, gate) = (Mutex::new(called), Mutex::new(gate));
+    let server = serve(|server| {
+        server
+            .config(Config { max_body_bytes: 10, ..Config::default() })
+            .get("/small", |_| "small")
+            .get("/large", |_| "0123456789".repeat(100_000))
+            .get("/reader", |_| Response::reader("text/plain", 5, &b"hello world"[..]))
+            .get("/stream", |_| Response::stream("text/plain", |out| out.write_all(b"streamed")))
+            .get("/pieces", |_| {
+                Response::stream("text/plain", |out| {
+                    out.write_all(b"one ")?;
+                    out.flush()?;
+                    out.write_all(b"two")
+                })
+            })
+            .get("/error", |_| Err::<&str, _>(io::Error::other("disk on fire")))
+            .get("/panic", |_| -> &str { panic!("on purpose") })
+            .get("/bye", |_| Response::text("bye").close())
+            .on_response(move |exchange| {
+                called.lock().unwrap().send(exchange.status.map(StatusCode::as_u16)).unwrap();
+                gate.lock().unwrap().recv().unwrap();
+            })
+    });
+    let get = |target: &str, fields: &str| format!("GET {target} HTTP/1.1\r\nHost: localhost\r\n{fields}\r\n");
+    for (request, status, length, end) in [
+        (get("/small", ""), 200, 5, End::Framing),
+        (get("/large", ""), 200, 1_000_000, End::Framing),
+        (get("/reader", ""), 200, 5, End::Framing),
+        (get("/stream", ""), 200, 8, End::Framing),
+        (get("/pieces", ""), 200, 7, End::Framing),
+        (get("/error", ""), 500, 26, End::Framing),
+        (get("/nope", ""), 404, 14, End::Framing),
+        (get("/panic", ""), 500, 26, End::Connection),
+        (get("/bye", ""), 200, 3, End::Connection),
+        (get("/small", "Connection: close\r\n"), 200, 5, End::Connection),
+        ("GET /pieces HTTP/1.0\r\n\r\n".to_owned(), 200, 7, End::Connection),
+        (get("/small", "Content-Length: 11\r\n"), 413, 22, End::Connection),
+        ("nonsense\r\n\r\n".to_owned(), 400, 42, End::Connection),
+    ] {
+        let mut client = server.connect();
+        client.send(&request);
+        let answer = client.answer();
+        assert_eq!((answer.status, answer.body.len()), (status, length), "{request}: {}", answer.text());
+        if matches!(end, End::Connection) {
+            client.assert_end();
+        }
+        assert_eq!(calls.recv_timeout(TIMEOUT).unwrap(), Some(status), "{request}");
+        go.send(()).unwrap();
+    }
+}
+
+#[test]
+fn hook_receives_the_request_with_its_query_and_fields() {
+    let (called, calls) = mpsc::channel();
+    let called = Mutex::new(called);
+    let server = serve(|server| {
+        server
+            .get("/", |_| "hello")
+            .get("/taken", |ctx| ctx.takeover_conn().1)
+            .on_response(move |exchange| {
+                let query = exchange.request.and_then(Request::query).map(str::to_owned);
+                let client = exchange.request.and_then(|request| request.headers().get("x-forwarded-for"));
+                called.lock().unwrap().send((query, client.map(str::to_owned))).unwrap();
+            })
+    });
+    for target in ["/?q=tea", "/taken?q=tea"] {
+        let mut client = server.connect();
+        client.send(format!("GET {target} HTTP/1.1\r\nHost: localhost\r\nX-Forwarded-For: 192.0.2.7\r\n\r\n"));
+        let expected = (Some("q=tea".to_owned()), Some("192.0.2.7".to_owned()));
+        assert_eq!(calls.recv_timeout(TIMEOUT).unwrap(), expected, "{target}");
+    }
+    server.ask("nonsense\r\n\r\n");
+    assert_eq!(calls.recv_timeout(TIMEOUT).unwrap(), (None, None));
 }

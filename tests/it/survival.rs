@@ -8,7 +8,7 @@ use super::machine::{own_loopback_address, Room};
 use super::stopping::assert_goodbye;
 use super::support::{Answer, Client, TIMEOUT};
 use brooklet::{sse, Config, Response, Server};
-use std::io::{self, BufRead, BufReader, Read};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::SocketAddr;
 use std::process::{self, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -27,16 +27,25 @@ pub struct Child {
     address: SocketAddr,
     stdout: Receiver<String>,
     stderr: Receiver<String>,
+    /// Standard error that nobody reads, which stays open.
+    unread_stderr: Option<process::ChildStderr>,
+}
+
+/// The other end of a child's standard error.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stderr {
+    Read,
+    Unread,
+    Closed,
 }
 
 impl Child {
     /// Runs `test`, which calls [`be_a_server`], after `limits` in the shell.
     pub fn start(test: &str, limits: &str) -> Child {
-        Child::start_heard(test, limits, true)
+        Child::start_with(test, limits, Stderr::Read)
     }
 
-    /// As `start`; and with nobody at the other end of its standard error, unless that is `heard`.
-    fn start_heard(test: &str, limits: &str, heard: bool) -> Child {
+    fn start_with(test: &str, limits: &str, stderr: Stderr) -> Child {
         let mut child = Command::new("sh")
             .args(["-c", &format!("{limits} exec \"$0\" \"$@\"")])
             .arg(std::env::current_exe().unwrap())
@@ -48,14 +57,16 @@ impl Child {
             .spawn()
             .unwrap();
         let stdout = lines(child.stdout.take().unwrap());
-        let stderr = child.stderr.take().filter(|_| heard).map_or_else(|| mpsc::channel().1, lines);
+        let mut pipe = child.stderr.take().filter(|_| stderr != Stderr::Closed);
+        let unread_stderr = pipe.take_if(|_| stderr == Stderr::Unread);
+        let stderr = pipe.map_or_else(|| mpsc::channel().1, lines);
         let address = loop {
             let line = stdout.recv_timeout(TIMEOUT).expect("the child says where it listens");
             if let Some((_, address)) = line.split_once("listening on ") {
                 break address.parse().unwrap();
             }
         };
-        Child { process: child, address, stdout, stderr }
+        Child { process: child, address, stdout, stderr, unread_stderr }
     }
 
     pub fn connect(&self) -> Client {
@@ -426,6 +437,7 @@ fn a_server_with_faults() {
         server
             .get("/", |_| "hello")
             .get("/error", |_| io::Error::other("told to nobody"))
+            .get("/long-error", |_| io::Error::other("x".repeat(1_000_000)))
             .get("/panic", |_| -> &str { panic!("told to nobody") })
             .get("/broken", |_| {
                 Response::stream("text/plain", |out| {
@@ -438,7 +450,7 @@ fn a_server_with_faults() {
 
 #[test]
 fn a_closed_standard_error_ends_nothing() {
-    let mut child = Child::start_heard("survival::a_server_with_faults", "", false);
+    let mut child = Child::start_with("survival::a_server_with_faults", "", Stderr::Closed);
     let mut client = child.connect();
     for _ in 0..3 {
         assert_eq!(client.get("/error").status, 500);
@@ -451,6 +463,139 @@ fn a_closed_standard_error_ends_nothing() {
         assert_eq!(child.get("/").status, 200);
     }
     child.assert_alive();
+}
+
+/// The first line fills the pipe, and every thread that prints then waits forever.
+#[test]
+fn standard_error_that_nobody_reads_keeps_no_client_waiting() {
+    let child = Child::start_with("survival::a_server_with_faults", "", Stderr::Unread);
+    assert!(child.unread_stderr.is_some());
+    for _ in 0..3 {
+        assert_eq!(child.get("/long-error").status, 500);
+        assert_eq!(child.get("/").status, 200);
+        let mut client = child.connect();
+        client.send("GET /error HTTP/1.0\r\n\r\n");
+        assert_eq!(client.answer().status, 500);
+        client.assert_end();
+    }
+}
+
+#[test]
+#[ignore = "a server that other tests run"]
+fn a_server_that_is_full() {
+    be_a_server(|server| {
+        with_streams(server).config(Config { max_connections: 1, max_taken_over: 1, ..Config::default() })
+    });
+}
+
+#[test]
+fn refusals_of_each_limit_are_printed_once_a_minute() {
+    let child = Child::start("survival::a_server_that_is_full", "");
+    let get = |target: &str, status: u16| {
+        let deadline = Instant::now() + TIMEOUT;
+        loop {
+            let mut client = child.connect();
+            client.send(format!("GET {target} HTTP/1.1\r\nHost: localhost\r\n\r\n"));
+            if client.head().status == status {
+                return client;
+            }
+            assert!(Instant::now() < deadline, "the place comes free when the server has seen the end");
+        }
+    };
+    let _stream = get("/stream", 200);
+    // In this order: a client that is refused a takeover needs the one place, which `control` keeps.
+    (0..3).for_each(|_| drop(get("/stream", 503)));
+    let mut control = get("/say/7", 200);
+    (0..3).for_each(|_| drop(get("/", 503)));
+    control.send("GET /stop HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    let (_, stderr) = child.end();
+    for (limit, expected) in [("max_connections", 1), ("max_taken_over", 1)] {
+        let lines = stderr.lines().filter(|line| line.contains(" 503 ") && line.contains(limit)).count();
+        assert_eq!(lines, expected, "{limit}: {stderr}");
+    }
+}
+
+/// `/client` writes to a client until that is gone, `/pipe` fails with the same kind of error that is none of a client's.
+#[test]
+#[ignore = "a server that other tests run"]
+fn a_server_whose_clients_leave() {
+    be_a_server(|server| {
+        let handle = server.handle();
+        server
+            .get("/client", |ctx| -> io::Result<Response> {
+                let (mut conn, _no_result) = ctx.takeover_conn();
+                loop {
+                    conn.write_all(&[b'x'; 100_000])?;
+                }
+            })
+            .get("/pipe", |ctx| -> io::Result<Response> {
+                let (_conn, _no_result) = ctx.takeover_conn();
+                Err(io::ErrorKind::BrokenPipe.into())
+            })
+            .get("/stop", move |_| {
+                handle.shutdown(Duration::from_secs(60));
+                "stopping"
+            })
+    });
+}
+
+#[test]
+fn client_that_leaves_its_connection_is_no_fault_of_the_handler() {
+    let child = Child::start("survival::a_server_whose_clients_leave", "");
+    let mut client = child.connect();
+    client.send("GET /client HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    client.exactly(1_000_000);
+    client.reset();
+    let mut client = child.connect();
+    client.send("GET /pipe HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    client.assert_end();
+    assert_eq!(child.get("/stop").status, 200);
+    let (_, stderr) = child.end();
+    let lines: Vec<_> = stderr.lines().filter(|line| line.starts_with("brooklet: ")).collect();
+    assert!(matches!(lines[..], [line] if line.contains("GET /pipe taken over")), "{stderr}");
+}
+
+/// `/fill` takes the address space, down to pieces that are smaller than a stack; `/feed` is a channel.
+#[cfg(target_os = "linux")]
+#[test]
+#[ignore = "a server that other tests run"]
+fn a_server_with_a_channel() {
+    static HELD: std::sync::Mutex<Vec<Vec<u8>>> = std::sync::Mutex::new(Vec::new());
+    be_a_server(|server| {
+        let channel = sse::Channel::new();
+        server
+            .get("/feed", move |ctx| channel.subscribe(ctx))
+            .get("/fill", |_| {
+                let mut held = HELD.lock().unwrap();
+                held.reserve(10_000);
+                for size in [1 << 28, 1 << 24, 1 << 20, 1 << 18] {
+                    let mut piece = Vec::new();
+                    while piece.try_reserve_exact(size).is_ok() {
+                        held.push(std::mem::take(&mut piece));
+                    }
+                }
+                "filled"
+            })
+            .get("/empty", |_| {
+                HELD.lock().unwrap().clear();
+                "emptied"
+            })
+    });
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn channel_without_a_thread_is_503_with_retry_after() {
+    let child = Child::start("survival::a_server_with_a_channel", FEW_STACKS);
+    let mut client = child.connect();
+    assert_eq!(client.get("/fill").text(), "filled");
+    let answer = client.get("/feed");
+    assert_eq!(answer.status, 503);
+    let seconds: u64 = answer.header("retry-after").unwrap().parse().unwrap();
+    assert!((1..=4).contains(&seconds));
+    assert_eq!(client.get("/empty").text(), "emptied");
+    client.send("GET /feed HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    assert_eq!(client.head().status, 200);
 }
 
 /// `/deaf` is a stream that sends and never looks, `/heedful` one that waits; `/typo/{id}` asks for another parameter.

@@ -143,7 +143,7 @@ fn the_readme_tells_the_times_as_they_are() {
             "SWEEP_TIME: Duration = Duration::from_millis(4_500)",
             "a channel notices within 5 s",
         ),
-        ("server/accept.rs", "WARN_EVERY: Duration = Duration::from_secs(60)", "once a minute"),
+        ("server/stderr.rs", "INTERVAL: Duration = Duration::from_secs(60)", "once a minute"),
     ] {
         assert!(readme.contains(claim), "{claim}");
         let source = fs::read_to_string(root().join("src").join(file)).unwrap();

@@ -114,7 +114,7 @@ impl Channel {
         let index = hub.next_shard();
         let broadcaster = &broadcaster::all()[index];
         if let Err(error) = broadcaster.reserve() {
-            let mut unavailable = Response::status(StatusCode::SERVICE_UNAVAILABLE);
+            let mut unavailable = server::unavailable_response();
             unavailable.cause = Some(error);
             return unavailable;
         }
