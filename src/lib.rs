@@ -149,5 +149,5 @@ mod http;
 mod server;
 pub mod sse;
 
-pub use http::{Error, Form, Headers, Method, Request, Response, StatusCode, Version};
+pub use http::{http_date, Error, Form, Headers, Method, Request, Response, StatusCode, Version};
 pub use server::{Body, Config, Connection, Context, Exchange, Handle, Server};
