@@ -145,9 +145,11 @@
 #![forbid(unsafe_code)]
 #![warn(missing_docs, missing_debug_implementations, elided_lifetimes_in_paths)]
 
+mod files;
 mod http;
 mod server;
 pub mod sse;
 
+pub use files::Files;
 pub use http::{http_date, Error, Form, Headers, Method, Request, Response, StatusCode, Version};
 pub use server::{Body, Config, Connection, Context, Exchange, Handle, Server};
