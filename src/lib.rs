@@ -128,7 +128,7 @@
 //! # Organization
 //!
 //! `http` is bytes in and bytes out. `server` is sockets and threads, and uses `http`. `sse` uses both. Nothing below `sse/channel/`
-//! is needed by the rest, and nothing below `sse/channel/file/` by the channel.
+//! is needed by the rest, and nothing below `sse/channel/file/` by the channel. `files` uses `http` and `server`.
 //!
 //! ```text
 //! accept.rs ─> serve.rs: one loop for each connection, in a thread of its own

@@ -1,4 +1,4 @@
-//! A directory of files, as responses. Nothing else needs this: it can be deleted from a copy.
+//! A directory of files, as responses. No other part of the crate uses this directory.
 
 use super::http::{self, Method, Request, Response, StatusCode};
 use super::server::Context;
@@ -29,48 +29,48 @@ use validators::{only, Validators};
 ///
 /// # Which files
 ///
-/// A file is served if each name on its path, once decoded, is the name of an entry of a directory. For a directory that is
-/// `index.html`, after a redirect to the path with a `/` at its end so that relative links work. Nothing lists a directory.
-/// Everything else is a 404:
+/// Regular files are served. A directory is served as its `index.html`, after a redirect to the path with a `/` at its end,
+/// so that relative links work. No directory is listed. A path is a 404 if it leads to nothing, or to:
 ///
-/// - names that begin with a dot, such as `..`, `.git` and `.env`. `.well-known` is the exception (RFC 8615).
-/// - names with a backslash; and on Windows, with a `:` (drives, alternate streams) or a `~` (short names).
-/// - symbolic links to somewhere outside of the directory. Links inside it are followed, also to a name with a dot.
-/// - whatever is no regular file: pipes, sockets, devices.
+/// - a name that begins with a dot, such as `..`, `.git` or `.env`; except `.well-known` (RFC 8615)
+/// - a name with a backslash, or on Windows with a `:` (drives, alternate streams) or a `~` (short names)
+/// - a symbolic link to a target outside of the directory; a link to a target inside is followed, whatever its name
+/// - a pipe, a socket or a device
 ///
-/// A file that the process may not read is a 403, and a disk that fails is a 500 with its cause.
+/// A file that the process may not read is a 403. Any other error of the file system is a 500, and is reported as its cause.
 ///
-/// The path is checked anew at each request, and then the file is opened. A user of the machine who can rename entries of the
-/// directory between the two could have another file sent: serve only directories that you would let nobody else write to.
+/// Each request checks the path and then opens the file. Another program that replaces a directory by a link between these two
+/// steps can get a file outside sent. So do not serve a directory that users you do not trust can write to.
 ///
 /// # What is sent
 ///
-/// The content type follows from the extension; for unknown ones it is `application/octet-stream`, and browsers are asked not
-/// to guess (`X-Content-Type-Options: nosniff`). Text is sent as UTF-8.
+/// The content type follows from the extension. It is `application/octet-stream` for an extension that is not known, and
+/// browsers do not guess another (`X-Content-Type-Options: nosniff`). Text files must be UTF-8.
 ///
-/// `ETag` and `Last-Modified` are made of the time and length of the file, so a file that changes must not keep both. A client
-/// that has it already gets a 304 (RFC 9110 13). How long it may use the file without asking is yours to say:
-/// `assets.respond(&ctx, path).header("Cache-Control", "no-cache")` makes browsers ask each time.
+/// `ETag` and `Last-Modified` are made of the time of the last modification and the length. A client that already has the
+/// file gets a 304 (RFC 9110 13), also if the bytes have changed but both of these have not. Browsers may use a file for a
+/// while without a request; `assets.respond(&ctx, path).header("Cache-Control", "no-cache")` makes them send one each time.
 ///
-/// One range of bytes is a 206, and one past the end a 416 (RFC 9110 14). The whole is the answer to several.
+/// A request for one range of bytes gets a 206, or a 416 if the range begins past the end (RFC 9110 14). A request for
+/// several ranges gets the whole file.
 ///
-/// The file is read while it is sent. If it shrinks meanwhile the connection is cut; if it grows, the client gets the
-/// length that was announced.
+/// The file is read while it is sent. If the file shrinks meanwhile, the connection is closed before the announced length is
+/// reached. If the file grows, only the announced length is sent.
 #[derive(Clone, Debug)]
 pub struct Files {
-    /// Without links, so that it can be compared with; on Windows it begins with `\\?\`, which takes the meaning from names such
-    /// as `con` and from dots and spaces at the end of a name.
+    /// Canonical, so that canonical paths can be compared with it. On Windows it begins with `\\?\`: names such as `con`, and
+    /// dots and spaces at the end of a name, have no special meaning below it.
     root: PathBuf,
 }
 
 impl Files {
-    /// Makes the files below a directory available. A relative path starts at the current directory of now, and a link is
-    /// followed now.
+    /// Serves the files of a directory and its subdirectories. A relative path and links in the path are resolved now, and not
+    /// at each request.
     ///
     /// # Errors
     ///
-    /// - Returns that of [`fs::canonicalize`], `NotFound` for example, with the path in the message.
-    /// - Returns `InvalidInput` if the path is not a directory.
+    /// - Returns the error of [`fs::canonicalize`], for example `NotFound`, with the path in the message.
+    /// - Returns `InvalidInput` if `directory` is not a directory.
     pub fn new(directory: impl AsRef<Path>) -> io::Result<Files> {
         let directory = directory.as_ref();
         let root = fs::canonicalize(directory).map_err(|error| name(directory, error))?;
@@ -81,10 +81,10 @@ impl Files {
         Ok(Files { root })
     }
 
-    /// Answers a GET or HEAD with the file at `path`, which is relative to the directory and percent-decoded, as a
-    /// [`param`](Context::param) is. An empty one is the directory itself.
+    /// Answers a GET or HEAD with the file at `path`: names separated by `/`, relative to the directory, percent-decoded as a
+    /// [`param`](Context::param) is. An empty `path` is the directory itself.
     ///
-    /// Blocks while it opens the file. Its bytes are read after the handler has returned.
+    /// Blocks while it opens the file. The bytes are read after the handler has returned.
     pub fn respond(&self, ctx: &Context<'_>, path: &str) -> Response {
         self.try_respond(ctx, path).unwrap_or_else(refuse)
     }
@@ -124,7 +124,7 @@ impl Files {
             .header("X-Content-Type-Options", "nosniff"))
     }
 
-    /// Finds the regular file that a path leads to. It is not opened before that is known: to open a pipe blocks.
+    /// Finds the regular file that a path leads to. Its type is checked before it is opened, because opening a pipe blocks.
     fn find(&self, path: &str) -> io::Result<Found> {
         let mut wanted = self.root.clone();
         if !path.is_empty() {
@@ -147,7 +147,7 @@ impl Files {
         Ok(Found { path: path_without_links, content_type: content_type::of(&wanted), is_index })
     }
 
-    /// Follows the links of a path; `NotFound` if they lead out of the directory.
+    /// Follows the links of a path. An error is `NotFound` if they lead out of the directory.
     fn resolve(&self, wanted: &Path) -> io::Result<(PathBuf, fs::Metadata)> {
         let path = fs::canonicalize(wanted).map_err(|error| name(wanted, error))?;
         if !path.starts_with(&self.root) {
@@ -162,9 +162,9 @@ impl Files {
 struct Found {
     /// Without links.
     path: PathBuf,
-    /// By the name that was asked for, whatever the name of the file that a link leads to.
+    /// By the requested name, not by the name of a link's target.
     content_type: &'static str,
-    /// Whether it is the page of the directory that was asked for.
+    /// Whether the path leads to a directory, and this is its `index.html`.
     is_index: bool,
 }
 
@@ -175,8 +175,8 @@ fn is_entry(segment: &str) -> bool {
     !segment.is_empty() && !is_hidden && !segment.contains(forbidden)
 }
 
-/// Redirects to the same path with `/` at its end, and the same query. The location is relative, as a proxy in front may have
-/// taken something from the path; the `./` keeps a segment such as `a:b` from being a scheme.
+/// Redirects to the same path with `/` at its end, and the same query. The location is relative, because a proxy in front may
+/// have removed a prefix of the path. With `./`, a segment such as `a:b` is not read as a scheme.
 fn redirect_to_directory(request: &Request) -> Response {
     let segment = request.path().rsplit('/').next().unwrap_or_default();
     let query = request.query().map(|query| format!("?{query}")).unwrap_or_default();
@@ -185,7 +185,7 @@ fn redirect_to_directory(request: &Request) -> Response {
 
 /// The response to a path that leads to no file, or to one that cannot be read.
 fn refuse(error: io::Error) -> Response {
-    // Some of these kinds have no name yet in Rust 1.75, but are printed.
+    // By their printed names: in Rust 1.75 three of these kinds are not stable.
     match format!("{:?}", error.kind()).as_str() {
         "NotFound" | "NotADirectory" | "InvalidFilename" | "FilesystemLoop" => StatusCode::NOT_FOUND.into(),
         "PermissionDenied" => StatusCode::FORBIDDEN.into(),

@@ -3,19 +3,19 @@
 use super::http::ascii;
 use std::ops::RangeInclusive;
 
-/// What a `Range` field selects of so many bytes.
+/// The bytes of a file that a `Range` field selects.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Selection {
     Whole,
     /// The offsets of the first and the last byte.
     Part(RangeInclusive<u64>),
-    /// The first byte would be past the end, or no byte is wanted: 416.
+    /// The range begins past the end, or has no bytes: 416.
     Unsatisfiable,
 }
 
 impl Selection {
-    /// Reads a `Range` field. Several ranges, another unit and a malformed field select the whole, which RFC 9110 14.2
-    /// allows; and so does any field for an empty file, of which no part can be written down.
+    /// Reads a `Range` field for a file of `length` bytes. Several ranges, another unit and a malformed field select the whole
+    /// file, which RFC 9110 14.2 allows. So does any range of an empty file, because `Content-Range` cannot express no bytes.
     pub fn of(range: &[u8], length: u64) -> Selection {
         parse(range, length).unwrap_or(Selection::Whole)
     }

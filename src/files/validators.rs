@@ -1,28 +1,30 @@
-//! What tells one version of a file from the next (RFC 9110 8.8), and the conditions on it that requests have (13).
+//! The validators of a file (RFC 9110 8.8), and the conditions of requests that they decide (RFC 9110 13).
 
 use super::http::{ascii, http_date, parse_http_date, Headers, Response, StatusCode};
 use std::fs::Metadata;
 use std::io;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// A file may change twice within one tick of its file system's clock, 2 s on FAT, and keep its time and length. Until a
-/// file is older than this, its validators are weak: they do not promise equal bytes.
+/// A file can change twice within one tick of the file system's clock, which is 2 s on FAT, and keep its time and length. The
+/// validators of a file that is not older than this are weak: they do not promise equal bytes.
 const CLOCK_TICK: Duration = Duration::from_secs(2);
 
 /// The validators of one version of a file.
 pub struct Validators {
     /// The opaque part of the entity tag: time and length, in quotes.
     tag: String,
-    /// Whether both promise equal bytes, and so may join the parts of a file.
+    /// Whether equal validators promise equal bytes, so that a client may join parts of the file.
     is_strong: bool,
-    /// In whole seconds, as the field is.
+    /// In whole seconds, as in the field.
     last_modified: SystemTime,
 }
 
 impl Validators {
+    /// Makes the validators. A time before 1970 counts as 1970.
+    ///
     /// # Errors
     ///
-    /// Returns that of [`Metadata::modified`] if the system keeps no times.
+    /// Returns the error of [`Metadata::modified`] if the system keeps no times.
     pub fn of(metadata: &Metadata) -> io::Result<Validators> {
         let modified = metadata.modified()?;
         let now = SystemTime::now();
@@ -43,8 +45,7 @@ impl Validators {
             .header("Last-Modified", http_date(self.last_modified))
     }
 
-    /// Returns the status of a GET whose conditions stop it: 412 or 304. They have an order (RFC 9110 13.2.2), in which
-    /// entity tags win over dates.
+    /// Evaluates conditions in the order of RFC 9110 13.2.2, where entity tags win over dates. Returns 412 or 304 if they fail.
     pub fn refuse(&self, conditions: &Headers) -> Option<StatusCode> {
         let date = |name: &str| parse_http_date(only(conditions, name)?);
         if conditions.contains("if-match") {
@@ -63,7 +64,7 @@ impl Validators {
         is_known.then_some(StatusCode::NOT_MODIFIED)
     }
 
-    /// Whether a `Range` counts: without `If-Range`, or if that names this very version (RFC 9110 13.1.5).
+    /// Whether `Range` may be used: there is no `If-Range`, or `If-Range` names this version of the file (RFC 9110 13.1.5).
     pub fn allow_range(&self, conditions: &Headers) -> bool {
         if !conditions.contains("if-range") {
             return true;
@@ -73,14 +74,14 @@ impl Validators {
     }
 }
 
-/// The value of a field that comes once. Of two that contradict each other none counts.
+/// Returns the value of a field that is sent once, and `None` for a field that is sent twice.
 pub fn only<'a>(headers: &'a Headers, name: &'a str) -> Option<&'a [u8]> {
     let mut values = headers.get_all(name);
     values.next().filter(|_| values.next().is_none())
 }
 
-/// Whether a list of entity tags is `*` or has one that matches. The tags of others may hold a comma, ours do not: none of
-/// theirs has a piece that looks like one of ours, quotes included.
+/// Whether a list of entity tags is `*` or has a tag that matches. Splitting at commas also splits foreign tags with a comma
+/// inside, but no piece of such a tag has the two quotes of ours.
 fn any_tag(headers: &Headers, name: &str, matches: impl Fn(&[u8]) -> bool) -> bool {
     let any_of = |value: &[u8]| value == b"*" || value.split(|&b| b == b',').map(ascii::trim_ows).any(&matches);
     headers.get_all(name).any(any_of)

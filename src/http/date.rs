@@ -16,8 +16,8 @@ const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Au
 
 /// Returns a time as header fields write it, an IMF-fixdate (RFC 9110 5.6.7), for example for `Expires`.
 ///
-/// Fractions of a second are dropped. A time before 1970 becomes the first second of 1970, and a time after the year 9999
-/// becomes the last second of that year.
+/// Fractions of a second are dropped. A time before 1970 is written as the first second of 1970, and a time after 9999 as the
+/// last second of 9999.
 ///
 /// ```
 /// use std::time::{Duration, UNIX_EPOCH};

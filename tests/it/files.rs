@@ -403,7 +403,7 @@ mod unix {
         let public = site.public();
         fs::create_dir(public.join(".release")).unwrap();
         site.write(".release/app.js", "app");
-        // A sibling whose name begins with that of the directory.
+        // Beside `public`, and its name begins the same.
         fs::create_dir(site.directory.path().join("public-not")).unwrap();
         fs::write(site.directory.path().join("public-not/a.txt"), SECRET).unwrap();
         for (target, link) in [
