@@ -197,3 +197,15 @@ fn refuse(error: io::Error) -> Response {
 fn name(path: &Path, error: io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("{}: {error}", path.display()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn error_of_the_file_system_is_500_with_its_cause() {
+        let response = refuse(name(Path::new("a.txt"), io::Error::other("the disk is on fire")));
+        assert_eq!(response.status_code(), StatusCode::INTERNAL_SERVER_ERROR);
+        assert_eq!(response.cause.unwrap().to_string(), "a.txt: the disk is on fire");
+    }
+}

@@ -56,7 +56,10 @@ fn no_path_in_src_begins_at_the_root() {
 #[test]
 fn folders_depend_in_one_direction() {
     let forbidden = [
-        ("src/http", vec!["server::", "sse::", "files::", "::server", "::sse", "TcpStream", "TcpListener", "std::thread"]),
+        (
+            "src/http",
+            vec!["server::", "sse::", "files::", "::server", "::sse", "TcpStream", "TcpListener", "std::thread"],
+        ),
         ("src/server", vec!["sse::", "files::", "::sse"]),
         ("src/sse", vec!["files::"]),
         ("src/files", vec!["sse::"]),
