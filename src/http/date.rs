@@ -63,7 +63,7 @@ fn to_imf_fixdate(text: &[u8], this_year: u64) -> Option<[u8; LENGTH]> {
     if let Ok(fixdate) = text.try_into() {
         return Some(fixdate); // the shortest `rfc850-date` has 30 bytes
     }
-    let text = std::str::from_utf8(text).ok().filter(|text| text.is_ascii())?;
+    let text = std::str::from_utf8(text).ok()?;
     let fixdate = match text.split_once(", ") {
         Some((weekday, rest)) => rewrite_rfc850(weekday, rest, this_year)?,
         None => rewrite_asctime(text)?,
@@ -92,7 +92,7 @@ fn rewrite_asctime(text: &str) -> Option<String> {
         return None;
     }
     let (weekday, month, day, time, year) = (&text[..3], &text[4..7], &text[8..10], &text[11..19], &text[20..]);
-    Some(format!("{weekday}, {:0>2} {month} {year} {time} GMT", day.trim_start()))
+    Some(format!("{weekday}, {:0>2} {month} {year} {time} GMT", day.strip_prefix(' ').unwrap_or(day)))
 }
 
 /// The seconds since 1970 that [`LENGTH`] bytes can write.
@@ -203,7 +203,8 @@ mod tests {
             "Monday, 06-Nov-94 08:49:37 GMT", "sunday, 06-Nov-94 08:49:37 GMT", "Sunday, 06-Nov-1994 08:49:37 GMT",
             "Sunday, 6-Nov-94 08:49:37 GMT", "Sunday, 06-Nov-94 08:49:37 GM", "Sunday, 06 Nov 94 08:49:37 GMT",
             "Sunday, ", "Sun Nov 6 08:49:37 1994", "Sun Nov  6 08:49:37 94", "Sun Nov  6 08:49:37 1994 ",
-            "Mon Nov  6 08:49:37 1994", "Sun-Nov- 6-08:49:37-1994", "Sun Nov    08:49:37 1994",
+            "Mon Nov  6 08:49:37 1994", "Sun-Nov- 6-08:49:37-1994", "Sun Nov \t6 08:49:37 1994",
+            "Sun Nov \u{a0} 08:49:37 1994", "S\u{e9} \u{e9}v  6 08:49:37 1994", "Sun Nov    08:49:37 1994",
             "Sun, 06 Nov 1994 08:49:3\u{e9} GM", "Sun Nov  6 08:49:37 19\u{e9}",
         ] {
             assert_eq!(parse(bad), None, "{bad:?}");

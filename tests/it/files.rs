@@ -408,6 +408,7 @@ mod unix {
         fs::write(site.directory.path().join("public-not/a.txt"), SECRET).unwrap();
         for (target, link) in [
             ("abc.txt", "relative.txt"),
+            ("abc.txt", "page.html"),
             ("docs", "manual"),
             ("../public/abc.txt", "out-and-in.txt"),
             (".release/app.js", "app.js"),
@@ -430,6 +431,7 @@ mod unix {
         for path in ["relative.txt", "twice.txt", "absolute.txt", "out-and-in.txt"] {
             assert_eq!(site.get(path).text(), ALPHABET, "{path}");
         }
+        assert_eq!(site.get("page.html").header("content-type"), Some("text/html; charset=utf-8"), "by its own name");
         assert_eq!(site.get("manual/").text(), "<h1>docs</h1>");
         assert_eq!(site.get("manual").header("location"), Some("./manual/"));
         assert_eq!(site.get("app.js").text(), "app");
