@@ -128,8 +128,8 @@
 //! # Organization
 //!
 //! `http` is bytes in and bytes out. `server` is sockets and threads, and uses `http`. `sse` uses both. Nothing below `sse/channel/`
-//! is needed by the rest, and nothing below `sse/channel/file/` by the channel. Files without a directory are in `server/` above
-//! the line, and in `sse/channel/` below it.
+//! is needed by the rest, and nothing below `sse/channel/file/` by the channel. `files` uses `http` and `server`, and nothing uses
+//! it. Files without a directory are in `server/` above the line, and in `sse/channel/` below it.
 //!
 //! ```text
 //! accept.rs ─> serve.rs: one loop for each connection, in a thread of its own
@@ -147,9 +147,11 @@
 #![forbid(unsafe_code)]
 #![warn(missing_docs, missing_debug_implementations, elided_lifetimes_in_paths)]
 
+mod files;
 mod http;
 mod server;
 pub mod sse;
 
-pub use http::{Error, Form, Headers, Method, Request, Response, StatusCode, Version};
+pub use files::Files;
+pub use http::{http_date, Error, Form, Headers, Method, Request, Response, StatusCode, Version};
 pub use server::{Body, Config, Connection, Context, Exchange, Handle, Server};

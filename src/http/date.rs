@@ -1,18 +1,40 @@
-//! The `Date` field: IMF-fixdate (RFC 9110 5.6.7), made once a second and thread.
+//! Dates in header fields (RFC 9110 5.6.7): IMF-fixdate is written, all three formats are read.
 
+use super::ascii;
 use std::cell::Cell;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// `Sun, 06 Nov 1994 08:49:37 GMT`
 const LENGTH: usize = 29;
 
-/// Appends the current time.
+/// The end of the year 9999, the last one of four digits.
+const LAST_SECOND: u64 = 253_402_300_799;
+
+/// In full, as `rfc850-date` has them. The other formats take three letters. 1970 began on a Thursday.
+const DAYS: [&str; 7] = ["Thursday", "Friday", "Saturday", "Sunday", "Monday", "Tuesday", "Wednesday"];
+const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+
+/// Returns a time as header fields write it, an IMF-fixdate (RFC 9110 5.6.7), for example for `Expires`.
+///
+/// Fractions of a second are dropped. A time before 1970 is written as the first second of 1970, and a time after 9999 as the
+/// last second of 9999.
+///
+/// ```
+/// use std::time::{Duration, UNIX_EPOCH};
+///
+/// let time = UNIX_EPOCH + Duration::from_secs(784_111_777);
+/// assert_eq!(brooklet::http_date(time), "Sun, 06 Nov 1994 08:49:37 GMT");
+/// ```
+pub fn http_date(time: SystemTime) -> String {
+    imf_fixdate(unix_seconds(time)).map(char::from).iter().collect()
+}
+
+/// Appends the current time, which is formatted once a second and thread.
 pub fn push_now(out: &mut Vec<u8>) {
     thread_local! {
         static LAST: Cell<(u64, [u8; LENGTH])> = const { Cell::new((u64::MAX, [0; LENGTH])) };
     }
-    // A clock before 1970 is not worth an error: 1970 is just as wrong, and harmless.
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    let now = unix_seconds(SystemTime::now());
     let (second, mut text) = LAST.get();
     if second != now {
         text = imf_fixdate(now);
@@ -21,11 +43,75 @@ pub fn push_now(out: &mut Vec<u8>) {
     out.extend_from_slice(&text);
 }
 
+/// Reads a date in one of the three formats of RFC 9110 5.6.7.
+///
+/// Returns `None` for any other text, for a date that does not exist or falls on another day of the week, and for a year
+/// before 1970. A leap second does not exist here: `SystemTime` does not count them.
+pub fn parse_http_date(text: &[u8]) -> Option<SystemTime> {
+    let today = imf_fixdate(unix_seconds(SystemTime::now()));
+    let fixdate = to_imf_fixdate(text, ascii::decimal(&today[12..16])?)?;
+    let number = |at: usize, digits: usize| ascii::decimal(&fixdate[at..at + digits]);
+    let month = MONTHS.iter().position(|month| month.as_bytes() == &fixdate[8..11])? as u64 + 1;
+    let days = days_since_1970(number(12, 4)?, month, number(5, 2)?)?;
+    let seconds = days * 86_400 + number(17, 2)? * 3_600 + number(20, 2)? * 60 + number(23, 2)?;
+    // A wrong weekday, the 30th of February, a minute 60 and a wrong separator are all written differently.
+    (imf_fixdate(seconds) == fixdate).then(|| UNIX_EPOCH + Duration::from_secs(seconds))
+}
+
+/// Rewrites a date in one of the three formats as IMF-fixdate. Checks only the parts that the rewriting drops.
+fn to_imf_fixdate(text: &[u8], this_year: u64) -> Option<[u8; LENGTH]> {
+    if let Ok(fixdate) = text.try_into() {
+        return Some(fixdate); // the shortest `rfc850-date` has 30 bytes
+    }
+    let text = std::str::from_utf8(text).ok()?;
+    let fixdate = match text.split_once(", ") {
+        Some((weekday, rest)) => rewrite_rfc850(weekday, rest, this_year)?,
+        None => rewrite_asctime(text)?,
+    };
+    fixdate.into_bytes().try_into().ok()
+}
+
+/// `rfc850-date`, as in `Sunday, 06-Nov-94 08:49:37 GMT`.
+fn rewrite_rfc850(weekday: &str, rest: &str, this_year: u64) -> Option<String> {
+    let date: Vec<_> = rest.get(..9)?.split('-').collect();
+    let [day, month, year] = date[..] else { return None };
+    if !DAYS.contains(&weekday) {
+        return None;
+    }
+    let mut year = this_year / 100 * 100 + ascii::decimal(year.as_bytes())?;
+    if year > this_year + 50 {
+        year -= 100; // RFC 9110 5.6.7: what seems to be more than 50 years ahead is in the past
+    }
+    Some(format!("{}, {day} {month} {year}{}", &weekday[..3], &rest[9..]))
+}
+
+/// `asctime-date`, as in `Sun Nov  6 08:49:37 1994`.
+fn rewrite_asctime(text: &str) -> Option<String> {
+    let is_space = |at: usize| text.as_bytes()[at] == b' ';
+    if text.len() != 24 || ![3, 7, 10, 19].into_iter().all(is_space) {
+        return None;
+    }
+    let (weekday, month, day, time, year) = (&text[..3], &text[4..7], &text[8..10], &text[11..19], &text[20..]);
+    Some(format!("{weekday}, {:0>2} {month} {year} {time} GMT", day.strip_prefix(' ').unwrap_or(day)))
+}
+
+/// The seconds since 1970 that [`LENGTH`] bytes can write.
+fn unix_seconds(time: SystemTime) -> u64 {
+    // A clock before 1970 is not worth an error: 1970 is just as wrong, and harmless.
+    time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()).min(LAST_SECOND)
+}
+
+/// The inverse of the computation in [`imf_fixdate`]. `None` before 1970.
+fn days_since_1970(year: u64, month: u64, day: u64) -> Option<u64> {
+    let march_month = (month + 9) % 12;
+    let year = year.checked_sub(u64::from(month <= 2))?;
+    let leap_days = year / 4 - year / 100 + year / 400;
+    let since_year_0 = 365 * year + leap_days + (153 * march_month + 2) / 5 + day; // day 1 is 0000-03-01
+    since_year_0.checked_sub(719_469)
+}
+
 /// Days to a date after Howard Hinnant's `civil_from_days`: years that begin in March put the leap day last.
 fn imf_fixdate(unix_seconds: u64) -> [u8; LENGTH] {
-    const DAYS: [&[u8; 3]; 7] = [b"Thu", b"Fri", b"Sat", b"Sun", b"Mon", b"Tue", b"Wed"];
-    const MONTHS: [&[u8; 3]; 12] =
-        [b"Jan", b"Feb", b"Mar", b"Apr", b"May", b"Jun", b"Jul", b"Aug", b"Sep", b"Oct", b"Nov", b"Dec"];
     let (days, second_of_day) = (unix_seconds / 86_400, unix_seconds % 86_400);
     let since_year_0 = days + 719_468; // days from 0000-03-01 to 1970-01-01
     let (era, day_of_era) = (since_year_0 / 146_097, since_year_0 % 146_097);
@@ -47,8 +133,8 @@ fn imf_fixdate(unix_seconds: u64) -> [u8; LENGTH] {
     two_digits(17, second_of_day / 3_600);
     two_digits(20, second_of_day / 60 % 60);
     two_digits(23, second_of_day % 60);
-    text[..3].copy_from_slice(DAYS[(days % 7) as usize]);
-    text[8..11].copy_from_slice(MONTHS[month as usize]);
+    text[..3].copy_from_slice(&DAYS[(days % 7) as usize].as_bytes()[..3]);
+    text[8..11].copy_from_slice(MONTHS[month as usize].as_bytes());
     text
 }
 
@@ -56,13 +142,109 @@ fn imf_fixdate(unix_seconds: u64) -> [u8; LENGTH] {
 mod tests {
     use super::*;
 
+    const EXAMPLE: u64 = 784_111_777; // RFC 9110's own
+
+    fn parse(text: &str) -> Option<u64> {
+        parse_http_date(text.as_bytes()).map(unix_seconds)
+    }
+
     #[test]
-    fn known_moments() {
-        let check = |seconds, text: &str| assert_eq!(std::str::from_utf8(&imf_fixdate(seconds)), Ok(text));
-        check(0, "Thu, 01 Jan 1970 00:00:00 GMT");
-        check(784_111_777, "Sun, 06 Nov 1994 08:49:37 GMT"); // RFC 9110's own example
-        check(951_782_400, "Tue, 29 Feb 2000 00:00:00 GMT");
-        check(1_735_689_599, "Tue, 31 Dec 2024 23:59:59 GMT");
-        check(4_107_542_400, "Mon, 01 Mar 2100 00:00:00 GMT"); // 2100 has no leap day
+    fn known_moments_are_written_and_read() {
+        for (seconds, text) in [
+            (0, "Thu, 01 Jan 1970 00:00:00 GMT"),
+            (EXAMPLE, "Sun, 06 Nov 1994 08:49:37 GMT"),
+            (951_782_400, "Tue, 29 Feb 2000 00:00:00 GMT"),
+            (1_735_689_599, "Tue, 31 Dec 2024 23:59:59 GMT"),
+            (4_107_542_400, "Mon, 01 Mar 2100 00:00:00 GMT"), // 2100 has no leap day
+            (LAST_SECOND, "Fri, 31 Dec 9999 23:59:59 GMT"),
+        ] {
+            assert_eq!(http_date(UNIX_EPOCH + Duration::from_secs(seconds)), text);
+            assert_eq!(parse(text), Some(seconds), "{text}");
+        }
+    }
+
+    #[test]
+    fn times_out_of_range_become_the_nearest_in_it() {
+        assert_eq!(http_date(UNIX_EPOCH - Duration::from_secs(1)), "Thu, 01 Jan 1970 00:00:00 GMT");
+        let next = UNIX_EPOCH + Duration::from_secs(LAST_SECOND + 1);
+        assert_eq!(http_date(next), "Fri, 31 Dec 9999 23:59:59 GMT");
+        assert_eq!(http_date(UNIX_EPOCH + Duration::from_nanos(1_999_999_999)), "Thu, 01 Jan 1970 00:00:01 GMT");
+    }
+
+    #[test]
+    fn obsolete_formats_are_read() {
+        assert_eq!(parse("Sunday, 06-Nov-94 08:49:37 GMT"), Some(EXAMPLE));
+        assert_eq!(parse("Sun Nov  6 08:49:37 1994"), Some(EXAMPLE));
+        assert_eq!(parse("Sun Nov 06 08:49:37 1994"), Some(EXAMPLE));
+        assert_eq!(parse("Wed Nov 16 08:49:37 1994"), Some(EXAMPLE + 10 * 86_400));
+    }
+
+    #[test]
+    fn two_digits_of_a_year_mean_at_most_fifty_years_ahead() {
+        let year = |digits: &str, this_year: u64| {
+            let text = format!("Sunday, 06-Nov-{digits} 08:49:37 GMT");
+            let fixdate = to_imf_fixdate(text.as_bytes(), this_year).unwrap();
+            ascii::decimal(&fixdate[12..16]).unwrap()
+        };
+        assert_eq!((year("76", 2026), year("77", 2026), year("94", 2026)), (2076, 1977, 1994));
+        assert_eq!((year("00", 2099), year("99", 2099), year("49", 2100)), (2000, 2099, 2149));
+    }
+
+    #[test]
+    fn other_text_is_no_date() {
+        for bad in [
+            "", "0", "Sun, 06 Nov 1994 08:49:37", "Sun, 06 Nov 1994 08:49:37 GMT ", "Sun, 06 Nov 1994 08:49:37 UTC",
+            "Sun, 06 Nov 1994 08:49:37 gmt", "sun, 06 Nov 1994 08:49:37 GMT", "Mon, 06 Nov 1994 08:49:37 GMT",
+            "Sun, 06 nov 1994 08:49:37 GMT", "Sun, 06 Nvo 1994 08:49:37 GMT", "Sun, 6 Nov 1994 08:49:37 GMT",
+            "Sun,  6 Nov 1994 08:49:37 GMT", "Sun, 06-Nov-1994 08:49:37 GMT", "Sun, 06 Nov 1994 24:49:37 GMT",
+            "Sun, 06 Nov 1994 08:60:37 GMT", "Sun, 06 Nov 1994 08:49:60 GMT", "Sun, 06 Nov 1994 08:49:+7 GMT",
+            "Sun, 00 Nov 1994 08:49:37 GMT", "Wed, 30 Feb 1994 08:49:37 GMT", "Thu, 29 Feb 2100 00:00:00 GMT",
+            "Wed, 31 Dec 1969 23:59:59 GMT", "Sat, 01 Jan 0000 00:00:00 GMT", "Sun, 06-Nov-94 08:49:37 GMT",
+            "Monday, 06-Nov-94 08:49:37 GMT", "sunday, 06-Nov-94 08:49:37 GMT", "Sunday, 06-Nov-1994 08:49:37 GMT",
+            "Sunday, 6-Nov-94 08:49:37 GMT", "Sunday, 06-Nov-94 08:49:37 GM", "Sunday, 06 Nov 94 08:49:37 GMT",
+            "Sunday, ", "Sun Nov 6 08:49:37 1994", "Sun Nov  6 08:49:37 94", "Sun Nov  6 08:49:37 1994 ",
+            "Mon Nov  6 08:49:37 1994", "Sun-Nov- 6-08:49:37-1994", "Sun Nov \t6 08:49:37 1994",
+            "Sun Nov \u{a0} 08:49:37 1994", "S\u{e9} \u{e9}v  6 08:49:37 1994", "Sun Nov    08:49:37 1994",
+            "Sun, 06 Nov 1994 08:49:3\u{e9} GM", "Sun Nov  6 08:49:37 19\u{e9}",
+        ] {
+            assert_eq!(parse(bad), None, "{bad:?}");
+        }
+    }
+
+    /// Random moments in each format, each then with one byte of it changed to any other: it still parses only if what it
+    /// means is written so.
+    #[test]
+    fn random_dates_round_trip_and_random_bytes_do_not_panic() {
+        let mut seed = 0x9e37_79b9_7f4a_7c15u64;
+        let mut random = |end: u64| {
+            seed ^= seed << 13;
+            seed ^= seed >> 7;
+            seed ^= seed << 17;
+            seed % end
+        };
+        for _ in 0..20_000 {
+            let seconds = random(LAST_SECOND + 1);
+            let fixdate = http_date(UNIX_EPOCH + Duration::from_secs(seconds));
+            let (weekday, day, month) = (&fixdate[..3], &fixdate[5..7], &fixdate[8..11]);
+            let (year, time) = (&fixdate[12..16], &fixdate[17..25]);
+            let asctime = format!("{weekday} {month} {day} {time} {year}");
+            assert_eq!((parse(&fixdate), parse(&asctime)), (Some(seconds), Some(seconds)), "{fixdate}");
+            let this_year = year.parse().unwrap();
+            let full = DAYS.iter().find(|name| name.starts_with(weekday)).unwrap();
+            let rfc850 = format!("{full}, {day}-{month}-{} {time} GMT", &year[2..]);
+            assert_eq!(to_imf_fixdate(rfc850.as_bytes(), this_year), fixdate.clone().into_bytes().try_into().ok());
+            for text in [fixdate, asctime, rfc850] {
+                let mut bytes = text.into_bytes();
+                let at = random(bytes.len() as u64) as usize;
+                bytes[at] = random(256) as u8;
+                let Some(read) = parse_http_date(&bytes) else { continue };
+                let shown = String::from_utf8(bytes).unwrap();
+                let (time, date) = (http_date(read), shown.replace('-', " "));
+                assert!(shown.contains(&time[17..25]) && date.contains(&time[8..11]), "{shown} is not {time}");
+                bytes = shown.into_bytes();
+                bytes.truncate(random(bytes.len() as u64) as usize);
+                assert_eq!(parse_http_date(&bytes), None);
+            }
+        }
     }
 }

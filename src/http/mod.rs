@@ -16,6 +16,7 @@ pub mod response;
 mod status;
 pub mod target;
 
+pub use date::{http_date, parse_http_date};
 pub use error::Error;
 pub use form::Form;
 pub use headers::Headers;

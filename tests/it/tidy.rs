@@ -51,13 +51,18 @@ fn no_path_in_src_begins_at_the_root() {
     }
 }
 
-/// `http` uses nothing; `server` uses `http`; `sse` uses both. In `sse` a stream does not depend on the channel, nor the
-/// channel on its file.
+/// `http` uses nothing; `server` uses `http`; `sse` and `files` use both, and nothing uses them. In `sse` a stream does not
+/// depend on the channel, nor the channel on its file.
 #[test]
 fn folders_depend_in_one_direction() {
     let forbidden = [
-        ("src/http", vec!["server::", "sse::", "::server", "::sse", "TcpStream", "TcpListener", "std::thread"]),
-        ("src/server", vec!["sse::", "::sse"]),
+        (
+            "src/http",
+            vec!["server::", "sse::", "files::", "::server", "::sse", "TcpStream", "TcpListener", "std::thread"],
+        ),
+        ("src/server", vec!["sse::", "files::", "::sse"]),
+        ("src/sse", vec!["files::"]),
+        ("src/files", vec!["sse::"]),
         ("src/sse/connection.rs", vec!["channel"]),
         ("src/sse/message.rs", vec!["channel"]),
         ("src/sse/channel", vec!["file::"]),
@@ -73,7 +78,7 @@ fn folders_depend_in_one_direction() {
             }
         }
     }
-    for folder in ["src/http", "src/server", "src/sse"] {
+    for folder in ["src/http", "src/server", "src/sse", "src/files"] {
         for (path, text) in files(folder, "rs").into_iter().filter(|(path, _)| !path.ends_with("mod.rs")) {
             assert!(
                 !code(&text).any(|line| line.contains("super::super::") && line.starts_with("use")),
@@ -166,6 +171,7 @@ fn the_readme_shows_pieces_that_compile() {
     for (start, file) in [
         ("let news = sse::Channel::new", "sse/channel/mod.rs"),
         ("let news = sse::Channel::open", "sse/channel/file/mod.rs"),
+        ("let assets = Files::new", "files/mod.rs"),
         (".before(", "server/builder.rs"),
     ] {
         let shown = readme.split("```rust\n").find(|block| block.starts_with(start)).unwrap();

@@ -1,0 +1,88 @@
+//! The validators of a file (RFC 9110 8.8), and the conditions of requests that they decide (RFC 9110 13).
+
+use super::http::{ascii, http_date, parse_http_date, Headers, Response, StatusCode};
+use std::fs::Metadata;
+use std::io;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// A file can change twice within one tick of the file system's clock, which is 2 s on FAT, and keep its time and length. The
+/// validators of a file that is not older than this are weak: they do not promise equal bytes.
+const CLOCK_TICK: Duration = Duration::from_secs(2);
+
+/// The validators of one version of a file.
+pub struct Validators {
+    /// The opaque part of the entity tag: time and length, in quotes.
+    tag: String,
+    /// Whether equal validators promise equal bytes, so that a client may join parts of the file.
+    is_strong: bool,
+    /// In whole seconds, as in the field.
+    last_modified: SystemTime,
+}
+
+impl Validators {
+    /// Makes the validators. A time before 1970 counts as 1970.
+    ///
+    /// # Errors
+    ///
+    /// Returns the error of [`Metadata::modified`] if the system keeps no times.
+    pub fn of(metadata: &Metadata) -> io::Result<Validators> {
+        let modified = metadata.modified()?;
+        let now = SystemTime::now();
+        let since_1970 = |time: SystemTime| time.duration_since(UNIX_EPOCH).unwrap_or_default();
+        Ok(Validators {
+            tag: format!("\"{:x}-{:x}\"", since_1970(modified).as_nanos(), metadata.len()),
+            is_strong: now.duration_since(modified).is_ok_and(|age| age > CLOCK_TICK),
+            // RFC 9110 8.8.2.1: never later than the response itself.
+            last_modified: UNIX_EPOCH + Duration::from_secs(since_1970(modified.min(now)).as_secs()),
+        })
+    }
+
+    /// Adds the fields `ETag` and `Last-Modified`.
+    pub fn add_to(&self, response: Response) -> Response {
+        let weak = if self.is_strong { "" } else { "W/" };
+        response
+            .header("ETag", format!("{weak}{}", self.tag))
+            .header("Last-Modified", http_date(self.last_modified))
+    }
+
+    /// Evaluates conditions in the order of RFC 9110 13.2.2, where entity tags win over dates. Returns 412 or 304 if they fail.
+    pub fn refuse(&self, conditions: &Headers) -> Option<StatusCode> {
+        let date = |name: &str| parse_http_date(only(conditions, name)?);
+        if conditions.contains("if-match") {
+            let strong = |tag: &[u8]| self.is_strong && tag == self.tag.as_bytes();
+            if !any_tag(conditions, "if-match", strong) {
+                return Some(StatusCode::PRECONDITION_FAILED);
+            }
+        } else if date("if-unmodified-since").is_some_and(|date| self.last_modified > date) {
+            return Some(StatusCode::PRECONDITION_FAILED);
+        }
+        if conditions.contains("if-none-match") {
+            let weak = |tag: &[u8]| tag.strip_prefix(b"W/").unwrap_or(tag) == self.tag.as_bytes();
+            return any_tag(conditions, "if-none-match", weak).then_some(StatusCode::NOT_MODIFIED);
+        }
+        let is_known = date("if-modified-since").is_some_and(|date| self.last_modified <= date);
+        is_known.then_some(StatusCode::NOT_MODIFIED)
+    }
+
+    /// Whether `Range` may be used: there is no `If-Range`, or `If-Range` names this version of the file (RFC 9110 13.1.5).
+    pub fn allow_range(&self, conditions: &Headers) -> bool {
+        if !conditions.contains("if-range") {
+            return true;
+        }
+        let is_this = |value| value == self.tag.as_bytes() || parse_http_date(value) == Some(self.last_modified);
+        self.is_strong && only(conditions, "if-range").is_some_and(is_this)
+    }
+}
+
+/// Returns the value of a field that is sent once, and `None` for a field that is sent twice.
+pub fn only<'a>(headers: &'a Headers, name: &'a str) -> Option<&'a [u8]> {
+    let mut values = headers.get_all(name);
+    values.next().filter(|_| values.next().is_none())
+}
+
+/// Whether a list of entity tags is `*` or has a tag that matches. Splitting at commas also splits foreign tags with a comma
+/// inside, but no piece of such a tag has the two quotes of ours.
+fn any_tag(headers: &Headers, name: &str, matches: impl Fn(&[u8]) -> bool) -> bool {
+    let any_of = |value: &[u8]| value == b"*" || value.split(|&b| b == b',').map(ascii::trim_ows).any(&matches);
+    headers.get_all(name).any(any_of)
+}
