@@ -56,7 +56,7 @@ fn curl_ends_by_itself_with_status_0() {
         String::from_utf8(output.stdout).unwrap()
     };
     let stream =
-        "event: tick\nid: 0\ndata: ping\n\nevent: tick\nid: 1\ndata: ping\n\nevent: tick\nid: 2\ndata: ping\n\n\
+        ":\nevent: tick\ndata: ping\nid: 0\n\nevent: tick\ndata: ping\nid: 1\n\nevent: tick\ndata: ping\nid: 2\n\n\
                   event: close\ndata: close\n\n";
     assert_eq!(curl(&["-N"], "/sse"), stream);
     assert_eq!(curl(&["-N", "--http1.0"], "/sse"), stream);

@@ -209,7 +209,7 @@ fn the_files_are_cut_by_whole_segments_and_what_the_history_holds_is_in_them() {
         assert!(segment.len() < 4_500 && old.len() < 4_500, "{} and {} bytes", segment.len(), old.len());
         let events = [parse(&old), parse(&segment)].concat();
         let data: Vec<_> = events.iter().map(|event| event.data.parse::<usize>().unwrap()).collect();
-        let (first, bytes) = (data[0], data.len() * "id: abcdef-123\ndata: 123\n\n".len());
+        let (first, bytes) = (data[0], data.len() * "data: 123\nid: abcdef-123\n\n".len());
         assert!(data.iter().copied().eq(first..=n), "one behind the other, and up to the last");
         assert!(first == 0 || bytes > 1_900, "only {bytes} bytes of events");
         if segments == 0 && !old.is_empty() {
@@ -711,7 +711,7 @@ fn the_room_of_the_chat_survives_its_process() {
     let last = &heard.last().unwrap().last_event_id;
     let mut listener = super::support::Client::connect(chat.address);
     listener.send(format!("GET /room HTTP/1.1\r\nHost: localhost\r\nLast-Event-ID: {last}\r\n\r\n"));
-    listener.head();
+    listener.stream_head();
     let heard = parse(&listener.until(b"data: 1\n\n"));
     assert_eq!(heard.len(), 1, "what was said before it had, and nothing else is new: {heard:?}");
     assert_eq!(chat.post("/say", "after"), 204);

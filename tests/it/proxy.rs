@@ -369,7 +369,7 @@ fn keep_alive_outlives_the_patience_of_nginx_and_silence_does_not() {
     let [in_channel, in_stream, in_silence] = ["/channel", "/stream", "/silent"].map(|path| nginx.curl(path));
     assert_ne!(in_silence.end().1, 0, "the client is told that this is no good end");
     assert_eq!(told.recv_timeout(TIMEOUT).unwrap(), Err(ErrorKind::ConnectionAborted));
-    assert!(in_stream.output().ends_with("\n:\n\ndata: after\n\n"));
+    assert!(in_stream.output().ends_with("\n:\ndata: after\n\n"));
     channel.publish("after").unwrap();
     in_channel.until("data: after");
 }
@@ -585,7 +585,7 @@ fn nginx_may_keep_its_connections_to_the_server() {
     }
     assert!(ask("-I /chunked").starts_with("HTTP/2 200"));
     assert_eq!(ask("/peer"), peer);
-    assert_eq!(ask("/stream"), "event: close\ndata: close\n\n");
+    assert_eq!(ask("/stream"), ":\nevent: close\ndata: close\n\n");
     assert_ne!(ask("/peer"), peer, "a stream takes its connection along");
     // What is kept ends with the server, which is no error of the next request.
     let address = server.address();
