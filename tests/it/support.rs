@@ -234,7 +234,17 @@ impl Client {
         }
     }
 
-    /// The same, or `None` if the read times out first.
+    /// Reads up to and with the event that has this text.
+    #[track_caller]
+    pub fn until_event(&mut self, text: &[u8]) -> Vec<u8> {
+        let mut read = self.until(text);
+        if !read.ends_with(b"\n\n") {
+            read.extend(self.until(b"\n\n"));
+        }
+        read
+    }
+
+    /// The same as [`until`](Client::until), or `None` if the read times out first.
     pub fn try_until(&mut self, end: &[u8]) -> Option<Vec<u8>> {
         while !self.unread.windows(end.len()).any(|window| window == end) {
             if self.more().ok()? == 0 {
