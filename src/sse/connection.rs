@@ -303,14 +303,15 @@ impl Connection {
         self.tcp_stream().set_write_timeout(timeout)
     }
 
-    /// Says goodbye and closes: an event named `close`, with `close` as its data, on which a page calls the `close()` of
-    /// its `EventSource`; if the server is shutting down, with a `retry` of 1 to 5 s for pages that do not, another one
-    /// for each client. Blocks until the client has closed too, or for a second.
+    /// Sends an event named `close`, with `close` as its data, on which a page calls the `close()` of its `EventSource`, and ends
+    /// the stream with the last chunk. If the server is shutting down, the event has a `retry` of 1 to 5 s for pages that do
+    /// not call it, another one for each client. Blocks until the client has closed too, or has sent nothing for a second;
+    /// at most for 5 s or 16 MiB of input.
     ///
     /// ```compile_fail,E0382
     /// fn on_and_on(mut events: brooklet::sse::Connection) -> std::io::Result<()> {
     ///     events.close()?;
-    ///     events.send_message("nothing comes behind the goodbye")
+    ///     events.send_message("nothing comes after the end")
     /// }
     /// ```
     ///

@@ -317,6 +317,7 @@ fn assert_prompt(feed: &Feed, mut read: impl FnMut(&str)) {
     assert!(took < Duration::from_millis(100), "{took:?}");
 }
 
+/// From HTTP/1.1 nginx passes chunks on at once, whatever the field says.
 #[test]
 #[ignore = "needs nginx: cargo test -- --ignored proxy"]
 fn a_field_of_ours_is_what_keeps_nginx_from_holding_events_back() {
@@ -329,7 +330,8 @@ fn a_field_of_ours_is_what_keeps_nginx_from_holding_events_back() {
             }))
         })
     });
-    let nginx = Nginx::in_front_of(&server);
+    let lines = replace(&readme(), "proxy_http_version 1.1;", "");
+    let nginx = Nginx::start("", &lines, server.address());
     let mut client = nginx.get("/");
     client.stream.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
     assert_eq!(client.try_until(b"held back"), None);
@@ -513,7 +515,7 @@ fn an_end_that_the_server_makes_is_a_good_one() {
     let _feeds = LIVE.map(|_| live.await_join());
     live.server.handle().shutdown(TIMEOUT);
     for curl in streams {
-        assert_goodbye(curl.output().as_bytes());
+        assert_goodbye(curl.output().strip_prefix(":\n").unwrap().as_bytes());
     }
 }
 
