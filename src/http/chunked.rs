@@ -255,7 +255,7 @@ pub fn chunk_length(size: usize) -> usize {
     digits as usize + "\r\n".len() + size + CHUNK_END.len()
 }
 
-/// What follows a chunk's data.
+/// The line break after a chunk's data.
 pub const CHUNK_END: &[u8] = b"\r\n";
 
 /// Ends a chunked body: the last chunk, and no trailer fields.

@@ -2,8 +2,8 @@
 
 use super::http::{Form, Request};
 
-/// Returns the id in the header field `Last-Event-ID`, or else that in the query field `lastEventId`, for clients that cannot
-/// set header fields. An empty id counts as none (WHATWG HTML 9.2.4).
+/// Returns the id in the header field `Last-Event-ID`. Without one, returns the id in the query field `lastEventId`, which
+/// clients use that cannot set header fields. An empty id counts as none (WHATWG HTML 9.2.4).
 pub fn last_event_id(request: &Request) -> Option<String> {
     from_header(request).or_else(|| from_query(request))
 }

@@ -4,8 +4,8 @@
 //! allocation, and values go through `Display` straight into it. The id is the last line, because some clients store an id
 //! as soon as its line arrives: disconnected after that line, they resume after an event that they have not dispatched.
 //!
-//! What the format cannot hold is remembered as a fault and refused when the message is sent; it never gets as far as
-//! bytes.
+//! A value that the format cannot hold is remembered as a fault, and its line is removed. The message is refused when it is
+//! sent.
 
 use super::http::ascii;
 use super::server::jitter;
@@ -138,7 +138,7 @@ impl Message {
         self.place(field, start);
     }
 
-    /// Moves what was appended at `start` behind the other lines of its field.
+    /// Moves the lines that were appended at `start` after the other lines of their field.
     fn place(&mut self, field: Field, start: usize) {
         let length = self.lines.len() - start;
         let end = self.ends[field as usize];
@@ -198,7 +198,7 @@ impl Message {
         self.lines.len() + self.blank_line().len()
     }
 
-    /// What ends the frame. A client takes a reconnection time from its line alone, and some clients dispatch an empty event
+    /// The blank line that ends the frame, if there is one. A client takes a reconnection time from its line alone, and some clients dispatch an empty event
     /// at each blank line.
     fn blank_line(&self) -> &'static [u8] {
         let [_, data_end, retry_end, end] = self.ends;

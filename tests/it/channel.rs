@@ -389,7 +389,7 @@ fn who_may_skip_is_told_of_the_gap_on_the_same_connection() {
     assert_eq!(channel.subscribers(), 1);
 }
 
-/// Reads up to the last of so many large events: each comes once and in order, and a `gap` event where some are missing.
+/// Reads up to the last of `events` large events: each comes once and in order, and a `gap` event where some are missing.
 fn assert_skips_tell_of_gaps(slow: &mut Subscriber, events: usize) {
     let (mut expected, mut gaps, mut last_id) = (0, 0, String::new());
     while expected < events {
@@ -588,7 +588,7 @@ fn subscribe_1_0(server: &Running, fields: &str) -> Subscriber {
     Subscriber { client, parser: Parser::default(), taken: 0 }
 }
 
-/// What stands on the wire, byte for byte, except the value of `Date`.
+/// The bytes on the wire, except the value of `Date`.
 #[test]
 fn stream_of_a_channel_is_chunked_to_http_11_and_plain_to_http_10() {
     let retry = Some(Duration::from_millis(1_234));

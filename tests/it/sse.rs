@@ -63,7 +63,7 @@ fn the_head_goes_out_before_the_first_event() {
     assert_eq!(client.rest(), b"event: close\ndata: close\n\n");
 }
 
-/// What stands on the wire, byte for byte, except the value of `Date`.
+/// The bytes on the wire, except the value of `Date`.
 fn transcript(server: &Running, request: &str) -> String {
     let mut client = server.connect();
     client.send(request);

@@ -233,7 +233,7 @@ mod tests {
         cursor: Cursor,
         lag: Lag,
         framing: Framing,
-        /// The present connection. What its socket has received is not a whole chunk or frame yet.
+        /// The present connection. Its socket has received a part of a chunk, or of a frame if there are no chunks.
         output: Output<Socket>,
         /// The events of all its connections.
         events: Vec<Event>,
