@@ -227,11 +227,36 @@ impl Extension {
 /// Appends `data` as one chunk. Nothing for no data: an empty chunk would end the body.
 pub fn push_chunk(out: &mut Vec<u8>, data: &[u8]) {
     if !data.is_empty() {
-        out.extend_from_slice(format!("{:x}\r\n", data.len()).as_bytes());
+        push_size_line(out, data.len());
         out.extend_from_slice(data);
-        out.extend_from_slice(b"\r\n");
+        out.extend_from_slice(CHUNK_END);
     }
 }
+
+/// Appends the line before a chunk's data: the size of the data in hexadecimal digits.
+pub fn push_size_line(out: &mut impl for<'a> Extend<&'a u8>, size: usize) {
+    let mut line = *b"0123456789abcdef\r\n";
+    let mut start = 16; // as many digits as a `usize` can need
+    let mut left = size;
+    loop {
+        start -= 1;
+        line[start] = b"0123456789abcdef"[left % 16];
+        left /= 16;
+        if left == 0 {
+            return out.extend(&line[start..]);
+        }
+    }
+}
+
+/// The length of a chunk on the wire, whose data has `size` bytes.
+#[allow(dead_code)] // unused in a copy without channels
+pub fn chunk_length(size: usize) -> usize {
+    let digits = (usize::BITS - (size | 1).leading_zeros()).div_ceil(4);
+    digits as usize + "\r\n".len() + size + CHUNK_END.len()
+}
+
+/// The line break after a chunk's data.
+pub const CHUNK_END: &[u8] = b"\r\n";
 
 /// Ends a chunked body: the last chunk, and no trailer fields.
 pub const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
@@ -274,6 +299,20 @@ mod tests {
         body("5\r\nhello\r\n6\r\n world\r\n000\r\n\r\nGET", "hello world", 3);
         body("A\r\n0123456789\r\na\r\n0123456789\r\n0\r\n\r\n", "01234567890123456789", 0);
         body("0000000000000001\r\nx\r\n0\r\n\r\n", "x", 0);
+    }
+
+    #[test]
+    fn chunk_has_its_size_in_hexadecimal_digits_and_its_length() {
+        for (size, line) in [(1, "1\r\n"), (9, "9\r\n"), (15, "f\r\n"), (16, "10\r\n"), (0xabcde, "abcde\r\n")] {
+            let data = vec![b'x'; size];
+            let mut out = Vec::new();
+            push_chunk(&mut out, &data);
+            assert_eq!(out, [line.as_bytes(), &data, b"\r\n"].concat());
+            assert_eq!(chunk_length(size), out.len());
+        }
+        let mut line = Vec::new();
+        push_size_line(&mut line, usize::MAX);
+        assert_eq!(line, format!("{:x}\r\n", usize::MAX).as_bytes());
     }
 
     #[test]

@@ -2,18 +2,32 @@
 //!
 //! A frame is whole or the connection is dead: a write that failed or timed out may have sent a part of the frame, and the
 //! next byte would land in the middle of it. So the first error shuts the socket down.
+//!
+//! Each frame is a chunk of its own, also if several are joined into one write: a client that passes on chunk by chunk does
+//! not hold an event back until a later one has arrived.
 
+use super::framing::Framing;
 use super::http::outgoing::{push_date, push_status_line};
 use super::http::{Method, Response, StatusCode};
+use super::last_event_id::last_event_id;
 use super::message::{self, Message};
 use super::server::{self, linger, Context};
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::Arc;
+use std::thread;
 use std::time::{Duration, Instant};
+
+/// The standard registers the parameter with this one value. Without it, some clients read the stream as Latin-1.
+const CONTENT_TYPE: &str = "text/event-stream; charset=utf-8";
 
 /// Proxies give up on a connection that is silent for 30 to 60 seconds, browsers not at all.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
+
+/// More frequent keep-alives would leave a thread no time for anything else.
+pub const MIN_KEEP_ALIVE: Duration = Duration::from_millis(10);
 
 /// What a write waits for a client that does not read; the server's own default.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
@@ -25,41 +39,74 @@ const BATCH: usize = 64 * 1024;
 /// so cannot sleep on the socket.
 const INPUT_INTERVAL: Duration = Duration::from_millis(500);
 
-/// An event stream to one client. Dropping it closes the connection; [`close`](Connection::close) says goodbye before.
+/// An event stream to one client. [`close`](Connection::close) sends a last event and ends the stream; dropping it ends
+/// the stream without one.
 ///
-/// The client is told to reconnect by neither; a browser's `EventSource` does so after any end until the page calls its
-/// `close()`, or the server answers 204.
+/// An `EventSource` reconnects after any end until the page calls its `close()`, or the server answers 204. To other
+/// clients, a stream that was closed or dropped is whole: to HTTP/1.1 it ends with the last chunk. After an error of
+/// writing, after a panic, after an error that a closure of [`stream`] returns, or if the process dies, the last chunk is
+/// missing, and the client gets an error. A program that calls `fetch` must treat that error as an end that is not
+/// whole. An HTTP/1.0 client cannot tell the two apart, so only a `close` event or a mark in the data tells it that
+/// the stream was whole.
 #[derive(Debug)]
 pub struct Connection {
-    conn: server::Connection,
+    stream: Arc<Stream>,
+    last_event_id: Option<String>,
     out: Vec<u8>,
     keep_alive: Duration,
     last_write: Instant,
-    /// Nothing more may be written: it failed once, or it is closed.
-    ended: bool,
 }
 
-/// Starts an event stream on a connection that was taken over: sends the response's head, at once, so that `onopen`
-/// fires before the first event. The fields that were set with
-/// [`Context::set_response_header`](super::super::Context::set_response_header) are sent too, and win over ours.
+/// The client's connection, and how its stream ends. It ends when this is dropped: by the [`Connection`], or later by
+/// [`stream`], because only that knows whether the closure has failed.
+#[derive(Debug)]
+struct Stream {
+    conn: server::Connection,
+    framing: Framing,
+    /// Nothing more may be written: it failed once, or the stream is closed.
+    ended: AtomicBool,
+    /// The closure has failed: the client must not take the stream for a whole one.
+    failed: AtomicBool,
+}
+
+/// Starts an event stream on a connection that was taken over: sends the response's head and a comment, at once, so that
+/// `onopen` fires before the first event, also behind a proxy that forwards a head with the first byte of its body. The
+/// fields that were set with [`Context::set_response_header`](super::super::Context::set_response_header) are sent too, and
+/// win over ours.
 ///
 /// Writes wait 30 s for a client that does not read ([`set_write_timeout`](Connection::set_write_timeout)).
 ///
 /// # Errors
 ///
-/// Those of writing; and `ConnectionAborted` for a HEAD request, to which the head is the whole answer.
+/// - Returns the error of writing.
+/// - Returns `ConnectionAborted` for a HEAD request, to which the head is the whole answer.
 pub fn start_connection(conn: server::Connection) -> io::Result<Connection> {
-    let conn = start_response(conn, b"")?;
-    Ok(Connection { conn, out: Vec::new(), keep_alive: KEEP_ALIVE, last_write: Instant::now(), ended: false })
+    let conn = start_response(conn, None)?;
+    let framing = Framing::of(conn.request());
+    let last_event_id = last_event_id(conn.request());
+    let stream = Stream { conn, framing, ended: AtomicBool::new(false), failed: AtomicBool::new(false) };
+    Ok(Connection {
+        stream: Arc::new(stream),
+        last_event_id,
+        out: Vec::new(),
+        keep_alive: KEEP_ALIVE,
+        last_write: Instant::now(),
+    })
 }
 
-/// Sends the head of an event stream, and the first bytes of the stream along with it.
-pub fn start_response(mut conn: server::Connection, first: &[u8]) -> io::Result<server::Connection> {
+/// Sends the head of an event stream, and in the same write a comment and the delay before the client reconnects.
+pub fn start_response(mut conn: server::Connection, retry: Option<Duration>) -> io::Result<server::Connection> {
+    let framing = Framing::of(conn.request());
     let mut out = Vec::with_capacity(512);
-    push_head(&conn, &mut out);
+    push_head(&conn, framing, &mut out);
     conn.tcp_stream().set_write_timeout(Some(WRITE_TIMEOUT))?;
     let is_head = conn.request().method() == Method::Head;
-    out.extend_from_slice(if is_head { b"" } else { first });
+    if !is_head {
+        framing.push_frame(message::KEEP_ALIVE, &mut out);
+        if let Some(retry) = retry {
+            framing.push_message(&Message::new().retry(retry), &mut out);
+        }
+    }
     conn.write_all(&out)?;
     if is_head {
         linger::close(conn.tcp_stream());
@@ -71,12 +118,29 @@ pub fn start_response(mut conn: server::Connection, first: &[u8]) -> io::Result<
 /// Takes a request's connection over and runs `events` on it, in the thread that this is called in: a thread for this
 /// stream alone, for the server has one for each connection. Returns what the handler is to return.
 ///
-/// An error that says the client is gone is as good an end as any. Others, a field that was refused for example, go to
-/// [`on_response`](super::super::Server::on_response), or to standard error where there is none.
+/// If the closure returns `Ok`, the stream ends as a whole one, as after [`close`](Connection::close) but without an event. If
+/// it returns an error or panics, the last chunk is missing, and the client gets an error; except if the error is that the
+/// server is shutting down, and the stream ends with a `close` event. A [`Connection`] that the closure drops earlier ends
+/// when the closure returns.
+///
+/// An error that means that the client is gone is as good an end as any. Others, a field that was refused for example, are
+/// reported to [`on_response`](super::super::Server::on_response), or printed to standard error where there is none.
 pub fn stream(ctx: Context<'_>, events: impl FnOnce(Connection) -> io::Result<()>) -> Response {
     let (conn, mut no_result) = ctx.takeover_conn();
-    no_result.cause = start_connection(conn).and_then(events).err().filter(|error| !is_gone(error));
+    no_result.cause = run(conn, events).err().filter(|error| !is_gone(error));
     no_result
+}
+
+/// Runs the closure, and then ends the stream as its result says, if the closure has not given it to another thread.
+fn run(conn: server::Connection, events: impl FnOnce(Connection) -> io::Result<()>) -> io::Result<()> {
+    let connection = start_connection(conn)?;
+    let stream = Arc::clone(&connection.stream);
+    let result = events(connection);
+    if let Err(error) = &result {
+        let is_stop = error.kind() == ErrorKind::ConnectionAborted && stream.conn.is_stopping();
+        stream.failed.store(!is_stop, Ordering::SeqCst);
+    }
+    result
 }
 
 /// Whether an error means no more than that the client went away, as clients do.
@@ -86,14 +150,10 @@ fn is_gone(error: &io::Error) -> bool {
         || matches!(error.kind(), ConnectionAborted | ConnectionReset | BrokenPipe | NotConnected | TimedOut)
 }
 
-/// The fields that make an event stream of a response, and keep proxies from holding it back. There is no length and no
-/// coding: the stream ends when the connection does, which every client and proxy understands, HTTP/1.0 included.
-fn push_head(conn: &server::Connection, out: &mut Vec<u8>) {
-    const OURS: [(&str, &str); 3] = [
-        ("Content-Type", "text/event-stream"),
-        ("Cache-Control", "no-cache, no-transform"),
-        ("X-Accel-Buffering", "no"),
-    ];
+/// The fields that make an event stream of a response, and keep proxies from holding it back.
+fn push_head(conn: &server::Connection, framing: Framing, out: &mut Vec<u8>) {
+    const OURS: [(&str, &str); 3] =
+        [("Content-Type", CONTENT_TYPE), ("Cache-Control", "no-cache, no-transform"), ("X-Accel-Buffering", "no")];
     push_status_line(out, StatusCode::OK);
     if !conn.response_headers().contains("date") {
         push_date(out);
@@ -102,6 +162,9 @@ fn push_head(conn: &server::Connection, out: &mut Vec<u8>) {
         out.extend_from_slice(format!("{name}: {value}\r\n").as_bytes());
     }
     out.extend_from_slice(conn.response_headers().section());
+    if framing == Framing::Chunked {
+        out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
+    }
     out.extend_from_slice(b"Connection: close\r\n\r\n");
 }
 
@@ -114,7 +177,9 @@ impl Connection {
     /// error means that the client is gone, or is as good as gone, and the stream has ended. The first write to a client
     /// that just left often succeeds; [`wait`](Connection::wait) finds out at once.
     pub fn send_message(&mut self, message: impl Into<Message>) -> io::Result<()> {
-        message.into().encode(&mut self.out)?;
+        let message = message.into();
+        message.check()?;
+        self.stream.framing.push_message(&message, &mut self.out);
         self.write()
     }
 
@@ -139,7 +204,7 @@ impl Connection {
     ///
     /// As [`send_message`](Connection::send_message).
     pub fn send_comment(&mut self, text: &str) -> io::Result<()> {
-        message::encode_comment(text, &mut self.out);
+        self.stream.framing.push_frame(&message::comment(text), &mut self.out);
         self.write()
     }
 
@@ -198,51 +263,56 @@ impl Connection {
                 }
                 Err(RecvTimeoutError::Disconnected) => return Ok(()),
             }
-            if self.conn.is_stopping() {
+            if self.stream.conn.is_stopping() {
                 return Err(end_error(true));
             }
         }
     }
 
-    /// Returns the id of the last event that a client which reconnects has got; `None` for one that is new.
+    /// Returns the id of the last event that a client which reconnects has received: that in its `Last-Event-ID`, or else
+    /// in `lastEventId` in the query. Returns `None` for a new client, and if the id is empty.
+    ///
+    /// An id that is not UTF-8 is read as Latin-1, in which many clients send their header fields.
     pub fn last_event_id(&self) -> Option<&str> {
-        self.conn.request().headers().get("last-event-id")
+        self.last_event_id.as_deref()
     }
 
-    /// Returns the connection beneath: the request, the client's address, the socket. What is written past this stream
-    /// must be whole frames.
+    /// Returns the connection beneath: the request, the client's address, the socket.
     pub fn connection(&self) -> &server::Connection {
-        &self.conn
+        &self.stream.conn
     }
 
-    /// Returns the socket.
+    /// Returns the socket, to set its options, or to shut it down and so end the stream as one that is not whole. Bytes
+    /// that are written to it directly break the stream unless they are whole chunks (RFC 9112 7.1), or whole frames
+    /// to an HTTP/1.0 client.
     pub fn tcp_stream(&self) -> &TcpStream {
-        self.conn.tcp_stream()
+        self.stream.conn.tcp_stream()
     }
 
     /// Sets after how long a silence [`wait`](Connection::wait) and [`forward`](Connection::forward) send a keep-alive
-    /// comment. Default: 15 s. [`Duration::MAX`] for never.
+    /// comment. Default: 15 s. At least 10 ms. [`Duration::MAX`] for never.
     pub fn set_keep_alive(&mut self, silence: Duration) {
-        self.keep_alive = silence;
+        self.keep_alive = silence.max(MIN_KEEP_ALIVE);
     }
 
     /// Sets how long a write waits for a client that does not read; `None` for as long as TCP does. Default: 30 s.
     ///
     /// # Errors
     ///
-    /// As [`TcpStream::set_write_timeout`].
+    /// Returns `InvalidInput` for [`Duration::ZERO`], as [`TcpStream::set_write_timeout`].
     pub fn set_write_timeout(&mut self, timeout: Option<Duration>) -> io::Result<()> {
         self.tcp_stream().set_write_timeout(timeout)
     }
 
-    /// Says goodbye and closes: an event named `close`, with `close` as its data, on which a page calls the `close()` of
-    /// its `EventSource`; if the server is shutting down, with a `retry` of 1 to 5 s for pages that do not, another one
-    /// for each client. Blocks until the client has closed too, or for a second.
+    /// Sends an event named `close`, with `close` as its data, on which a page calls the `close()` of its `EventSource`, and ends
+    /// the stream with the last chunk. If the server is shutting down, the event has a `retry` of 1 to 5 s for pages that do
+    /// not call it, another one for each client. Blocks until the client has closed too, or has sent nothing for a second;
+    /// at most for 5 s or 16 MiB of input.
     ///
     /// ```compile_fail,E0382
     /// fn on_and_on(mut events: brooklet::sse::Connection) -> std::io::Result<()> {
     ///     events.close()?;
-    ///     events.send_message("nothing comes behind the goodbye")
+    ///     events.send_message("nothing comes after the end")
     /// }
     /// ```
     ///
@@ -250,23 +320,28 @@ impl Connection {
     ///
     /// As [`send_message`](Connection::send_message).
     pub fn close(mut self) -> io::Result<()> {
-        self.send_message(message::close_event(self.conn.is_stopping()))?;
-        self.ended = true;
+        let message = message::close_event(self.stream.conn.is_stopping());
+        self.stream.framing.push_message(&message, &mut self.out);
+        self.stream.framing.push_end(&mut self.out);
+        self.write()?;
+        self.stream.ended.store(true, Ordering::SeqCst);
         linger::close(self.tcp_stream());
         Ok(())
     }
 
     /// Adds a message to those that the next write sends.
     fn push(&mut self, message: impl Into<Message>) -> io::Result<()> {
-        let refused = message.into().encode(&mut self.out);
-        if refused.is_err() {
+        let message = message.into();
+        if let Err(refused) = message.check() {
             self.write()?;
+            return Err(refused);
         }
-        refused
+        self.stream.framing.push_message(&message, &mut self.out);
+        Ok(())
     }
 
     fn write(&mut self) -> io::Result<()> {
-        if self.ended {
+        if self.stream.ended.load(Ordering::SeqCst) {
             self.out.clear();
             let message = "the event stream has ended with an earlier error: hand that one on with `?`";
             return Err(io::Error::new(ErrorKind::BrokenPipe, message));
@@ -274,7 +349,7 @@ impl Connection {
         if self.out.is_empty() {
             return Ok(());
         }
-        let written = self.conn.write_all(&self.out);
+        let written = self.tcp_stream().write_all(&self.out);
         self.out.clear();
         self.last_write = Instant::now();
         written.map_err(|error| self.fail(error))
@@ -282,7 +357,7 @@ impl Connection {
 
     /// Ends the stream after an error, because nothing may follow half a frame. Returns the error for the caller.
     fn fail(&mut self, error: io::Error) -> io::Error {
-        self.ended = true;
+        self.stream.ended.store(true, Ordering::SeqCst);
         let _ = self.tcp_stream().shutdown(Shutdown::Both);
         match error.kind() {
             ErrorKind::WouldBlock => io::Error::new(ErrorKind::TimedOut, "the client stopped reading"),
@@ -296,15 +371,15 @@ impl Connection {
         let mut scratch = [0; 512];
         let read = if within.is_zero() {
             self.tcp_stream().set_nonblocking(true)?;
-            let read = self.conn.read(&mut scratch);
+            let read = self.tcp_stream().read(&mut scratch);
             self.tcp_stream().set_nonblocking(false)?;
             read
         } else {
             self.tcp_stream().set_read_timeout(Some(within))?;
-            self.conn.read(&mut scratch)
+            self.tcp_stream().read(&mut scratch)
         };
         let error = match read {
-            Ok(0) => return Err(end_error(self.conn.is_stopping())),
+            Ok(0) => return Err(end_error(self.stream.conn.is_stopping())),
             Ok(_) => return Ok(()),
             Err(error) => error,
         };
@@ -331,19 +406,24 @@ fn end_error(stopping: bool) -> io::Error {
     io::Error::new(ErrorKind::ConnectionAborted, why)
 }
 
-/// A stream that ends with the server says so, whichever way it is left: otherwise the page would take it for a broken
-/// connection. It does not wait for a client that is not reading.
-impl Drop for Connection {
+impl Drop for Stream {
+    /// Ends the stream, without waiting for a client that is not reading. A stream that ends because the server stops ends
+    /// with a `close` event, because otherwise a page takes its end for a broken connection.
     fn drop(&mut self) {
-        if self.ended || self.tcp_stream().set_nonblocking(true).is_err() {
+        let mut socket = self.conn.tcp_stream();
+        if self.ended.load(Ordering::SeqCst) || socket.set_nonblocking(true).is_err() {
             return;
         }
-        // Nobody is left to tell of an error.
-        if self.conn.is_stopping() {
-            let _ = self.send_message(message::close_event(true));
+        if !self.failed.load(Ordering::SeqCst) && !thread::panicking() {
+            let mut out = Vec::new();
+            if self.conn.is_stopping() {
+                self.framing.push_message(&message::close_event(true), &mut out);
+            }
+            self.framing.push_end(&mut out);
+            let _ = socket.write_all(&out); // the client is left without the end if it does not take it now
         }
         // What the client sent, the body of a POST say, is read away: unread, it would turn the close into a reset.
-        let _ = self.tcp_stream().shutdown(Shutdown::Write);
-        while matches!(self.conn.read(&mut [0; 4 * 1024]), Ok(1..)) {}
+        let _ = socket.shutdown(Shutdown::Write);
+        while matches!(socket.read(&mut [0; 4 * 1024]), Ok(1..)) {}
     }
 }

@@ -1,54 +1,80 @@
 //! An event, encoded as it is built (WHATWG HTML 9.2.5, 9.2.6). Pure: text in, bytes out.
 //!
-//! A message is the text of its frame: each setter appends a line, so an event costs one allocation, and values go
-//! through `Display` straight into it. What the format cannot hold is remembered as a fault and refused when the message
-//! is sent; it never gets as far as bytes.
+//! A message is the text of its frame: each setter appends a line and moves it to its place, so an event costs one
+//! allocation, and values go through `Display` straight into it. The id is the last line, because some clients store an id
+//! as soon as its line arrives: disconnected after that line, they resume after an event that they have not dispatched.
+//!
+//! A value that the format cannot hold is remembered as a fault, and its line is removed. The message is refused when it is
+//! sent.
 
 use super::http::ascii;
 use super::server::jitter;
 use std::fmt::{self, Display, Write};
 use std::io;
-use std::ops::Range;
 use std::time::Duration;
 
-/// One event of a stream: any of id, event name, data and reconnection time.
+/// One event of a stream: any of id, event name, data and reconnection time. The fields are sent in the order `event`,
+/// `data`, `retry`, `id`, in whatever order they were set.
 ///
 /// ```
 /// use brooklet::sse::Message;
 ///
-/// let message = Message::new().event("tick").id(7).data("two\nlines");
-/// assert_eq!(message.to_string(), "event: tick\nid: 7\ndata: two\ndata: lines\n\n");
+/// let message = Message::new().id(7).event("tick").data("two\nlines");
+/// assert_eq!(message.to_string(), "event: tick\ndata: two\ndata: lines\nid: 7\n\n");
 /// assert_eq!(Message::from("text").to_string(), "data: text\n\n");
 /// ```
 ///
 /// A browser dispatches an event only if it has data, if only `data("")`; without, the other fields still count.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Message {
-    lines: String,
-    /// Where in `lines` the id's text is, that of the last one if there are several: it is the one that counts.
-    id: Option<Range<usize>>,
+    /// The lines of all fields, in the order of [`Field`].
+    lines: Vec<u8>,
+    /// Where in `lines` the lines of each field end.
+    ends: [usize; 4],
     /// A channel must not give it one: a client does not resume after it.
     without_id: bool,
     fault: Option<&'static str>,
 }
 
+/// The fields in the order of their lines.
+#[derive(Clone, Copy)]
+enum Field {
+    Event,
+    Data,
+    Retry,
+    Id,
+}
+
 /// Most events fit, and are one allocation.
 const USUAL: usize = 128;
+
+/// The longest id, in bytes: it comes back in a request's head, whose size servers and proxies limit to 8 KiB or more.
+const MAX_ID: usize = 1024;
+
+/// The longest reconnection time, in milliseconds. A timer of JavaScript with more fires at once.
+const MAX_RETRY: u128 = i32::MAX as u128;
 
 impl Message {
     /// Returns an event with nothing in it.
     pub fn new() -> Message {
-        Message { lines: String::with_capacity(USUAL), ..Message::default() }
+        Message { lines: Vec::with_capacity(USUAL), ..Message::default() }
     }
 
     /// Sets the event's id, which a client that reconnects sends as `Last-Event-ID`. `""` makes the client forget its
-    /// last id. With a line break or a NUL in it the message is refused when it is sent: a client would ignore the id.
+    /// last id.
+    ///
+    /// The id must be the event's own: if two events have the same id, the id of the thing that both are about for example,
+    /// a client that resumes after the earlier one misses the events between the two. It should be ASCII, because many
+    /// clients cannot send other characters back.
+    ///
+    /// A message is refused when it is sent if its id cannot come back as the value of a header field (RFC 9110 5.5): if
+    /// it has a control character, begins or ends with a space or tab, or has more than 1,024 bytes.
     #[must_use]
     pub fn id(mut self, id: impl Display) -> Message {
-        const RULE: &str = "id: an event's id must not hold a line break or NUL (WHATWG HTML 9.2.6)";
-        if let Some(text) = self.line("id: ", id, ['\n', '\r', '\0'], RULE) {
-            self.id = Some(text);
-        }
+        const RULE: &str =
+            "id: an event's id must be a header field's value: at most 1,024 bytes, no control character, \
+                            no space at either end (RFC 9110 5.5)";
+        self.line(Field::Id, "id: ", id, is_valid_id, RULE);
         self
     }
 
@@ -58,7 +84,7 @@ impl Message {
     #[doc(alias = "name")]
     pub fn event(mut self, name: impl Display) -> Message {
         const RULE: &str = "event: an event's name must not hold a line break (WHATWG HTML 9.2.6)";
-        self.line("event: ", name, LINE_BREAKS, RULE);
+        self.line(Field::Event, "event: ", name, |name| !has_line_break(name), RULE);
         self
     }
 
@@ -66,48 +92,60 @@ impl Message {
     /// again, it adds a line.
     #[must_use]
     pub fn data(mut self, data: impl Display) -> Message {
-        let line_start = self.lines.len();
-        self.lines.push_str("data: ");
+        let start = self.lines.len();
+        self.lines.extend_from_slice(b"data: ");
         let text_start = self.lines.len();
-        if write!(self.lines, "{data}").is_err() {
+        if write!(Lines(&mut self.lines), "{data}").is_err() {
             self.fault.get_or_insert("data: its Display returned an error");
         }
-        if self.lines.len() > text_start && !has_any(&self.lines[text_start..], LINE_BREAKS) {
-            self.lines.push('\n');
+        if self.lines.len() > text_start && !has_line_break(&self.lines[text_start..]) {
+            self.lines.push(b'\n');
         } else {
             let text = self.lines.split_off(text_start);
-            self.lines.truncate(line_start);
-            push_lines("data", &text, &mut self.lines);
+            self.lines.truncate(start);
+            push_lines("data", &String::from_utf8_lossy(&text), &mut self.lines);
         }
+        self.place(Field::Data, start);
         self
     }
 
-    /// Sets how long the client waits before it reconnects; sent in whole milliseconds.
+    /// Sets how long the client waits before it reconnects; sent in whole milliseconds, and at most as 2,147,483,647 of
+    /// them, which is 24 days. With [`Duration::ZERO`] a client reconnects at once, again and again while the server is down.
     #[must_use]
     pub fn retry(mut self, delay: Duration) -> Message {
-        self.line("retry: ", delay.as_millis(), LINE_BREAKS, "");
+        self.line(Field::Retry, "retry: ", delay.as_millis().min(MAX_RETRY), |_| true, "");
         self
     }
 
-    /// Appends a line whose value must not hold some characters; returns where the value is.
-    fn line<const N: usize>(
+    /// Adds a line, unless its value is not valid.
+    fn line(
         &mut self,
+        field: Field,
         name: &str,
         value: impl Display,
-        forbidden: [char; N],
+        is_valid: impl Fn(&[u8]) -> bool,
         rule: &'static str,
-    ) -> Option<Range<usize>> {
-        let line_start = self.lines.len();
-        self.lines.push_str(name);
-        let value_start = self.lines.len();
-        let written = write!(self.lines, "{value}");
-        if written.is_err() || has_any(&self.lines[value_start..], forbidden) {
-            self.lines.truncate(line_start);
+    ) {
+        let start = self.lines.len();
+        self.lines.extend_from_slice(name.as_bytes());
+        let written = write!(Lines(&mut self.lines), "{value}");
+        if written.is_err() || !is_valid(&self.lines[start + name.len()..]) {
+            self.lines.truncate(start);
             self.fault.get_or_insert(rule);
-            return None;
+            return;
         }
-        self.lines.push('\n');
-        Some(value_start..self.lines.len() - 1)
+        self.lines.push(b'\n');
+        self.place(field, start);
+    }
+
+    /// Moves the lines that were appended at `start` after the other lines of their field.
+    fn place(&mut self, field: Field, start: usize) {
+        let length = self.lines.len() - start;
+        let end = self.ends[field as usize];
+        self.lines[end..].rotate_right(length);
+        for end in &mut self.ends[field as usize..] {
+            *end += length;
+        }
     }
 
     /// Keeps a channel from giving it an id: a client does not resume after it.
@@ -118,57 +156,100 @@ impl Message {
     /// Whether a channel gives it an id. Unused in a copy without channels.
     #[allow(dead_code)]
     pub(super) fn wants_id(&self) -> bool {
-        self.id.is_none() && !self.without_id
+        self.id_text().is_none() && !self.without_id
     }
 
-    /// The text of the event's id, if it has one. Unused in a copy without channels.
+    /// The text of the event's id, if it has one: of several, the last one counts. Unused in a copy without channels.
     #[allow(dead_code)]
     pub(super) fn id_text(&self) -> Option<&str> {
-        Some(&self.lines[self.id.clone()?])
+        let ids = &self.lines[self.ends[Field::Retry as usize]..];
+        std::str::from_utf8(ids).ok()?.lines().last()?.strip_prefix("id: ")
     }
 
-    /// Appends the frame to `out`.
+    /// Returns an error if the message must not be sent.
     ///
     /// # Errors
     ///
-    /// `InvalidInput`, with the field and its rule, and nothing is appended.
-    pub(super) fn encode(&self, out: &mut Vec<u8>) -> io::Result<()> {
-        if let Some(rule) = self.fault {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, rule));
+    /// Returns `InvalidInput`, with the field and its rule.
+    pub(super) fn check(&self) -> io::Result<()> {
+        match self.fault {
+            Some(rule) => Err(io::Error::new(io::ErrorKind::InvalidInput, rule)),
+            None => Ok(()),
         }
-        out.extend_from_slice(self.lines.as_bytes());
-        out.push(b'\n');
+    }
+
+    /// Appends the frame to `out`.
+    pub(super) fn encode(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.lines);
+        out.extend_from_slice(self.blank_line());
+    }
+
+    /// Appends the frame to `out`, with an id in the place of the one that it does not have. Unused in a copy without channels.
+    #[allow(dead_code)]
+    pub(super) fn encode_with_id(&self, id: &str, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.lines);
+        for part in ["id: ", id, "\n\n"] {
+            out.extend_from_slice(part.as_bytes());
+        }
+    }
+
+    /// The number of bytes that [`encode`](Message::encode) appends.
+    pub(super) fn frame_length(&self) -> usize {
+        self.lines.len() + self.blank_line().len()
+    }
+
+    /// The blank line that ends the frame, if there is one. A client takes a reconnection time from its line alone, and some clients dispatch an empty event
+    /// at each blank line.
+    fn blank_line(&self) -> &'static [u8] {
+        let [_, data_end, retry_end, end] = self.ends;
+        if data_end == 0 && retry_end == end {
+            return b"";
+        }
+        b"\n"
+    }
+}
+
+/// Formats text to the end of a message's lines.
+struct Lines<'a>(&'a mut Vec<u8>);
+
+impl Write for Lines<'_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        self.0.extend_from_slice(text.as_bytes());
         Ok(())
     }
 }
 
-const LINE_BREAKS: [char; 2] = ['\n', '\r'];
+/// Whether an id comes back as it was sent: it is a `field-value` (RFC 9110 5.5), and not too long for a request's head.
+fn is_valid_id(id: &[u8]) -> bool {
+    id.len() <= MAX_ID && id.iter().all(|&byte| ascii::is_field(byte)) && ascii::trim_ows(id).len() == id.len()
+}
 
 /// Appends text as lines, each with the field's name in front. A parser takes one space after the colon away, so one is
 /// always there, and the text's own survive; an empty line needs none.
-fn push_lines(name: &str, text: &str, out: &mut String) {
+fn push_lines(name: &str, text: &str, out: &mut Vec<u8>) {
     // The second half of CRLF is no line break of its own.
-    for line in text.replace("\r\n", "\n").split(LINE_BREAKS) {
-        out.push_str(name);
-        out.push_str(if line.is_empty() { ":" } else { ": " });
-        out.push_str(line);
-        out.push('\n');
+    for line in text.replace("\r\n", "\n").split(['\n', '\r']) {
+        for part in [name, if line.is_empty() { ":" } else { ": " }, line, "\n"] {
+            out.extend_from_slice(part.as_bytes());
+        }
     }
 }
 
-/// Whether one of these ASCII characters is in a text. The `fold` without an early exit is what the compiler vectorises.
-fn has_any<const N: usize>(text: &str, characters: [char; N]) -> bool {
-    let is_one = |byte| characters.iter().fold(false, |any, &c| any | (byte == c as u8));
-    text.as_bytes()[ascii::skip(text.as_bytes(), is_one)..].iter().any(|&byte| is_one(byte))
+/// Whether a text has a line break. [`ascii::skip`] is what the compiler vectorises.
+fn has_line_break(text: &[u8]) -> bool {
+    let is_line_break = |byte| (byte == b'\n') | (byte == b'\r');
+    text[ascii::skip(text, is_line_break)..].iter().any(|&byte| is_line_break(byte))
 }
 
-/// Appends a comment: lines that a parser skips.
-pub fn encode_comment(text: &str, out: &mut Vec<u8>) {
-    let mut lines = String::new();
+/// Returns a comment: lines that a parser skips. No blank line follows, at which some clients dispatch an empty event.
+pub fn comment(text: &str) -> Vec<u8> {
+    let mut lines = Vec::new();
     push_lines("", text, &mut lines);
-    out.extend_from_slice(lines.as_bytes());
-    out.push(b'\n');
+    lines
 }
+
+/// An empty comment, which keeps proxies from giving up on a silent connection.
+pub const KEEP_ALIVE: &[u8] = b":\n";
 
 /// The event `close`, the last of a stream. It has data because a browser does not dispatch an event without. When the server
 /// stops, it spreads clients that reconnect over a few seconds.
@@ -195,13 +276,18 @@ impl From<String> for Message {
 /// The frame as it is sent; that of a message that would be refused, without the field at fault.
 impl Display for Message {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{}", self.lines)
+        let mut frame = Vec::new();
+        self.encode(&mut frame);
+        f.write_str(&String::from_utf8_lossy(&frame))
     }
 }
 
 impl fmt::Debug for Message {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Message").field("lines", &self.lines).field("fault", &self.fault).finish()
+        f.debug_struct("Message")
+            .field("lines", &String::from_utf8_lossy(&self.lines))
+            .field("fault", &self.fault)
+            .finish()
     }
 }
 
@@ -232,18 +318,73 @@ mod tests {
     }
 
     #[test]
+    fn lines_are_in_one_order_whatever_is_set_first() {
+        type Setter = fn(Message) -> Message;
+        let setters: [Setter; 4] = [
+            |message| message.id("1"),
+            |message| message.retry(Duration::from_secs(2)),
+            |message| message.data("a\nb").data("c"),
+            |message| message.event("e"),
+        ];
+        for order in 0..24 {
+            let mut left = setters.to_vec();
+            let mut message = Message::new();
+            for index in [order % 4, order / 4 % 3, order / 12, 0] {
+                message = left.remove(index)(message);
+            }
+            let frame = "event: e\ndata: a\ndata: b\ndata: c\nretry: 2000\nid: 1\n\n";
+            assert_eq!((message.to_string().as_str(), message.frame_length()), (frame, frame.len()), "order {order}");
+            assert_eq!(message.id_text(), Some("1"));
+        }
+    }
+
+    #[test]
+    fn given_id_is_the_last_line() {
+        let frame = |message: Message| {
+            let mut out = Vec::new();
+            message.encode_with_id("e-1", &mut out);
+            String::from_utf8(out).unwrap()
+        };
+        assert_eq!(frame(Message::from("x").retry(Duration::from_secs(1))), "data: x\nretry: 1000\nid: e-1\n\n");
+        assert_eq!(frame(Message::new().retry(Duration::from_secs(1))), "retry: 1000\nid: e-1\n\n");
+    }
+
+    #[test]
+    fn last_id_counts() {
+        assert_eq!(Message::new().id("a").data("x").id("b").id_text(), Some("b"));
+        assert_eq!(Message::new().id("a").id("").id_text(), Some(""));
+        assert_eq!(Message::from("x").id_text(), None);
+    }
+
+    #[test]
+    fn lone_retry_has_no_blank_line_and_is_bounded() {
+        let retry = |delay| Message::new().retry(delay).to_string();
+        assert_eq!(retry(Duration::from_micros(1_999)), "retry: 1\n");
+        assert_eq!(retry(Duration::ZERO), "retry: 0\n");
+        assert_eq!(retry(Duration::MAX), "retry: 2147483647\n");
+        assert_eq!(Message::new().retry(Duration::ZERO).id("").to_string(), "retry: 0\nid: \n\n");
+        assert_eq!(Message::new().event("e").to_string(), "event: e\n\n");
+        assert_eq!(Message::new().to_string(), "");
+    }
+
+    #[test]
     fn invalid_message_is_refused_with_its_field() {
         let check = |message: Message, field: &str| {
-            let mut out = Vec::new();
-            let error = message.encode(&mut out).unwrap_err();
-            assert_eq!((error.kind(), out.len()), (io::ErrorKind::InvalidInput, 0));
+            let error = message.check().unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
             assert!(error.to_string().starts_with(field), "{error}");
+            assert!(!message.to_string().contains(field), "the field is not in the frame: {message}");
         };
         check(Message::new().data("x").id("a\nid: b"), "id");
-        check(Message::new().id("\r"), "id");
-        check(Message::new().id("\0").data("x"), "id");
         check(Message::new().event("a\ndata: b").data("x"), "event");
         check(Message::new().event("\r"), "event");
+        for id in ["\r", "\0", "a\x01b", "a\x0cb", "a\x7fb", " 7", "7 ", "\t7", "7\t", " "] {
+            check(Message::new().id(id).data("x"), "id");
+        }
+        check(Message::new().id("x".repeat(1_025)), "id");
+        for id in ["", "a b\tc", "é", &"x".repeat(1_024)] {
+            assert!(Message::new().id(id).check().is_ok(), "{id}");
+        }
     }
 
     #[test]
@@ -255,18 +396,14 @@ mod tests {
             }
         }
         for message in [Message::new().data(Fails), Message::new().id(Fails), Message::new().event(Fails)] {
-            assert!(message.encode(&mut Vec::new()).is_err());
+            assert!(message.check().is_err());
         }
     }
 
     #[test]
-    fn comment_with_line_breaks_has_no_fields() {
-        let comment = |text: &str| {
-            let mut out = Vec::new();
-            encode_comment(text, &mut out);
-            String::from_utf8(out).unwrap()
-        };
-        assert_eq!(comment(""), ":\n\n");
-        assert_eq!(comment("a\ndata: b\r\nc"), ": a\n: data: b\n: c\n\n");
+    fn comment_has_no_fields_and_no_blank_line() {
+        let comment = |text: &str| String::from_utf8(comment(text)).unwrap();
+        assert_eq!(comment("").as_bytes(), KEEP_ALIVE);
+        assert_eq!(comment("a\ndata: b\r\nc\n\n"), ": a\n: data: b\n: c\n:\n:\n");
     }
 }

@@ -34,8 +34,7 @@ pub struct Subscriber {
 pub fn subscribe(server: &Running, target: &str, fields: &str) -> Subscriber {
     let mut client = server.connect();
     client.send(format!("GET {target} HTTP/1.1\r\nHost: localhost\r\n{fields}\r\n"));
-    let head = client.head();
-    assert_eq!((head.status, head.header("content-type")), (200, Some("text/event-stream")));
+    client.stream_head();
     Subscriber { client, parser: Parser::default(), taken: 0 }
 }
 
@@ -171,7 +170,10 @@ fn an_invalid_or_too_large_message_reaches_nobody() {
     let server = feeding(&channel);
     let mut subscriber = subscribe(&server, "/", "");
     await_subscribers(&channel, 1);
-    assert_eq!(channel.publish(Message::new().id("a\nb").data("x")).unwrap_err().kind(), ErrorKind::InvalidInput);
+    for id in ["a\nb", "a\x01b", "\x7f", " 7", "7\t", &"x".repeat(1_025)] {
+        let error = channel.publish(Message::new().id(id).data("x")).unwrap_err();
+        assert!(error.kind() == ErrorKind::InvalidInput && error.to_string().starts_with("id: "), "{error}");
+    }
     let error = channel.publish("x".repeat(1_000)).unwrap_err();
     assert!(error.kind() == ErrorKind::InvalidInput && error.to_string().contains("max_bytes"), "{error}");
     channel.publish("good").unwrap();
@@ -184,7 +186,7 @@ fn head_and_other_methods_get_what_http_says() {
     let server = feeding(&channel);
     let mut client = server.connect();
     client.send("HEAD / HTTP/1.1\r\nHost: localhost\r\n\r\n");
-    assert_eq!(client.head().header("content-type"), Some("text/event-stream"));
+    assert_eq!(client.head().header("transfer-encoding"), Some("chunked"));
     client.assert_end();
     let answer = server.ask("POST / HTTP/1.1\r\nHost: localhost\r\n\r\n");
     assert_eq!((answer.status, answer.header("allow")), (405, Some("GET, HEAD")));
@@ -315,9 +317,7 @@ fn keep_alive_comments_come_in_silence_and_retry_comes_first() {
     let channel = Channel::with_config(config);
     let server = feeding(&channel);
     let mut subscriber = subscribe(&server, "/", "");
-    assert_eq!(subscriber.client.until(b"\n\n"), b"retry: 1234\n\n");
-    assert_eq!(subscriber.client.until(b"\n\n"), b":\n\n");
-    assert_eq!(subscriber.client.until(b"\n\n"), b":\n\n");
+    assert_eq!(subscriber.client.until(b":\n:\n"), b"retry: 1234\n:\n:\n");
 }
 
 /// How long `publish` waits at most for the thread that writes to the subscribers.
@@ -366,7 +366,7 @@ fn who_reads_nothing_is_cut_and_is_told_of_the_gap_when_it_comes_back() {
         assert!(n < 10_000);
     }
     // What it got is whole events in order, and perhaps a piece of one.
-    let stream = stalled.client.rest();
+    let stream = stalled.client.rest_of_broken_stream();
     let events = parse(&stream);
     assert!(events.iter().enumerate().all(|(n, event)| event.data == large(n)));
     let last = &events.last().unwrap().last_event_id;
@@ -385,8 +385,14 @@ fn who_may_skip_is_told_of_the_gap_on_the_same_connection() {
     let mut slow = subscribe(&server, "/", "");
     await_subscribers(&channel, 1);
     (0..300).for_each(|n| drop(channel.publish(large(n)).unwrap()));
+    assert_skips_tell_of_gaps(&mut slow, 300);
+    assert_eq!(channel.subscribers(), 1);
+}
+
+/// Reads up to the last of `events` large events: each comes once and in order, and a `gap` event where some are missing.
+fn assert_skips_tell_of_gaps(slow: &mut Subscriber, events: usize) {
     let (mut expected, mut gaps, mut last_id) = (0, 0, String::new());
-    while expected < 300 {
+    while expected < events {
         let event = slow.next();
         if event.kind == "gap" {
             let first = slow.next();
@@ -400,7 +406,6 @@ fn who_may_skip_is_told_of_the_gap_on_the_same_connection() {
         }
     }
     assert!(gaps > 0);
-    assert_eq!(channel.subscribers(), 1);
 }
 
 #[test]
@@ -550,16 +555,116 @@ fn who_leaves_after_sending_much_is_noticed_too() {
 }
 
 #[test]
-fn an_id_that_is_no_text_is_not_known_and_an_empty_one_is_none() {
+fn last_event_id_is_that_of_the_header_or_else_of_the_query_and_empty_is_none() {
     let channel = Channel::with_config(ChannelConfig { newcomers: Newcomers::Last(1), ..ChannelConfig::default() });
     let server = feeding(&channel);
-    ["a", "b"].iter().for_each(|text| drop(channel.publish(*text).unwrap()));
-    assert_eq!(subscribe(&server, "/", "Last-Event-ID:\r\n").data(), "b");
-    assert_eq!(subscribe(&server, "/?lastEventId=", "").data(), "b");
+    for id in ["a", "\u{e9}", "c", "d"] {
+        channel.publish(Message::new().id(id).data(id)).unwrap();
+    }
+    for (target, fields, first) in [
+        ("/", &b""[..], "d"),
+        ("/", b"Last-Event-ID: a\r\n", "\u{e9}"),
+        ("/", b"Last-Event-ID: \xc3\xa9\r\n", "c"),
+        ("/", b"Last-Event-ID: \xe9\r\n", "c"), // as clients on Node send it
+        ("/?lastEventId=c", b"", "d"),
+        ("/?lastEventId=%C3%A9", b"", "c"),
+        ("/?lastEventId=c", b"Last-Event-ID: a\r\n", "\u{e9}"),
+        ("/?lastEventId=c", b"Last-Event-ID:\r\n", "d"),
+        ("/?lastEventId=", b"Last-Event-ID:\r\n", "d"),
+    ] {
+        let mut client = server.connect();
+        client.send([format!("GET {target} HTTP/1.1\r\nHost: localhost\r\n").as_bytes(), fields, b"\r\n"].concat());
+        client.stream_head();
+        let event = parse(&client.until(b"\n\n")).remove(0);
+        assert_eq!((event.kind.as_str(), event.data.as_str()), ("message", first), "{target}, {fields:?}");
+    }
+}
+
+/// Subscribes with HTTP/1.0.
+fn subscribe_1_0(server: &Running, fields: &str) -> Subscriber {
     let mut client = server.connect();
-    client.send(b"GET / HTTP/1.1\r\nHost: localhost\r\nLast-Event-ID: caf\xe9\r\n\r\n");
-    client.head();
-    assert!(client.until(b"\n\n").starts_with(b"event: gap\n"));
+    client.send(format!("GET / HTTP/1.0\r\n{fields}\r\n"));
+    assert_eq!(client.stream_head().header("transfer-encoding"), None);
+    Subscriber { client, parser: Parser::default(), taken: 0 }
+}
+
+/// The bytes on the wire, except the value of `Date`.
+#[test]
+fn stream_of_a_channel_is_chunked_to_http_11_and_plain_to_http_10() {
+    let retry = Some(Duration::from_millis(1_234));
+    let channel = Channel::with_config(ChannelConfig { retry, ..ChannelConfig::default() });
+    let server = feeding(&channel);
+    let mut clients = ["GET / HTTP/1.1\r\nHost: localhost\r\n\r\n", "GET / HTTP/1.0\r\n\r\n"].map(|request| {
+        let mut client = server.connect();
+        client.send(request);
+        client
+    });
+    await_subscribers(&channel, 2);
+    channel
+        .publish(Message::new().id(7).retry(Duration::from_secs(1)).data("a\nb").event("e"))
+        .unwrap();
+    channel.close();
+    let [chunked, plain] = clients.each_mut().map(|client| {
+        let head = client.head();
+        (head.header("transfer-encoding").map(str::to_owned), String::from_utf8(client.rest()).unwrap())
+    });
+    assert_eq!(
+        (chunked.0.as_deref(), chunked.1.as_str()),
+        (
+            Some("chunked"),
+            "2\r\n:\n\r\n\
+             c\r\nretry: 1234\n\r\n\
+             2c\r\nevent: e\ndata: a\ndata: b\nretry: 1000\nid: 7\n\n\r\n\
+             1a\r\nevent: close\ndata: close\n\n\r\n\
+             0\r\n\r\n"
+        )
+    );
+    let frames = ":\nretry: 1234\nevent: e\ndata: a\ndata: b\nretry: 1000\nid: 7\n\nevent: close\ndata: close\n\n";
+    assert_eq!((plain.0, plain.1.as_str()), (None, frames));
+}
+
+/// Events that fill the buffers many times over, to clients of both versions that read slowly or resume.
+#[test]
+fn http_10_subscriber_receives_each_event_once_beside_one_of_http_11() {
+    let channel = Channel::with_config(ChannelConfig { max_bytes: 100_000_000, ..ChannelConfig::default() });
+    let server = feeding(&channel);
+    let mut subscribers = [subscribe_1_0(&server, ""), subscribe(&server, "/", "")];
+    await_subscribers(&channel, 2);
+    let ids: Vec<_> = (0..200).map(|n| channel.publish(large(n)).unwrap()).collect();
+    for subscriber in &mut subscribers {
+        for (n, id) in ids.iter().enumerate() {
+            let event = subscriber.next();
+            assert_eq!((event.data, event.last_event_id.as_str()), (large(n), id.as_str()));
+        }
+    }
+    let mut resumed = subscribe_1_0(&server, &format!("Last-Event-ID: {}\r\n", ids[150]));
+    (151..200).for_each(|n| assert_eq!(resumed.data(), large(n)));
+    channel.close();
+    for subscriber in subscribers.iter_mut().chain([&mut resumed]) {
+        assert_eq!((subscriber.next().kind, subscriber.client.rest()), ("close".to_owned(), Vec::new()));
+    }
+}
+
+#[test]
+fn http_10_subscriber_that_may_skip_receives_whole_events_and_gaps() {
+    let lag = Lag::Skip;
+    let channel = Channel::with_config(ChannelConfig { max_bytes: 1_000_000, lag, ..ChannelConfig::default() });
+    let server = feeding(&channel);
+    let mut slow = subscribe_1_0(&server, "");
+    await_subscribers(&channel, 1);
+    (0..300).for_each(|n| drop(channel.publish(large(n)).unwrap()));
+    assert_skips_tell_of_gaps(&mut slow, 300);
+}
+
+#[test]
+fn http_10_subscriber_receives_keep_alives_and_the_close_event_of_a_stop() {
+    let channel = watchful(10);
+    let server = feeding(&channel);
+    let mut subscriber = subscribe_1_0(&server, "");
+    assert_eq!(subscriber.client.exactly(4), b":\n:\n");
+    server.handle().shutdown(TIMEOUT);
+    assert_eq!(subscriber.next().kind, "close");
+    subscriber.client.assert_end();
 }
 
 #[test]
@@ -568,7 +673,7 @@ fn a_keep_alive_of_zero_does_not_run_wild() {
     let server = feeding(&channel);
     let started = Instant::now();
     let mut subscriber = subscribe(&server, "/", "");
-    (0..10).for_each(|_| assert_eq!(subscriber.client.until(b"\n\n"), b":\n\n"));
+    (0..10).for_each(|_| assert_eq!(subscriber.client.exactly(2), b":\n"));
     assert!(started.elapsed() >= Duration::from_millis(90), "10 ms each");
 }
 

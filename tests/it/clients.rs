@@ -4,7 +4,7 @@ use super::event_stream::parse;
 use super::machine::TemporaryDirectory;
 use super::support::{serve, Running};
 use brooklet::{sse, Response};
-use std::process::Command;
+use std::process::{Command, Output};
 use std::time::Duration;
 
 fn everything() -> Running {
@@ -15,6 +15,13 @@ fn everything() -> Running {
                 Response::stream("text/plain", |out| (0..1_000).try_for_each(|n| writeln!(out, "{n}")))
             })
             .post("/echo", |mut ctx| ctx.body_text())
+            .get("/fails", |ctx| {
+                sse::stream(ctx, |mut events| {
+                    events.send_message("half")?;
+                    Err(std::io::Error::other("on purpose"))
+                })
+            })
+            .on_response(|_| ()) // or standard error would tell of that
             .get("/sse", |ctx| {
                 sse::stream(ctx, |mut events| {
                     for n in 0..3 {
@@ -41,22 +48,33 @@ fn ureq_gets_posts_and_streams() {
     assert_eq!(parse(&stream).len(), 4);
 }
 
+fn curl(server: &Running, arguments: &[&str], path: &str) -> Output {
+    let url = format!("http://{}{path}", server.address());
+    let mut command = Command::new("curl");
+    command.args(["-sS", "--max-time", "9", "--noproxy", "*"]).args(arguments).arg(url);
+    command.output().expect("curl is a part of this suite: install it")
+}
+
+/// 18 is curl's number for a transfer that is not whole.
+#[test]
+fn curl_of_a_stream_whose_closure_fails_ends_with_status_18() {
+    let server = everything();
+    let output = curl(&server, &["-N"], "/fails");
+    assert_eq!((output.status.code(), &*output.stdout), (Some(18), &b":\ndata: half\n\n"[..]));
+    let output = curl(&server, &["-N", "--http1.0"], "/fails");
+    assert_eq!(output.status.code(), Some(0), "HTTP/1.0 has no such end");
+}
+
 #[test]
 fn curl_ends_by_itself_with_status_0() {
     let server = everything();
     let curl = |arguments: &[&str], path: &str| {
-        let url = format!("http://{}{path}", server.address());
-        let output = Command::new("curl")
-            .args(["-sS", "--max-time", "9", "--noproxy", "*"])
-            .args(arguments)
-            .arg(url)
-            .output();
-        let output = output.expect("curl is a part of this suite: install it");
+        let output = curl(&server, arguments, path);
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8(output.stdout).unwrap()
     };
     let stream =
-        "event: tick\nid: 0\ndata: ping\n\nevent: tick\nid: 1\ndata: ping\n\nevent: tick\nid: 2\ndata: ping\n\n\
+        ":\nevent: tick\ndata: ping\nid: 0\n\nevent: tick\ndata: ping\nid: 1\n\nevent: tick\ndata: ping\nid: 2\n\n\
                   event: close\ndata: close\n\n";
     assert_eq!(curl(&["-N"], "/sse"), stream);
     assert_eq!(curl(&["-N", "--http1.0"], "/sse"), stream);

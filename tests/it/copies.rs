@@ -171,7 +171,7 @@ fn a_copied_src_is_a_module_of_a_program() {
         let page = Client::connect(address).get("/");
         let mut client = Client::connect(address);
         client.send("GET /count HTTP/1.1\r\nHost: localhost\r\n\r\n");
-        let (head, event) = (client.head(), client.until(b"\n\n"));
+        let (head, event) = (client.stream_head(), client.until(b"\n\n"));
         running.kill().unwrap();
         running.wait().unwrap();
         assert!(page.text().contains("new EventSource(\"/count\")"));
@@ -217,7 +217,7 @@ fn copy_without_a_room_builds_in_a_program_of_2021_and_streams() {
             BufReader::new(running.stdout.take().unwrap()).read_line(&mut line).unwrap();
             let mut client = Client::connect(line.split('/').nth(2).unwrap().parse().unwrap());
             client.send("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n");
-            let (head, event) = (client.head(), client.until(b"\n\n"));
+            let (head, event) = (client.stream_head(), client.until(b"\n\n"));
             running.kill().unwrap();
             running.wait().unwrap();
             assert_eq!((head.status, event.as_slice()), (200, &b"data: one\n\n"[..]));

@@ -70,7 +70,7 @@ impl Example {
     pub fn open(&self, target: &str) -> Client {
         let mut client = Client::connect(self.address);
         client.send(format!("GET {target} HTTP/1.1\r\nHost: localhost\r\n\r\n"));
-        client.head();
+        client.stream_head();
         client
     }
 
@@ -162,16 +162,16 @@ fn chat_sends_what_is_said_to_everybody_and_remembers_it() {
     let enter = || chat.open("/room");
     assert_eq!(chat.threads("brooklet-sse"), 0, "nobody listens, so no thread waits to write to them");
     let mut first = enter();
-    first.until(b"event: present\ndata: 1\n\n");
+    first.until_event(b"event: present\ndata: 1\n");
     assert!(chat.threads("brooklet-sse") > 0 || !Path::new("/proc").exists());
     assert_eq!((say("hello\neverybody"), say("  "), say(&"x".repeat(3_000))), (204, 422, 422));
-    let said = parse(&first.until(b"everybody\n\n"));
+    let said = parse(&first.until_event(b"everybody\n"));
     assert_eq!(said.last().unwrap().data, "hello\neverybody");
     let mut second = enter();
-    second.until(b"data: hello\ndata: everybody\n\n");
-    second.until(b"event: present\ndata: 2\n\n");
+    second.until_event(b"data: hello\ndata: everybody\n");
+    second.until_event(b"event: present\ndata: 2\n");
     drop(first);
-    second.until(b"event: present\ndata: 1\n\n");
+    second.until_event(b"event: present\ndata: 1\n");
     drop(second);
     let deadline = Instant::now() + 2 * TIMEOUT;
     while chat.threads("brooklet-sse") > 0 {
@@ -188,7 +188,7 @@ fn tail_shows_each_line_late_comers_get_the_last_and_the_end_is_told() {
     assert!(tail.get("/").text().contains("EventSource(\"/lines\")"));
     write(b"first\r\nnot \xff text\n");
     let mut client = tail.open("/lines");
-    client.until("data: not \u{fffd} text\n\n".as_bytes());
+    client.until_event("data: not \u{fffd} text\n".as_bytes());
     write(b"  data: third\nno line end");
     drop(input);
     let rest: Vec<_> = parse(&client.rest()).into_iter().map(|event| (event.kind, event.data)).collect();
@@ -206,7 +206,7 @@ fn tokens_come_one_by_one_and_stop_when_the_client_hangs_up() {
         client.send(
             "POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 15\r\n\r\n{\"stream\":true}",
         );
-        assert_eq!(client.head().header("content-type"), Some("text/event-stream"));
+        client.stream_head();
         client
     };
     let mut leaving = post();
@@ -240,10 +240,10 @@ fn dashboard_shows_newcomers_the_last_minutes_and_counts_them() {
         let number: f64 = number.split([',', '}']).next().unwrap().parse().unwrap();
         assert!(number > above, "{name} in {oldest}");
     }
-    first.until(b"\"subscribers\":1}\n\n");
+    first.until_event(b"\"subscribers\":1}\n");
     let mut second = watch();
     assert_eq!(sample(&mut second), oldest, "who comes later gets what was there before");
-    second.until(b"\"subscribers\":2}\n\n");
+    second.until_event(b"\"subscribers\":2}\n");
 }
 
 #[test]

@@ -92,7 +92,8 @@ fn the_file_is_the_event_stream_that_was_sent() {
     let text = fs::read_to_string(folder.log()).unwrap();
     assert!(text.starts_with(": an event log of brooklet, version 1\n\n: "), "{text}");
     for message in &messages {
-        assert!(text.contains(&message.to_string()), "the frame as it was sent: {message}");
+        let frame = message.to_string();
+        assert!(text.contains(frame.trim_end_matches('\n')), "the frame as it was sent: {message}");
     }
 }
 
@@ -209,7 +210,7 @@ fn the_files_are_cut_by_whole_segments_and_what_the_history_holds_is_in_them() {
         assert!(segment.len() < 4_500 && old.len() < 4_500, "{} and {} bytes", segment.len(), old.len());
         let events = [parse(&old), parse(&segment)].concat();
         let data: Vec<_> = events.iter().map(|event| event.data.parse::<usize>().unwrap()).collect();
-        let (first, bytes) = (data[0], data.len() * "id: abcdef-123\ndata: 123\n\n".len());
+        let (first, bytes) = (data[0], data.len() * "data: 123\nid: abcdef-123\n\n".len());
         assert!(data.iter().copied().eq(first..=n), "one behind the other, and up to the last");
         assert!(first == 0 || bytes > 1_900, "only {bytes} bytes of events");
         if segments == 0 && !old.is_empty() {
@@ -671,7 +672,7 @@ fn when_the_disk_is_full_publishing_fails_nobody_gets_it_and_later_it_works_agai
         assert_eq!(testbed.post("/publish", text), 200);
         published.push(text.to_owned());
     }
-    let sent = client.until(b"and later\n\n");
+    let sent = client.until_event(b"and later\n");
     assert_eq!(data(parse(&sent)), published, "the stream lived on, and got what was published and nothing else");
     drop(testbed);
     let again = open_with(&path, everything());
@@ -702,23 +703,23 @@ fn the_room_of_the_chat_survives_its_process() {
     };
     let mut chat = start();
     let mut listener = chat.open("/room");
-    listener.until(b"event: present\ndata: 1\n\n");
+    listener.until_event(b"event: present\ndata: 1\n");
     assert_eq!(chat.post("/say", "before"), 204);
-    let heard = parse(&listener.until(b"before\n\n"));
+    let heard = parse(&listener.until_event(b"before\n"));
     chat.child.kill().unwrap();
     chat.child.wait().unwrap();
     let chat = start();
     let last = &heard.last().unwrap().last_event_id;
     let mut listener = super::support::Client::connect(chat.address);
     listener.send(format!("GET /room HTTP/1.1\r\nHost: localhost\r\nLast-Event-ID: {last}\r\n\r\n"));
-    listener.head();
-    let heard = parse(&listener.until(b"data: 1\n\n"));
+    listener.stream_head();
+    let heard = parse(&listener.until_event(b"data: 1\n"));
     assert_eq!(heard.len(), 1, "what was said before it had, and nothing else is new: {heard:?}");
     assert_eq!(chat.post("/say", "after"), 204);
-    listener.until(b"data: after\n\n");
+    listener.until_event(b"data: after\n");
     let mut newcomer = chat.open("/room");
-    newcomer.until(b"data: before\n\n");
-    newcomer.until(b"data: after\n\n");
+    newcomer.until_event(b"data: before\n");
+    newcomer.until_event(b"data: after\n");
 }
 
 #[test]

@@ -7,7 +7,7 @@
 use super::event_stream::{parse, Event, Parser};
 use super::examples::Example;
 use super::journal::{testbed, Folder};
-use super::support::{Random, TIMEOUT};
+use super::support::{Chunks, Random, TIMEOUT};
 use std::collections::{BTreeMap, HashSet};
 use std::fs;
 use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
@@ -198,11 +198,13 @@ fn listen_to(mut stream: TcpStream, stage: &Stage, round: usize, life: &mut Life
     }
     // Its server may have been killed by now, and another round begun.
     stage.change(|state| state.listening += usize::from(state.address.is_some() && state.round == round));
-    let mut parser = Parser::default();
+    let (mut chunks, mut parser) = (Chunks::default(), Parser::default());
     loop {
         let bytes = stream.fill_buf()?;
         let length = bytes.len();
-        parser.feed(bytes);
+        let mut frames = Vec::new();
+        chunks.feed(bytes, &mut frames);
+        parser.feed(&frames);
         stream.consume(length);
         for event in parser.events.drain(..) {
             if event.data == END {
@@ -316,7 +318,7 @@ fn assert_whole(life: &Life, events: &BTreeMap<usize, String>, sent: &[String]) 
         let newest = *newest.expect("the first event is among them");
         // With the event before `next`, the history would have been larger than it may be.
         let kept: usize = (next - 1..=newest)
-            .map(|number| events.get(&number).map_or(LARGEST, |data| frame_length(data)))
+            .map(|number| events.get(&number).map_or(LARGEST, |data| chunk_length(data)))
             .sum();
         assert!(
             kept + LARGEST > MAX_BYTES,
@@ -327,9 +329,10 @@ fn assert_whole(life: &Life, events: &BTreeMap<usize, String>, sent: &[String]) 
     assert_eq!(life.events.last().unwrap().0, *events.keys().last().unwrap(), "up to the end");
 }
 
-/// The bytes of an event without the `:` lines of a file: `id: e-0`, `data: `, and line breaks.
-fn frame_length(data: &str) -> usize {
-    data.len() + "id: abcdef-00000\ndata: \n\n".len()
+/// The bytes of an event in the history: its frame, and the framing of the chunk around that.
+fn chunk_length(data: &str) -> usize {
+    let frame = data.len() + "data: \nid: abcdef-00000\n\n".len();
+    format!("{frame:x}\r\n\r\n").len() + frame
 }
 
 /// An acknowledged event was received by somebody, or it was evicted before anybody could: then its number is missing in

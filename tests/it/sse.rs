@@ -1,13 +1,14 @@
 //! Event streams on the wire.
 
 use super::event_stream::{parse, Parser};
-use super::support::{serve, Client, Running, TIMEOUT};
+use super::support::{serve, Chunks, Client, Running, TIMEOUT};
 use brooklet::sse::{self, Message};
 use brooklet::Server;
 use std::io::{self, ErrorKind, Write};
 use std::sync::mpsc::{self, Receiver};
 use std::sync::Mutex;
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 /// A server whose `/` runs `events` on the stream, and what each run returned.
 fn streaming(
@@ -33,7 +34,7 @@ fn streaming_after(
 fn open(server: &Running) -> Client {
     let mut client = server.connect();
     client.send("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n");
-    assert_eq!(client.head().status, 200);
+    client.stream_head();
     client
 }
 
@@ -51,16 +52,162 @@ fn the_head_goes_out_before_the_first_event() {
     });
     let mut client = server.connect();
     client.send("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n");
-    let head = client.head();
-    assert_eq!(head.status, 200);
-    assert_eq!(head.header("content-type"), Some("text/event-stream"));
+    let head = client.stream_head();
+    assert_eq!(head.header("content-type"), Some("text/event-stream; charset=utf-8"));
     assert_eq!(head.header("cache-control"), Some("no-cache, no-transform"));
     assert_eq!(head.header("x-accel-buffering"), Some("no"));
     assert_eq!(head.header("connection"), Some("close"));
     assert!(head.header("date").is_some());
-    assert_eq!((head.header("content-length"), head.header("transfer-encoding")), (None, None));
+    assert_eq!((head.header("content-length"), head.header("transfer-encoding")), (None, Some("chunked")));
     go.send(()).unwrap();
     assert_eq!(client.rest(), b"event: close\ndata: close\n\n");
+}
+
+/// The bytes on the wire, except the value of `Date`.
+fn transcript(server: &Running, request: &str) -> String {
+    let mut client = server.connect();
+    client.send(request);
+    let text = String::from_utf8(client.rest()).unwrap();
+    let (before, date) = text.split_once("Date: ").unwrap();
+    format!("{before}Date\r\n{}", date.split_once("\r\n").unwrap().1)
+}
+
+const HTTP_11: &str = "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
+const HTTP_10: &str = "GET / HTTP/1.0\r\n\r\n";
+
+const HEAD: &str = "HTTP/1.1 200 OK\r\nDate\r\n\
+                    Content-Type: text/event-stream; charset=utf-8\r\n\
+                    Cache-Control: no-cache, no-transform\r\n\
+                    X-Accel-Buffering: no\r\n";
+
+fn send_one_of_each(mut events: sse::Connection) -> io::Result<()> {
+    events.send_message(Message::new().id(7).retry(Duration::from_millis(1500)).data("a\nb").event("tick"))?;
+    events.send_messages(["c", "d"])?;
+    events.send_message(Message::new().retry(Duration::from_secs(2)))?;
+    events.send_message(Message::new())?;
+    events.send_comment("e\nf")?;
+    events.close()
+}
+
+#[test]
+fn stream_to_http_11_is_a_chunk_for_each_event_and_the_last_chunk() {
+    let (server, _results) = streaming(send_one_of_each);
+    let body = "2\r\n:\n\r\n\
+                2f\r\nevent: tick\ndata: a\ndata: b\nretry: 1500\nid: 7\n\n\r\n\
+                9\r\ndata: c\n\n\r\n\
+                9\r\ndata: d\n\n\r\n\
+                c\r\nretry: 2000\n\r\n\
+                8\r\n: e\n: f\n\r\n\
+                1a\r\nevent: close\ndata: close\n\n\r\n\
+                0\r\n\r\n";
+    let expected = format!("{HEAD}Transfer-Encoding: chunked\r\nConnection: close\r\n\r\n{body}");
+    assert_eq!(transcript(&server, HTTP_11), expected);
+}
+
+#[test]
+fn stream_to_http_10_is_frames_up_to_the_end_of_the_connection() {
+    let (server, _results) = streaming(send_one_of_each);
+    let body = ":\nevent: tick\ndata: a\ndata: b\nretry: 1500\nid: 7\n\ndata: c\n\ndata: d\n\nretry: 2000\n: e\n: f\n\
+                event: close\ndata: close\n\n";
+    assert_eq!(transcript(&server, HTTP_10), format!("{HEAD}Connection: close\r\n\r\n{body}"));
+}
+
+/// A client that reads in any pieces gets the same.
+#[test]
+fn chunks_split_at_every_byte_are_the_same_events() {
+    let (server, _results) = streaming(send_one_of_each);
+    let text = transcript(&server, HTTP_11);
+    let body = text.split_once("\r\n\r\n").unwrap().1.as_bytes();
+    let mut whole = Vec::new();
+    Chunks::default().feed(body, &mut whole);
+    for split in 0..=body.len() {
+        let (mut chunks, mut frames) = (Chunks::default(), Vec::new());
+        chunks.feed(&body[..split], &mut frames);
+        assert_eq!(chunks.is_whole, split == body.len(), "only the last byte makes it whole");
+        chunks.feed(&body[split..], &mut frames);
+        assert_eq!(frames, whole);
+    }
+    let (mut chunks, mut frames) = (Chunks::default(), Vec::new());
+    body.iter().for_each(|byte| chunks.feed(&[*byte], &mut frames));
+    assert_eq!(frames, whole);
+}
+
+#[test]
+fn stream_whose_closure_fails_or_panics_has_no_last_chunk() {
+    let server = serve(|server| {
+        server
+            .get("/fails", |ctx| sse::stream(ctx, |_| Err(io::Error::other("on purpose"))))
+            .get("/refused", |ctx| sse::stream(ctx, |mut events| events.send_message(Message::new().id("\n"))))
+            .get("/dropped", |ctx| {
+                sse::stream(ctx, |events| {
+                    drop(events);
+                    Err(io::Error::other("on purpose"))
+                })
+            })
+            .get("/panics", |ctx| sse::stream(ctx, |_events| panic!("on purpose")))
+            .get("/thread", |ctx| {
+                let (conn, no_result) = ctx.takeover_conn();
+                thread::spawn(move || {
+                    let _events = sse::start_connection(conn).unwrap();
+                    panic!("on purpose");
+                });
+                no_result
+            })
+            .on_response(|_| ()) // or standard error would tell of them
+    });
+    for path in ["/fails", "/refused", "/dropped", "/panics", "/thread"] {
+        let mut client = server.connect();
+        client.send(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n"));
+        client.stream_head();
+        assert_eq!(client.rest_of_broken_stream(), b"", "{path}");
+    }
+}
+
+#[test]
+fn stream_that_ends_without_an_error_has_its_last_chunk() {
+    let server = serve(|server| {
+        server
+            .get("/ok", |ctx| sse::stream(ctx, |mut events| events.send_message("x")))
+            .get("/given", |ctx| {
+                sse::stream(ctx, |mut events| {
+                    thread::spawn(move || events.send_message("x"));
+                    Ok(())
+                })
+            })
+            .get("/thread", |ctx| {
+                let (conn, no_result) = ctx.takeover_conn();
+                thread::spawn(move || sse::start_connection(conn)?.send_message("x"));
+                no_result
+            })
+    });
+    for path in ["/ok", "/given", "/thread"] {
+        let mut client = server.connect();
+        client.send(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n"));
+        client.stream_head();
+        assert_eq!(client.rest(), b"data: x\n\n", "{path}");
+    }
+}
+
+#[test]
+fn stream_whose_closure_fails_while_the_server_stops_has_no_last_chunk() {
+    let (begun, begin) = mpsc::channel();
+    let begun = Mutex::new(begun);
+    let server = serve(|server| {
+        server
+            .get("/", move |ctx| {
+                let begun = begun.lock().unwrap().clone();
+                sse::stream(ctx, |mut events| {
+                    begun.send(()).unwrap();
+                    let _ = events.wait(Duration::MAX);
+                    Err(io::Error::other("on purpose"))
+                })
+            })
+            .on_response(|_| ())
+    });
+    let mut client = open(&server);
+    begin.recv_timeout(TIMEOUT).unwrap();
+    server.handle().shutdown(TIMEOUT);
+    assert_eq!(client.rest_of_broken_stream(), b"");
 }
 
 #[test]
@@ -134,20 +281,53 @@ fn a_batch_arrives_whole() {
 }
 
 #[test]
-fn last_event_id_comes_with_the_request() {
+fn last_event_id_is_that_of_the_header_or_else_of_the_query_and_empty_is_none() {
     let (server, _results) = streaming(|mut events| {
         let id = events.last_event_id().map(str::to_owned);
         events.send_message(format!("{id:?} {}", events.connection().request().path()))?;
         events.close()
     });
-    let ask = |fields: &str| {
+    let ask = |target: &str, fields: &[u8]| {
         let mut client = server.connect();
-        client.send(format!("GET / HTTP/1.1\r\nHost: localhost\r\n{fields}\r\n"));
-        client.head();
+        client.send([format!("GET {target} HTTP/1.1\r\nHost: localhost\r\n").as_bytes(), fields, b"\r\n"].concat());
+        client.stream_head();
         parse(&client.rest())[0].data.clone()
     };
-    assert_eq!(ask("Last-Event-ID: caf\u{e9}-7\r\n"), "Some(\"caf\u{e9}-7\") /");
-    assert_eq!(ask(""), "None /");
+    assert_eq!(ask("/", b"Last-Event-ID: caf\xc3\xa9-7\r\n"), "Some(\"caf\u{e9}-7\") /");
+    assert_eq!(ask("/", b"Last-Event-ID: caf\xe9-7\r\n"), "Some(\"caf\u{e9}-7\") /", "Latin-1");
+    assert_eq!(ask("/?lastEventId=5", b"Last-Event-ID: 4\r\n"), "Some(\"4\") /");
+    assert_eq!(ask("/?lastEventId=5", b"Last-Event-ID:\r\n"), "Some(\"5\") /");
+    assert_eq!(ask("/?lastEventId=5%206", b""), "Some(\"5 6\") /");
+    assert_eq!(ask("/?lastEventId=", b"Last-Event-ID:\r\n"), "None /");
+    assert_eq!(ask("/", b""), "None /");
+}
+
+#[test]
+fn keep_alive_of_zero_is_ten_milliseconds() {
+    let (server, _results) = streaming(|mut events| {
+        events.set_keep_alive(Duration::ZERO);
+        events.wait(Duration::MAX)
+    });
+    let mut client = open(&server);
+    let started = Instant::now();
+    (0..10).for_each(|_| assert_eq!(client.exactly(2), b":\n"));
+    assert!(started.elapsed() >= Duration::from_millis(90));
+}
+
+#[test]
+fn durations_of_zero_and_without_end_are_taken() {
+    let (server, results) = streaming(|mut events| {
+        assert_eq!(events.set_write_timeout(Some(Duration::ZERO)).unwrap_err().kind(), ErrorKind::InvalidInput);
+        events.set_write_timeout(Some(Duration::MAX))?;
+        events.set_keep_alive(Duration::MAX);
+        events.wait(Duration::ZERO)?;
+        events.send_message("go")?;
+        events.wait(Duration::MAX)
+    });
+    let mut client = open(&server);
+    client.until(b"\n\n");
+    drop(client);
+    assert_eq!(kind_of(results.recv_timeout(TIMEOUT).unwrap()), Some(ErrorKind::ConnectionAborted));
 }
 
 #[test]
@@ -213,7 +393,7 @@ fn a_client_that_stops_reading_is_cut_and_what_it_got_are_whole_frames_and_a_pie
     });
     let mut client = open(&server);
     assert_eq!(kind_of(results.recv_timeout(TIMEOUT).unwrap()), Some(ErrorKind::TimedOut));
-    let stream = client.rest();
+    let stream = client.rest_of_broken_stream();
     let frame = format!("data: {}\n\n", "x".repeat(100_000));
     assert!(
         stream.chunks(frame.len()).all(|piece| frame.as_bytes().starts_with(piece)),
@@ -233,7 +413,7 @@ fn keep_alive_comments_come_only_in_silence() {
     });
     let stream = String::from_utf8(open(&server).rest()).unwrap();
     let (comments, rest) = stream.split_once("data: end").unwrap();
-    assert!(!comments.is_empty() && comments.replace(":\n\n", "").is_empty(), "{comments:?}");
+    assert!(!comments.is_empty() && comments.replace(":\n", "").is_empty(), "{comments:?}");
     assert_eq!(rest, " of comments\n\nevent: close\ndata: close\n\n");
 }
 
@@ -247,7 +427,7 @@ fn forward_sends_what_comes_out_of_a_channel_and_ends_with_its_senders() {
         events.close()
     });
     let mut client = open(&server);
-    assert_eq!(client.until(b":\n\n"), b":\n\n", "a keep-alive while nothing comes");
+    assert_eq!(client.exactly(4), b":\n:\n", "keep-alives while nothing comes");
     (0..1_000).for_each(|n| sender.send(Message::new().id(n).data(n)).unwrap());
     drop(sender);
     let events = parse(&client.rest());
@@ -286,19 +466,10 @@ fn head_gets_the_head_and_no_stream() {
     let (server, results) = streaming(|events| events.close());
     let mut client = server.connect();
     client.send("HEAD / HTTP/1.1\r\nHost: localhost\r\n\r\n");
-    assert_eq!(client.head().header("content-type"), Some("text/event-stream"));
+    assert_eq!(client.head().header("transfer-encoding"), Some("chunked"));
     client.assert_end();
     drop(server);
     assert!(results.recv().is_err(), "the stream was never started");
-}
-
-#[test]
-fn http_10_gets_the_same_stream() {
-    let (server, _results) = streaming(|events| events.close());
-    let mut client = server.connect();
-    client.send("GET / HTTP/1.0\r\n\r\n");
-    assert_eq!(client.head().header("content-type"), Some("text/event-stream"));
-    assert_eq!(client.rest(), b"event: close\ndata: close\n\n");
 }
 
 /// A client that has sent something which nobody read must get the last event all the same: a plain close would be a
@@ -311,7 +482,7 @@ fn the_last_event_survives_input_that_nobody_read() {
     });
     let mut client = server.connect();
     client.send(format!("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n{}", "x".repeat(100_000)));
-    client.head();
+    client.stream_head();
     client.finish();
     assert_eq!(client.rest(), b"event: close\ndata: close\n\n");
 }
@@ -347,7 +518,7 @@ fn the_socket_is_at_hand() {
     let (server, _results) = streaming(|events| {
         assert!(events.tcp_stream().nodelay()?);
         let mut socket = events.tcp_stream();
-        socket.write_all(b"data: by hand\n\n")?;
+        socket.write_all(b"f\r\ndata: by hand\n\n\r\n")?;
         events.close()
     });
     assert_eq!(parse(&open(&server).rest())[0].data, "by hand");
@@ -365,6 +536,6 @@ fn events_before_a_plain_drop_survive_a_body_that_nobody_read() {
     });
     let mut client = server.connect();
     client.send("POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\n\r\nhello");
-    client.head();
+    client.stream_head();
     assert_eq!(parse(&client.rest()).len(), 10_000);
 }

@@ -76,6 +76,51 @@ impl Drop for Running {
 pub struct Client {
     pub stream: TcpStream,
     unread: Vec<u8>,
+    /// `Some` after the head of an event stream that is chunked: `unread` is then what the chunks hold.
+    chunks: Option<Chunks>,
+}
+
+/// Takes the chunks of a body apart (RFC 9112 7.1), however they are split.
+#[derive(Default)]
+pub struct Chunks {
+    /// A size line, or the line break after data, that has not ended.
+    line: Vec<u8>,
+    is_in_chunk: bool,
+    /// The bytes of the chunk's data that are to come.
+    left: usize,
+    is_last: bool,
+    /// The last chunk has ended.
+    pub is_whole: bool,
+}
+
+impl Chunks {
+    pub fn feed(&mut self, mut bytes: &[u8], out: &mut Vec<u8>) {
+        while !bytes.is_empty() {
+            assert!(!self.is_whole, "after the last chunk: {:?}", String::from_utf8_lossy(bytes));
+            let (data, rest) = bytes.split_at(self.left.min(bytes.len()));
+            out.extend_from_slice(data);
+            self.left -= data.len();
+            bytes = rest;
+            if let Some((byte, rest)) = bytes.split_first() {
+                self.framing(*byte);
+                bytes = rest;
+            }
+        }
+    }
+
+    fn framing(&mut self, byte: u8) {
+        self.line.push(byte);
+        let Some(line) = self.line.strip_suffix(b"\r\n") else { return };
+        if self.is_in_chunk {
+            assert_eq!(line, b"", "data is followed by a line break");
+            self.is_whole = self.is_last;
+        } else {
+            self.left = usize::from_str_radix(std::str::from_utf8(line).unwrap(), 16).unwrap();
+            self.is_last = self.left == 0;
+        }
+        self.is_in_chunk = !self.is_in_chunk;
+        self.line.clear();
+    }
 }
 
 /// A response, taken apart.
@@ -111,7 +156,7 @@ impl Client {
         stream.set_nodelay(true).unwrap();
         stream.set_read_timeout(Some(TIMEOUT)).unwrap();
         stream.set_write_timeout(Some(TIMEOUT)).unwrap();
-        Client { stream, unread: Vec::new() }
+        Client { stream, unread: Vec::new(), chunks: None }
     }
 
     /// Sends bytes. A server that has already refused and closed may not take them all.
@@ -161,6 +206,23 @@ impl Client {
         Answer { status, head, body: Vec::new() }
     }
 
+    /// Reads the head of an event stream, and the comment that is sent with it. From then on this reads what the chunks
+    /// hold, or the bytes as they are if there are no chunks.
+    #[track_caller]
+    pub fn stream_head(&mut self) -> Answer {
+        let answer = self.head();
+        assert_eq!(answer.status, 200, "{}", answer.head);
+        assert!(answer.header("content-type").unwrap().starts_with("text/event-stream"), "{}", answer.head);
+        if answer.header("transfer-encoding") == Some("chunked") {
+            let mut chunks = Chunks::default();
+            let bytes = std::mem::take(&mut self.unread);
+            chunks.feed(&bytes, &mut self.unread);
+            self.chunks = Some(chunks);
+        }
+        assert_eq!(self.exactly(2), b":\n");
+        answer
+    }
+
     /// Reads up to and with `end`.
     #[track_caller]
     pub fn until(&mut self, end: &[u8]) -> Vec<u8> {
@@ -172,7 +234,17 @@ impl Client {
         }
     }
 
-    /// The same, or `None` if the read times out first.
+    /// Reads up to and with the event that has this text.
+    #[track_caller]
+    pub fn until_event(&mut self, text: &[u8]) -> Vec<u8> {
+        let mut read = self.until(text);
+        if !read.ends_with(b"\n\n") {
+            read.extend(self.until(b"\n\n"));
+        }
+        read
+    }
+
+    /// The same as [`until`](Client::until), or `None` if the read times out first.
     pub fn try_until(&mut self, end: &[u8]) -> Option<Vec<u8>> {
         while !self.unread.windows(end.len()).any(|window| window == end) {
             if self.more().ok()? == 0 {
@@ -204,11 +276,30 @@ impl Client {
         }
     }
 
-    /// Reads to the end of the connection, which must be an end and no reset.
+    /// Reads to the end of the connection, which must be an end and no reset. A chunked stream must be whole.
     #[track_caller]
     pub fn rest(&mut self) -> Vec<u8> {
+        let rest = self.read_to_end();
+        assert!(self.is_whole(), "without a last chunk, after {:?}", String::from_utf8_lossy(&rest));
+        rest
+    }
+
+    /// The same of a chunked stream that must not be whole.
+    #[track_caller]
+    pub fn rest_of_broken_stream(&mut self) -> Vec<u8> {
+        let rest = self.read_to_end();
+        assert!(!self.is_whole(), "a last chunk, after {:?}", String::from_utf8_lossy(&rest));
+        rest
+    }
+
+    #[track_caller]
+    fn read_to_end(&mut self) -> Vec<u8> {
         while self.more().unwrap() > 0 {}
         std::mem::take(&mut self.unread)
+    }
+
+    fn is_whole(&self) -> bool {
+        self.chunks.as_ref().map_or(true, |chunks| chunks.is_whole)
     }
 
     /// Asserts that the server closes without another word.
@@ -225,7 +316,10 @@ impl Client {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => (),
                 Err(error) => return Err(error),
                 Ok(read) => {
-                    self.unread.extend_from_slice(&scratch[..read]);
+                    match &mut self.chunks {
+                        Some(chunks) => chunks.feed(&scratch[..read], &mut self.unread),
+                        None => self.unread.extend_from_slice(&scratch[..read]),
+                    }
                     return Ok(read);
                 }
             }

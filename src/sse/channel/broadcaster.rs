@@ -17,6 +17,7 @@ use super::hub::Hub;
 use super::server::lock;
 use super::server::OnStop;
 use super::subscriber::{Outcome, Round, Subscriber};
+use super::MIN_KEEP_ALIVE;
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::io;
@@ -33,9 +34,6 @@ const SWEEP_BATCH: usize = 200;
 
 /// The capacity that a round's buffer keeps after a large round, in bytes.
 const USUAL_ROUND: usize = 256 * 1024;
-
-/// A broadcaster would do nothing else if keep-alives were more frequent than this.
-const MIN_KEEP_ALIVE: Duration = Duration::from_millis(10);
 
 /// A broadcaster's stack: its calls are few and shallow, except the hooks of channels.
 const STACK: usize = 256 * 1024;

@@ -5,9 +5,10 @@
 //! pending     the client took only a part: the offset says how much, and the history keeps the rest
 //! evicted     the next event is no longer in the history: the subscriber is disconnected, or skips with a `gap` event
 //! ```
-//! The offset may lie inside a frame while the frame is in the history. A subscriber that may skip must be able to finish a
-//! frame that is evicted meanwhile, so it carries the rest of the frame.
+//! The offset may lie inside a chunk while the chunk is in the history. A subscriber that may skip must be able to finish a
+//! chunk that is evicted meanwhile, so it carries the rest of the chunk.
 
+use super::framing::Framing;
 use super::history::History;
 use super::message::Message;
 use super::settings::{Lag, Newcomers};
@@ -48,7 +49,7 @@ impl Cursor {
         if let Some(id) = last_event_id {
             return match history.find(id) {
                 Some(offset) => Cursor { offset, start: 0, carry: None },
-                None => Cursor::after_gap(history, gap_frame(Some(id), history), Some(id.to_owned())),
+                None => Cursor::after_gap(history, gap_chunk(Some(id), history), Some(id.to_owned())),
             };
         }
         let offset = match newcomers {
@@ -58,7 +59,7 @@ impl Cursor {
         Cursor { offset, start: offset, carry: None }
     }
 
-    /// A cursor at the oldest event in the history, with the frame of a `gap` event to send first.
+    /// A cursor at the oldest event in the history, with the chunk of a `gap` event to send first.
     fn after_gap(history: &History, unsent: Vec<u8>, last_id: Option<String>) -> Cursor {
         let carry = Some(Box::new(Carry { unsent, last_id }));
         Cursor { offset: history.start(), start: history.start(), carry }
@@ -101,7 +102,7 @@ impl Cursor {
             return Ok(Progress::UpToDate);
         }
         if lag == Lag::Skip {
-            let end = frame_end(next, sent);
+            let end = chunk_end(next, sent);
             self.carry.get_or_insert_with(Box::default).unsent.extend_from_slice(&next[sent..end]);
             self.offset += (end - sent) as u64;
         }
@@ -133,12 +134,12 @@ impl Cursor {
     /// As [`send`](Cursor::send).
     pub fn skip(&mut self, history: &History, socket: &mut impl Write) -> io::Result<Progress> {
         let last_id = self.carry.as_ref().and_then(|carry| carry.last_id.clone());
-        let frame = gap_frame(last_id.as_deref(), history);
-        let sent = write(socket, &frame)?;
+        let chunk = gap_chunk(last_id.as_deref(), history);
+        let sent = write(socket, &chunk)?;
         if sent > 0 {
-            *self = Cursor::after_gap(history, frame[sent..].to_vec(), last_id);
+            *self = Cursor::after_gap(history, chunk[sent..].to_vec(), last_id);
         }
-        Ok(if sent == frame.len() { Progress::UpToDate } else { Progress::Pending })
+        Ok(if sent == chunk.len() { Progress::UpToDate } else { Progress::Pending })
     }
 
     /// Returns whether the whole carry is sent.
@@ -158,12 +159,12 @@ pub fn gap(before: Option<&str>, after: Option<&str>) -> Message {
     Message::new().event("gap").data(data).without_id()
 }
 
-/// The frame of a `gap` event between the last event that a subscriber received and the oldest one in the history.
-fn gap_frame(last_id: Option<&str>, history: &History) -> Vec<u8> {
-    let mut frame = Vec::new();
+/// The chunk of a `gap` event between the last event that a subscriber received and the oldest one in the history.
+fn gap_chunk(last_id: Option<&str>, history: &History) -> Vec<u8> {
+    let mut chunk = Vec::new();
     let message = gap(last_id, history.first_id_from(history.start()).as_deref());
-    message.encode(&mut frame).expect("data can be anything");
-    frame
+    Framing::Chunked.push_message(&message, &mut chunk);
+    chunk
 }
 
 /// Writes once, and again only after an interruption. Returns 0 if the client's buffers are full, or `bytes` is empty.
@@ -178,30 +179,34 @@ fn write(socket: &mut impl Write, bytes: &[u8]) -> io::Result<usize> {
     Ok(0)
 }
 
-/// The end of the frame in which byte `sent` is; `sent` itself between two frames. A frame ends with an empty line and has
-/// no other, and `bytes` begin and end with frames.
-fn frame_end(bytes: &[u8], sent: usize) -> usize {
-    if sent == 0 || bytes[..sent].ends_with(b"\n\n") {
+/// The end of the chunk in which byte `sent` is; `sent` itself between two chunks. A chunk ends with the last line break of
+/// its frame and CRLF, which come together nowhere else in it, and `bytes` begin and end with chunks.
+fn chunk_end(bytes: &[u8], sent: usize) -> usize {
+    const END: &[u8] = b"\n\r\n";
+    if sent == 0 || bytes[..sent].ends_with(END) {
         return sent;
     }
-    let line_breaks = bytes[sent - 1..].windows(2).position(|pair| pair == b"\n\n");
-    line_breaks.map_or(bytes.len(), |found| sent - 1 + found + 2)
+    let start = sent.saturating_sub(END.len() - 1);
+    let found = bytes[start..].windows(END.len()).position(|window| window == END);
+    found.map_or(bytes.len(), |found| start + found + END.len())
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::output::Output;
     use super::*;
 
     /// As many as a copy's tests have time for.
     const ROUNDS: usize = 60;
 
     /// Takes `room` bytes, and then would block.
-    struct Socket<'a> {
+    #[derive(Default)]
+    struct Socket {
         room: usize,
-        received: &'a mut Vec<u8>,
+        received: Vec<u8>,
     }
 
-    impl Write for Socket<'_> {
+    impl Write for Socket {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
             let taken = bytes.len().min(self.room);
             if taken == 0 {
@@ -227,24 +232,25 @@ mod tests {
     struct Client {
         cursor: Cursor,
         lag: Lag,
-        /// The bytes of the present connection that are not a whole frame yet.
-        received: Vec<u8>,
+        framing: Framing,
+        /// The present connection. Its socket has received a part of a chunk, or of a frame if there are no chunks.
+        output: Output<Socket>,
         /// The events of all its connections.
         events: Vec<Event>,
     }
 
     impl Client {
-        fn new(cursor: Cursor, lag: Lag) -> Client {
-            Client { cursor, lag, received: Vec::new(), events: Vec::new() }
+        fn new(cursor: Cursor, lag: Lag, framing: Framing) -> Client {
+            Client { cursor, lag, framing, output: Output::new(Socket::default(), framing), events: Vec::new() }
         }
 
         /// One attempt to send at most `piece` bytes of the history to a socket that takes `room` bytes.
         fn send(&mut self, history: &History, piece: usize, room: usize) {
             let base = self.cursor.offset().max(history.start());
-            let mut socket = Socket { room, received: &mut self.received };
+            self.output.socket.room = room;
             let is_evicted = base > self.cursor.offset() && !self.cursor.has_unsent();
             if is_evicted && self.lag == Lag::Skip {
-                self.cursor.skip(history, &mut socket).unwrap();
+                self.cursor.skip(history, &mut self.output).unwrap();
                 return;
             }
             if is_evicted {
@@ -252,26 +258,32 @@ mod tests {
                 return;
             }
             let (front, back) = history.since(base).unwrap();
-            let end = history.frame_end(base + piece as u64).min(history.end());
+            let end = history.chunk_end(base + piece as u64).min(history.end());
             let bytes = &[front, back].concat()[..(end - base) as usize];
-            if self.cursor.send(base, bytes, self.lag, &mut socket).unwrap() == Progress::Pending {
+            if self.cursor.send(base, bytes, self.lag, &mut self.output).unwrap() == Progress::Pending {
                 self.cursor.remember_last_id(history);
             }
         }
 
         fn reconnect(&mut self, history: &History) {
             self.take_events();
-            self.received.clear();
+            self.output = Output::new(Socket::default(), self.framing);
             let last = self.events.iter().rev().find(|event| !event.is_gap);
             self.cursor = Cursor::new(history, last.map(|event| event.id.as_str()), Newcomers::FromNow);
         }
 
         /// Takes the whole frames of the connection, each of which must be an event.
         fn take_events(&mut self) {
-            let text = String::from_utf8(std::mem::take(&mut self.received)).unwrap();
-            let mut frames: Vec<&str> = text.split("\n\n").collect();
-            self.received = frames.pop().unwrap().as_bytes().to_vec();
-            for frame in frames {
+            let text = String::from_utf8(std::mem::take(&mut self.output.socket.received)).unwrap();
+            let end = if self.framing == Framing::Chunked { "\n\n\r\n" } else { "\n\n" };
+            let mut frames: Vec<&str> = text.split(end).collect();
+            self.output.socket.received = frames.pop().unwrap().as_bytes().to_vec();
+            for mut frame in frames {
+                if self.framing == Framing::Chunked {
+                    let (size, text) = frame.split_once("\r\n").unwrap();
+                    assert_eq!(usize::from_str_radix(size, 16), Ok(text.len() + 2), "{frame:?}");
+                    frame = text;
+                }
                 let mut event = Event { id: String::new(), data: String::new(), is_gap: false };
                 let mut data = Vec::new();
                 for line in frame.lines() {
@@ -335,7 +347,8 @@ mod tests {
         fn client(&mut self, history: &History) -> Client {
             let newcomers = if self.below(2) == 0 { Newcomers::FromNow } else { Newcomers::Last(self.below(5)) };
             let lag = if self.below(2) == 0 { Lag::Skip } else { Lag::Disconnect };
-            Client::new(Cursor::new(history, None, newcomers), lag)
+            let framing = if self.below(3) == 0 { Framing::UntilClose } else { Framing::Chunked };
+            Client::new(Cursor::new(history, None, newcomers), lag, framing)
         }
 
         fn message(&mut self, n: usize) -> Message {
@@ -387,7 +400,7 @@ mod tests {
                     client.send(&history, 1_000, 1_000);
                 }
                 client.take_events();
-                assert_eq!(client.received, b"", "the last frame is not whole");
+                assert_eq!(client.output.socket.received, b"", "the last frame is not whole");
                 gaps += client.check(&ids);
             }
         }

@@ -1,11 +1,12 @@
 //! The events that a channel keeps, as far back as its bounds reach. Pure: it knows neither sockets nor publishers.
 //!
-//! A channel's stream is one endless string of bytes, frame after frame. An offset counts bytes from its very beginning. A
-//! subscriber's offset shows which frame comes next and how much of the frame was sent:
+//! A channel's stream is one endless string of bytes as they go over the wire: chunk after chunk, each with the frame of an
+//! event. An offset counts bytes from its very beginning. A subscriber's offset shows which chunk comes next and how much
+//! of the chunk was sent:
 //!
 //! ```text
 //!            start                  offset              end
-//!   evicted  |  frame  |  frame  |  fra·me  |  frame  |
+//!   evicted  |  chunk  |  chunk  |  chu·nk  |  chunk  |
 //! ```
 //!
 //! Ids are `<epoch>-<sequence>`. The sequence counts the events of the history. The epoch belongs to one run of the program,
@@ -13,6 +14,7 @@
 //! each event: an id whose event was lost is never mistaken for a later event. A message may bring an id of its own. It is
 //! found by a search, and a given id in one step.
 
+use super::http::chunked::{chunk_length, push_size_line, CHUNK_END, LAST_CHUNK};
 use super::message::Message;
 use super::server::jitter;
 use std::collections::VecDeque;
@@ -40,6 +42,7 @@ impl fmt::Display for Id {
 pub struct History {
     /// The runs whose events are kept, and last the present one.
     runs: VecDeque<Run>,
+    /// The chunks that are kept.
     bytes: VecDeque<u8>,
     /// The offset of the first byte that is kept.
     start: u64,
@@ -72,7 +75,7 @@ impl Run {
 
 #[derive(Debug)]
 struct Frame {
-    /// The offset of its end.
+    /// The offset of the end of its chunk.
     end: u64,
     id: FrameId,
 }
@@ -136,21 +139,21 @@ impl History {
     ///
     /// # Errors
     ///
-    /// Returns `InvalidInput` if the format cannot hold the message, or if its frame is larger than `max_bytes`. `out` then
+    /// Returns `InvalidInput` if the format cannot hold the message, or if its chunk is larger than `max_bytes`. `out` then
     /// ends with something that is not a frame.
     pub fn encode(&self, message: &Message, out: &mut Vec<u8>) -> io::Result<Id> {
+        message.check()?;
         let start = out.len();
         let id = message.id_text().map_or_else(|| self.next_id(), str::to_owned);
         if message.wants_id() {
-            out.extend_from_slice(b"id: ");
-            out.extend_from_slice(id.as_bytes());
-            out.push(b'\n');
+            message.encode_with_id(&id, out);
+        } else {
+            message.encode(out);
         }
-        message.encode(out)?;
-        let length = out.len() - start;
+        let length = chunk_length(out.len() - start);
         let max = self.max_bytes;
         if length > max {
-            let message = format!("the message has {length} bytes, and max_bytes of the channel's history is {max}");
+            let message = format!("the event has {length} bytes, and max_bytes of the channel's history is {max}");
             return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
         }
         Ok(Id(id))
@@ -186,11 +189,16 @@ impl History {
         self.runs.push_back(present);
     }
 
-    /// Appends the `close` event, which may be larger than `max_bytes`.
+    /// Appends the `close` event, which may be larger than `max_bytes`, and the last chunk: nothing follows.
     pub fn append_close(&mut self, close: &Message) {
         let mut frame = Vec::new();
-        close.encode(&mut frame).expect("our own message is valid");
+        close.encode(&mut frame);
         self.push(&frame, close);
+        self.bytes.extend(LAST_CHUNK);
+        let end = self.end();
+        if let Some(close) = self.frames.back_mut() {
+            close.end = end;
+        }
     }
 
     /// Appends the frame of a message.
@@ -198,20 +206,23 @@ impl History {
         self.append_frame(frame, FrameId::of(message));
     }
 
-    /// Appends a frame, and evicts the oldest events beyond the bounds.
+    /// Appends a frame in its chunk, and evicts the oldest events beyond the bounds.
     fn append_frame(&mut self, frame: &[u8], id: FrameId) {
-        while self.frames.len() >= self.max_events || self.bytes.len() + frame.len() > self.max_bytes {
+        let length = chunk_length(frame.len());
+        while self.frames.len() >= self.max_events || self.bytes.len() + length > self.max_bytes {
             if !self.evict_oldest() {
                 break;
             }
         }
-        if self.bytes.capacity() - self.bytes.len() < frame.len() {
+        if self.bytes.capacity() - self.bytes.len() < length {
             // Grow as a deque does, but not beyond max_bytes, unless the `close` event needs more.
-            let needed = self.bytes.len() + frame.len();
+            let needed = self.bytes.len() + length;
             let capacity = (2 * self.bytes.capacity()).min(self.max_bytes).max(needed);
             self.bytes.reserve_exact(capacity - self.bytes.len());
         }
+        push_size_line(&mut self.bytes, frame.len());
         self.bytes.extend(frame);
+        self.bytes.extend(CHUNK_END);
         self.frames.push_back(Frame { end: self.end(), id });
     }
 
@@ -229,17 +240,17 @@ impl History {
         true
     }
 
-    /// The offset of the first frame that is kept.
+    /// The offset of the first chunk that is kept.
     pub fn start(&self) -> u64 {
         self.start
     }
 
-    /// The offset past the last frame.
+    /// The offset past the last chunk.
     pub fn end(&self) -> u64 {
         self.start + self.bytes.len() as u64
     }
 
-    /// The offset of the last `frames` frames, or of the first if there are fewer.
+    /// The offset of the chunks of the last `frames` frames, or of the first if there are fewer.
     pub fn start_of_last(&self, frames: usize) -> u64 {
         self.offset_of(self.frames.len().saturating_sub(frames))
     }
@@ -288,7 +299,7 @@ impl History {
         (self.frame_at(offset)..self.frames.len()).find_map(|index| self.id_of(index))
     }
 
-    /// The last id of the frames that end at or before an offset; `None` if it is no longer known.
+    /// The last id of the frames whose chunks end at or before an offset; `None` if it is no longer known.
     pub fn last_id_before(&self, offset: u64) -> Option<String> {
         if let Some(id) = (0..self.frame_at(offset)).rev().find_map(|index| self.id_of(index)) {
             return Some(id);
@@ -299,8 +310,8 @@ impl History {
         self.id_text(&self.last_evicted, self.first_sequence - 1)
     }
 
-    /// The end of the frame that an offset lies in; the offset itself between two frames.
-    pub fn frame_end(&self, offset: u64) -> u64 {
+    /// The end of the chunk that an offset lies in; the offset itself between two chunks.
+    pub fn chunk_end(&self, offset: u64) -> u64 {
         let index = self.frame_at(offset);
         match self.frames.get(index) {
             Some(frame) if self.offset_of(index) != offset => frame.end,
@@ -308,7 +319,7 @@ impl History {
         }
     }
 
-    /// The index of the frame that holds the byte at an offset.
+    /// The index of the frame in whose chunk the byte at an offset is.
     fn frame_at(&self, offset: u64) -> usize {
         self.frames.partition_point(|frame| frame.end <= offset)
     }
@@ -372,9 +383,9 @@ mod tests {
         assert_eq!(history.append(&"a".into()).unwrap().as_str(), "e-0");
         let after_a = history.end();
         assert_eq!(history.append(&Message::new().id("own").data("b")).unwrap().as_str(), "own");
-        assert_eq!(since(&history, 0).unwrap(), "id: e-0\ndata: a\n\nid: own\ndata: b\n\n");
-        assert_eq!(since(&history, after_a).unwrap(), "id: own\ndata: b\n\n");
-        assert_eq!(since(&history, after_a + 3).unwrap(), " own\ndata: b\n\n");
+        assert_eq!(since(&history, 0).unwrap(), "11\r\ndata: a\nid: e-0\n\n\r\n11\r\ndata: b\nid: own\n\n\r\n");
+        assert_eq!(since(&history, after_a).unwrap(), "11\r\ndata: b\nid: own\n\n\r\n");
+        assert_eq!(since(&history, after_a + 5).unwrap(), "ata: b\nid: own\n\n\r\n");
         assert_eq!(since(&history, history.end()).unwrap(), "");
         assert_eq!(since(&history, history.end() + 1), None);
     }
@@ -385,12 +396,12 @@ mod tests {
         assert_eq!(history.find("e-0"), None, "not yet given");
         history.append(&"a".into()).unwrap();
         history.append(&Message::new().id("own").data("b")).unwrap();
-        assert_eq!((history.find("e-0"), history.find("own")), (Some(17), Some(history.end())));
+        assert_eq!((history.find("e-0"), history.find("own")), (Some(23), Some(history.end())));
         for foreign in ["", "e", "e-", "e-2", "e--1", "f-0", "e-0-0", "e-18446744073709551615", "nonsense"] {
             assert_eq!(history.find(foreign), None, "{foreign}");
         }
         history.append(&"c".into()).unwrap();
-        assert_eq!((history.start(), history.find("e-0")), (17, Some(17)), "evicted, but nothing is missing behind it");
+        assert_eq!((history.start(), history.find("e-0")), (23, Some(23)), "evicted, but nothing is missing behind it");
         history.append(&"d".into()).unwrap();
         assert_eq!((history.find("e-0"), history.find("own")), (None, Some(history.start())));
         assert_eq!(history.find("e-1"), None, "never given, because this event brought its own id");
@@ -405,7 +416,7 @@ mod tests {
             history.append(&Message::new().id(id).data("x")).unwrap();
         }
         history.append(&"ours".into()).unwrap();
-        assert_eq!([history.find("e-03"), history.find("e-9"), history.find("e-0")], [Some(18), Some(35), Some(52)]);
+        assert_eq!([history.find("e-03"), history.find("e-9"), history.find("e-0")], [Some(24), Some(47), Some(70)]);
         assert_eq!(
             [history.find("e-3"), history.find("e-1"), history.find("e-003")],
             [Some(history.end()), None, None]
@@ -414,36 +425,41 @@ mod tests {
 
     #[test]
     fn append_keeps_to_both_bounds_and_refuses_a_larger_message() {
-        let mut history = history(100, 40);
+        let mut history = history(100, 50);
         (0..9).for_each(|n| drop(history.append(&n.to_string().into()).unwrap()));
-        assert_eq!(since(&history, history.start()).unwrap(), "id: e-7\ndata: 7\n\nid: e-8\ndata: 8\n\n");
+        assert_eq!(
+            since(&history, history.start()).unwrap(),
+            "11\r\ndata: 7\nid: e-7\n\n\r\n11\r\ndata: 8\nid: e-8\n\n\r\n"
+        );
         assert_eq!(
             (since(&history, 0), history.start_of_last(1), history.start_of_last(9)),
-            (None, history.end() - 17, history.start())
+            (None, history.end() - 23, history.start())
         );
-        let error = history.append(&"x".repeat(40).into()).unwrap_err();
-        assert!(error.to_string().contains("max_bytes"), "{error}");
+        let largest = "x".repeat(50 - "2c\r\ndata: \nid: e-9\n\n\r\n".len());
+        let error = history.append(&format!("{largest}x").into()).unwrap_err();
+        assert!(error.to_string().contains("51 bytes") && error.to_string().contains("max_bytes"), "{error}");
         assert!(history.append(&Message::new().event("\n")).is_err());
-        assert_eq!(history.append(&"next".into()).unwrap().as_str(), "e-9", "what was refused left no trace");
+        assert_eq!(history.append(&largest.into()).unwrap().as_str(), "e-9", "what was refused left no trace");
+        assert_eq!(history.end() - history.start(), 50);
     }
 
     #[test]
-    fn offset_between_and_inside_frames_has_ids_and_frame_end() {
+    fn offset_between_and_inside_chunks_has_ids_and_chunk_end() {
         let mut history = history(2, 1_000);
-        assert_eq!((history.last_id_before(0), history.first_id_from(0), history.frame_end(0)), (None, None, 0));
+        assert_eq!((history.last_id_before(0), history.first_id_from(0), history.chunk_end(0)), (None, None, 0));
         (0..3).for_each(|n| drop(history.append(&n.to_string().into()).unwrap()));
         assert_eq!(
-            (history.last_id_before(17).unwrap(), history.first_id_from(17).unwrap()),
+            (history.last_id_before(23).unwrap(), history.first_id_from(23).unwrap()),
             ("e-0".to_owned(), "e-1".to_owned())
         );
         assert_eq!(
-            (history.last_id_before(20).unwrap(), history.last_id_before(34).unwrap()),
+            (history.last_id_before(26).unwrap(), history.last_id_before(46).unwrap()),
             ("e-0".to_owned(), "e-1".to_owned())
         );
-        assert_eq!((history.first_id_from(51), history.last_id_before(16)), (None, None));
+        assert_eq!((history.first_id_from(69), history.last_id_before(22)), (None, None));
         assert_eq!(
-            (history.frame_end(17), history.frame_end(18), history.frame_end(33), history.frame_end(34)),
-            (17, 34, 34, 34)
+            (history.chunk_end(23), history.chunk_end(24), history.chunk_end(45), history.chunk_end(46)),
+            (23, 46, 46, 46)
         );
     }
 
@@ -463,7 +479,7 @@ mod tests {
             (history.last_id_before(history.start()).unwrap(), history.find("b-9")),
             ("b-9".into(), Some(history.start()))
         );
-        assert_eq!((history.find("b-10"), history.find("e-12")), (Some(27 + 9), Some(history.end())));
+        assert_eq!((history.find("b-10"), history.find("e-12")), (Some(4 * 14), Some(history.end())));
         for lost in ["a-8", "b-8", "b-11", "b-12", "a-11", "e-10", "e-13"] {
             assert_eq!(history.find(lost), None, "{lost} was evicted, or never given");
         }
@@ -500,13 +516,13 @@ mod tests {
         let gap = || Message::new().event("gap").data("x\n").without_id();
         history.append(&"a".into()).unwrap();
         history.append(&gap()).unwrap();
-        assert_eq!(since(&history, history.find("e-0").unwrap()).unwrap(), "event: gap\ndata: x\ndata:\n\n");
+        assert_eq!(since(&history, history.find("e-0").unwrap()).unwrap(), "1a\r\nevent: gap\ndata: x\ndata:\n\n\r\n");
         assert_eq!(
-            (history.last_id_before(history.end()).unwrap(), history.first_id_from(17)),
+            (history.last_id_before(history.end()).unwrap(), history.first_id_from(23)),
             ("e-0".to_owned(), None)
         );
         history.append(&"b".into()).unwrap();
-        assert_eq!(history.first_id_from(17).unwrap(), "e-2");
+        assert_eq!(history.first_id_from(23).unwrap(), "e-2");
         history.append(&"c".into()).unwrap();
         assert_eq!(
             (history.find("e-0"), history.last_id_before(history.start()).unwrap()),

@@ -232,7 +232,7 @@ impl Hub {
         Copied { base, closed: state.closed, last_id }
     }
 
-    /// Copies about `max` bytes from an offset, up to the end of a frame; or from the start of the history, if that is later.
+    /// Copies about `max` bytes from an offset, up to the end of a chunk; or from the start of the history, if that is later.
     /// Returns the offset of the copy.
     pub fn copy(&self, offset: u64, max: usize, out: &mut Vec<u8>) -> u64 {
         self.state().copy(offset, max, out)
@@ -282,7 +282,7 @@ impl State {
         out.clear();
         let base = offset.max(self.history.start());
         let (front, back) = self.history.since(base).expect("nothing past the start is evicted");
-        let end = self.history.frame_end(base.saturating_add(max as u64)).min(self.history.end());
+        let end = self.history.chunk_end(base.saturating_add(max as u64)).min(self.history.end());
         let length = (end - base) as usize;
         out.extend_from_slice(&front[..front.len().min(length)]);
         out.extend_from_slice(&back[..length.saturating_sub(front.len())]);

@@ -4,14 +4,17 @@
 //! past the offset are still to be sent: no subscriber has a queue, and memory does not grow with slow readers. One lock
 //! covers both finding the offset of a new subscriber and appending an event, so no event is lost between the two.
 
-use super::connection::start_response;
-use super::http::{Form, Method, Response, StatusCode};
+use super::connection::{start_response, MIN_KEEP_ALIVE};
+use super::framing::Framing;
+use super::http::{Method, Response, StatusCode};
+use super::last_event_id::last_event_id;
 use super::message::Message;
 use super::server::lock;
 use super::server::{Connection, Context, Socket};
-use super::{message, server};
+use super::{framing, http, message, server};
 use history::History;
 use hub::{Hook, Hub};
+use output::Output;
 use std::fmt;
 use std::io;
 use std::sync::{Arc, Mutex};
@@ -24,6 +27,7 @@ mod cursor;
 mod file;
 mod history;
 mod hub;
+mod output;
 mod settings;
 mod store;
 mod subscriber;
@@ -101,7 +105,7 @@ impl Channel {
     /// Subscribes the client: takes the request's connection over, and returns the response for the handler to return.
     ///
     /// A client that sends `Last-Event-ID` resumes after that event. A client that cannot set header fields may send
-    /// `lastEventId` in the query. A HEAD request receives only the head, a method other than GET a 405. A closed channel
+    /// `lastEventId` in the query ([`last_event_id`](super::Connection::last_event_id) says how both are read). A HEAD request receives only the head, a method other than GET a 405. A closed channel
     /// answers 204, after which an `EventSource` does not reconnect.
     pub fn subscribe(&self, ctx: Context<'_>) -> Response {
         let hub = &self.publisher.hub;
@@ -119,12 +123,12 @@ impl Channel {
             return unavailable;
         }
         // Before the head is sent: a client whose stream is open misses no event from then on.
-        let cursor = hub.cursor(last_event_id(&ctx).as_deref());
+        let cursor = hub.cursor(last_event_id(ctx.request()).as_deref());
         let (conn, no_result) = ctx.takeover_conn();
         match start_stream(conn, hub.config().retry) {
-            Ok(socket) => {
+            Ok(output) => {
                 hub.add_subscriber(index);
-                broadcaster.add(Arc::clone(hub), Subscriber::new(socket, cursor));
+                broadcaster.add(Arc::clone(hub), Subscriber::new(output, cursor));
                 hub.call(&hub.on_join);
             }
             Err(_) => broadcaster.release(), // the client left, or the request was HEAD
@@ -196,7 +200,7 @@ impl Channel {
     }
 
     /// Closes the channel and all its clones. Each subscriber receives the events that were published, then the event `close`,
-    /// and then the end of the stream. Returns at once; with a file, after a sync that is due. The file can then be opened
+    /// and then the last chunk, which ends the stream as a whole one. Returns at once; with a file, after a sync that is due. The file can then be opened
     /// again.
     pub fn close(&self) {
         self.publisher.close();
@@ -213,25 +217,13 @@ impl Channel {
     }
 }
 
-/// Sends the head of a subscriber's response, and the delay before it reconnects. Returns a non-blocking socket.
-fn start_stream(conn: Connection, retry: Option<Duration>) -> io::Result<Socket> {
-    let mut first = Vec::new();
-    if let Some(retry) = retry {
-        Message::new().retry(retry).encode(&mut first).expect("a number is valid");
-    }
-    let socket = start_response(conn, &first)?.into_socket();
+/// Sends the head of a subscriber's response, and the delay before it reconnects.
+fn start_stream(conn: Connection, retry: Option<Duration>) -> io::Result<Output<Socket>> {
+    let conn = start_response(conn, retry)?;
+    let framing = Framing::of(conn.request());
+    let socket = conn.into_socket();
     socket.set_nonblocking(true)?;
-    Ok(socket)
-}
-
-/// The id in the header field, or else in the query. An empty id counts as none (WHATWG HTML 9.2.4).
-fn last_event_id(ctx: &Context<'_>) -> Option<String> {
-    let id = match ctx.headers().get_all("last-event-id").next() {
-        // An id that is not UTF-8 is not known either: the client receives a `gap` event, as with any unknown id.
-        Some(id) => String::from_utf8_lossy(id).into_owned(),
-        None => Form::parse(ctx.request().query()?).get("lastEventId")?,
-    };
-    (!id.is_empty()).then_some(id)
+    Ok(Output::new(socket, framing))
 }
 
 impl fmt::Debug for Channel {

@@ -13,7 +13,8 @@ use std::time::Duration;
 pub enum SyncPolicy {
     /// Before `publish` returns. No published event is lost. Each event waits for the disk: 0.1 ms to 10 ms.
     Always,
-    /// At most this long after the first event that is not synced, by a thread that starts for the sync; and before the file
+    /// As [`Always`](SyncPolicy::Always) if the duration is zero. Otherwise at most this long after the first event that is not
+    /// synced, by a thread that starts for the sync; and before the file
     /// is rotated, when `publish` waits for it. A power failure loses at most the events published in that time. A client
     /// that received a lost event receives a `gap` event. If the disk kept a later event and lost an earlier one, the file is
     /// refused as damaged.

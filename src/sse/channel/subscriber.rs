@@ -7,8 +7,10 @@
 //! ```
 
 use super::cursor::{Cursor, Progress};
+use super::framing::Framing;
 use super::hub::Hub;
 use super::message;
+use super::output::Output;
 use super::server::Socket;
 use super::settings::Lag;
 use std::io::{self, ErrorKind, Read, Write};
@@ -29,7 +31,8 @@ const FIRST_PIECE: usize = 4 * 1024;
 const LAST_PIECE: usize = 256 * 1024;
 
 pub struct Subscriber {
-    socket: Socket,
+    /// Its socket is non-blocking.
+    output: Output<Socket>,
     cursor: Cursor,
     /// When something was last sent, for the keep-alive.
     last_sent: Instant,
@@ -77,19 +80,18 @@ pub enum Outcome {
 }
 
 impl Subscriber {
-    /// `socket` is non-blocking.
-    pub fn new(socket: Socket, cursor: Cursor) -> Subscriber {
-        Subscriber { socket, cursor, last_sent: Instant::now(), backoff: None, stopping: false }
+    pub fn new(output: Output<Socket>, cursor: Cursor) -> Subscriber {
+        Subscriber { output, cursor, last_sent: Instant::now(), backoff: None, stopping: false }
     }
 
     pub fn socket(&self) -> &Socket {
-        &self.socket
+        &self.output.socket
     }
 
     /// Observes whether the server stops. This must be before the round is copied: an event that was published before the stop
     /// is then in the round, and is sent before the `close` event.
     pub fn observe_stop(&mut self) {
-        self.stopping = self.socket.observe_stop();
+        self.stopping = self.output.socket.observe_stop();
     }
 
     pub fn offset(&self) -> u64 {
@@ -108,7 +110,7 @@ impl Subscriber {
             return self.finish_if_over(round);
         }
         let before = self.cursor.progress_key();
-        let mut progress = self.cursor.send(round.base, round.bytes, hub.config().lag, &mut self.socket);
+        let mut progress = self.cursor.send(round.base, round.bytes, hub.config().lag, &mut self.output);
         if let Ok(Progress::Evicted) = progress {
             progress = self.catch_up(round, hub, piece);
         }
@@ -147,7 +149,7 @@ impl Subscriber {
             let progress = if is_evicted {
                 self.skip(round, hub)?
             } else {
-                self.cursor.send(base, piece, lag, &mut self.socket)?
+                self.cursor.send(base, piece, lag, &mut self.output)?
             };
             let is_at_end = !is_evicted && piece.is_empty();
             if progress != Progress::UpToDate || is_at_end {
@@ -162,21 +164,22 @@ impl Subscriber {
         if let (offset, Some(id)) = round.previous {
             self.cursor.remember_id_at(offset, id);
         }
-        hub.skip(&mut self.cursor, &mut self.socket)
+        hub.skip(&mut self.cursor, &mut self.output)
     }
 
     /// Ends the stream of a subscriber that is up to date, if the channel is closed or the server stops. The last event of a
-    /// closed channel is its `close` event; when the server stops, it is sent here.
+    /// closed channel is its `close` event, and the last chunk follows it; when the server stops, both are sent here.
     fn finish_if_over(&mut self, round: &Round<'_>) -> Outcome {
         if !round.closed && !self.stopping {
             return Outcome::UpToDate;
         }
         if !round.closed {
-            let mut frame = Vec::new();
-            message::close_event(true).encode(&mut frame).expect("our own message is valid");
-            let _ = self.socket.write(&frame);
+            let mut chunks = Vec::new();
+            Framing::Chunked.push_message(&message::close_event(true), &mut chunks);
+            Framing::Chunked.push_end(&mut chunks);
+            let _ = self.output.write(&chunks);
         }
-        let _ = self.socket.shutdown(Shutdown::Write);
+        let _ = self.socket().shutdown(Shutdown::Write);
         self.drain_input(); // unread input would turn the close into a reset
         Outcome::Remove
     }
@@ -191,8 +194,10 @@ impl Subscriber {
             return true;
         }
         self.last_sent = now;
-        match self.socket.write(b":\n\n") {
-            Ok(written) => written == 3, // after a part of a comment no frame can follow
+        let mut chunk = Vec::new();
+        Framing::Chunked.push_frame(message::KEEP_ALIVE, &mut chunk);
+        match self.output.write(&chunk) {
+            Ok(written) => written == chunk.len(), // after a part of a chunk no other can follow
             Err(error) => error.kind() == ErrorKind::WouldBlock,
         }
     }
@@ -202,8 +207,8 @@ impl Subscriber {
     fn drain_input(&mut self) -> bool {
         let mut scratch = [0; 1024];
         for _ in 0..64 {
-            match self.socket.read(&mut scratch) {
-                Ok(0) => return self.socket.is_stopping(), // the stopping server ended the input, not the client
+            match self.output.socket.read(&mut scratch) {
+                Ok(0) => return self.socket().is_stopping(), // the stopping server ended the input, not the client
                 Ok(_) => (),
                 Err(error) => return matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted),
             }

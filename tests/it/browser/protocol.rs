@@ -5,7 +5,7 @@ use super::super::support::{serve, Running};
 use super::{Page, Stage, PATIENCE};
 use brooklet::sse::{self, Channel, ChannelConfig, Message};
 use brooklet::{Method, Response, Server, StatusCode};
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::ops::Range;
 use std::sync::{mpsc, Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -93,13 +93,16 @@ fn every_sequence_of_nasty_pieces_arrives_as_the_parser_of_this_suite_says() {
     let expected: Vec<_> = expected.iter().map(|e| format!("{}|{}|{}", e.kind, e.last_event_id, e.data)).collect();
     let mut page = Page::open(&stage);
     // The name of an event comes as the data of the one before it.
-    page.run("source = listen('/events')");
-    page.run("source.addEventListener('message', ({ data }) => source.addEventListener(data, source.keep))");
+    page.run(
+        "source = listen('/events'); \
+         source.addEventListener('message', ({ data }) => source.addEventListener(data, source.keep))",
+    );
     page.until("source.readyState === EventSource.CLOSED");
     assert_eq!(page.list("source.got"), expected);
 }
 
-/// Each stream ends with half an event, which does not count: neither its data nor its id.
+/// Each stream ends with half an event, which does not count: neither its data nor its id. Every second one also ends in the
+/// middle of a chunk.
 #[test]
 #[ignore = "needs Chromium: cargo test -- --ignored browser"]
 fn a_stream_that_was_cut_goes_on_behind_the_last_whole_event_after_the_time_it_was_told() {
@@ -118,7 +121,13 @@ fn a_stream_that_was_cut_goes_on_behind_the_last_whole_event_after_the_time_it_w
                 }
                 let retry = if next == CUTS - 1 { LAST_RETRY } else { RETRY };
                 events.send_message(Message::new().retry(retry).id(format_args!("café-{next}")).data(next))?;
-                events.tcp_stream().write_all("id: café-1000\ndata: half\n".as_bytes())
+                let half = "data: half\nid: café-1000\n";
+                let chunk = format!("{:x}\r\n{half}\r\n", half.len());
+                if next % 2 == 0 {
+                    return events.tcp_stream().write_all(chunk.as_bytes());
+                }
+                events.tcp_stream().write_all(&chunk.as_bytes()[..chunk.len() - 2])?;
+                Err(ErrorKind::ConnectionAborted.into())
             })
         })
     });

@@ -45,6 +45,9 @@ pub struct Event {
 pub struct Source {
     stream: TcpStream,
     unread: Vec<u8>,
+    /// The fields of an event that has not ended.
+    kind: String,
+    data: Vec<String>,
     pub head: String,
     pub last_event_id: String,
     pub retry: Option<u64>,
@@ -70,7 +73,15 @@ impl Source {
         let id = if last_event_id.is_empty() { String::new() } else { format!("Last-Event-ID: {last_event_id}\r\n") };
         write!(stream, "GET /events HTTP/1.0\r\nHost: localhost\r\nAccept: text/event-stream\r\n{id}\r\n")?;
         let last_event_id = last_event_id.to_owned();
-        Ok(Source { stream, unread: Vec::new(), head: String::new(), last_event_id, retry: None })
+        Ok(Source {
+            stream,
+            unread: Vec::new(),
+            kind: String::new(),
+            data: Vec::new(),
+            head: String::new(),
+            last_event_id,
+            retry: None,
+        })
     }
 
     pub fn read_head(&mut self) -> io::Result<()> {
@@ -84,24 +95,26 @@ impl Source {
     pub fn read(&mut self) -> io::Result<Option<Event>> {
         // Comments keep each single read from timing out.
         let deadline = Instant::now() + TIMEOUT;
-        while let Some(frame) = self.block(b"\n\n")? {
+        while let Some(line) = self.block(b"\n")? {
             if Instant::now() > deadline {
                 return Err(ErrorKind::TimedOut.into());
             }
-            let (mut kind, mut data) = ("message", Vec::new());
-            for (field, value) in frame.lines().filter_map(|line| line.split_once(':')) {
-                let value = value.strip_prefix(' ').unwrap_or(value);
-                match field {
-                    "id" => self.last_event_id = value.to_owned(),
-                    "event" => kind = value,
-                    "data" => data.push(value),
-                    "retry" => self.retry = value.parse().ok(),
-                    _ => (),
-                }
+            let line = line.trim_end_matches('\n');
+            let (field, value) = line.split_once(':').unwrap_or((line, ""));
+            let value = value.strip_prefix(' ').unwrap_or(value).to_owned();
+            match field {
+                "id" => self.last_event_id = value,
+                "event" => self.kind = value,
+                "data" => self.data.push(value),
+                "retry" => self.retry = value.parse().ok(),
+                _ => (),
             }
-            if !data.is_empty() {
-                let id = self.last_event_id.clone();
-                return Ok(Some(Event { kind: kind.to_owned(), data: data.join("\n"), id }));
+            if line.is_empty() {
+                let (kind, data) = (std::mem::take(&mut self.kind), std::mem::take(&mut self.data));
+                if !data.is_empty() {
+                    let kind = if kind.is_empty() { "message".to_owned() } else { kind };
+                    return Ok(Some(Event { kind, data: data.join("\n"), id: self.last_event_id.clone() }));
+                }
             }
         }
         Ok(None)

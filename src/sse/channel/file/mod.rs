@@ -28,6 +28,7 @@ use segment::{path_error, scan_file, with_path, Segment};
 use std::fs::{self, File};
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 use syncer::Syncer;
 
 mod record;
@@ -113,6 +114,7 @@ impl Journal {
     }
 
     fn new(segment: Segment, sync: SyncPolicy, max_bytes: usize) -> io::Result<Journal> {
+        let sync = if sync == SyncPolicy::Every(Duration::ZERO) { SyncPolicy::Always } else { sync };
         let syncer = match sync {
             SyncPolicy::Every(interval) => Some(Syncer::new(interval, segment.try_clone_file()?)),
             SyncPolicy::Always | SyncPolicy::Never => None,
@@ -359,7 +361,7 @@ mod tests {
     use super::segment::tests::unsyncable;
     use super::*;
     use std::io::Read;
-    use std::time::{Duration, Instant};
+    use std::time::Instant;
 
     /// Publishes into a file that cannot be synced: an error is a sync.
     #[test]
@@ -370,6 +372,7 @@ mod tests {
         for (sync, max_bytes, published) in [
             (SyncPolicy::Never, usize::MAX, true),
             (SyncPolicy::Always, usize::MAX, false),
+            (SyncPolicy::Every(Duration::ZERO), usize::MAX, false),
             (EVERY, usize::MAX, true),
             // The second one begins a new segment.
             (SyncPolicy::Always, 1, false),
@@ -384,7 +387,7 @@ mod tests {
             let mut publish = || {
                 journal.stage(&history, &message).unwrap();
                 match journal.commit() {
-                    Ok(frame) => assert!(frame.ends_with(b"data: x\n\n")),
+                    Ok(frame) => assert!(frame.starts_with(b"data: x\nid: ") && frame.ends_with(b"\n\n")),
                     Err(error) if error.kind() == ErrorKind::InvalidInput => return false,
                     Err(error) => panic!("this is no sync that failed: {error}"),
                 }

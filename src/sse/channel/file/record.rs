@@ -6,12 +6,12 @@
 //! : an event log of brooklet, version 1
 //!
 //! : 8f0c9a41 k3j9x2-140
+//! data: the frame as it was sent, without its chunk
 //! id: k3j9x2-140
-//! data: the frame as it was sent
 //!
 //! : 5d17e2b0 k3j9x2-141
-//! id: this event brought its own id
 //! data: its epoch and sequence number are only in the comment
+//! id: this event brought its own id
 //! ```
 //!
 //! Each frame follows a line with its epoch and sequence number, and a checksum (CRC-32, as in Ethernet and zlib) of the bytes
