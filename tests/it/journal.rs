@@ -532,6 +532,37 @@ fn what_is_in_the_way_of_the_next_segment_is_not_touched() {
     }
 }
 
+/// Whether there is a file cannot be told: the link leads to itself.
+#[test]
+#[cfg(unix)]
+fn previous_segment_that_cannot_be_examined_is_not_replaced() {
+    let folder = Folder::new();
+    let channel = open_with(&folder.log(), ChannelConfig { max_bytes: 50, ..everything() });
+    channel.publish("first").unwrap();
+    std::os::unix::fs::symlink(folder.old(), folder.old()).unwrap();
+    let error = channel.publish("second").unwrap_err().to_string();
+    assert!(error.contains("log.sse.old: "), "{error}");
+    assert!(fs::symlink_metadata(folder.old()).unwrap().is_symlink());
+    assert_eq!(data(folder.events()), ["first"]);
+    fs::remove_file(folder.old()).unwrap();
+    channel.publish("second").unwrap();
+}
+
+#[test]
+fn unfinished_rotation_with_a_damaged_segment_is_refused() {
+    let folder = Folder::new();
+    let channel = open_with(&folder.log(), ChannelConfig { max_bytes: 50, ..everything() });
+    (0..4).for_each(|n| drop(channel.publish(n.to_string()).unwrap()));
+    drop(channel);
+    let next = folder.join("log.sse.new");
+    let mut damaged = fs::read(folder.log()).unwrap();
+    let end = damaged.len();
+    damaged[end - 3] ^= 4;
+    fs::remove_file(folder.log()).unwrap();
+    fs::write(&next, damaged).unwrap();
+    refused(&folder, ErrorKind::InvalidData, &next, "is not what was written");
+}
+
 #[test]
 fn who_cuts_or_removes_the_file_of_an_open_channel_is_told_of() {
     const SOON: SyncPolicy = SyncPolicy::Every(Duration::from_millis(20));
