@@ -22,7 +22,7 @@ impl Folder {
     }
 
     /// The path of a file in it.
-    fn join(&self, name: &str) -> PathBuf {
+    pub fn join(&self, name: &str) -> PathBuf {
         self.0.path().join(name)
     }
 
@@ -51,7 +51,7 @@ fn open(path: &Path) -> Channel {
     open_with(path, ChannelConfig { sync: SyncPolicy::Never, ..ChannelConfig::default() })
 }
 
-fn open_with(path: &Path, config: ChannelConfig) -> Channel {
+pub fn open_with(path: &Path, config: ChannelConfig) -> Channel {
     Channel::open(path, config).unwrap()
 }
 
@@ -61,7 +61,7 @@ fn everything() -> ChannelConfig {
 }
 
 /// What somebody gets who comes now, of so many events.
-fn history(channel: &Channel, count: usize) -> Vec<Event> {
+pub fn history(channel: &Channel, count: usize) -> Vec<Event> {
     let server = feeding(channel);
     let mut subscriber = subscribe(&server, "/", "");
     (0..count).map(|_| subscriber.next()).collect()

@@ -1,0 +1,499 @@
+//! A server whose system calls fail, at several moments each, as strace has them fail: what a user notices.
+//!
+//! Clients publish, listen and ask all the time. Afterwards the process lives and serves. Every listener has received every
+//! event once and in order, over a new connection if the old one broke. What was acknowledged is among the events, and what
+//! was refused is not. Descriptors and threads come back. The table that a test prints shows that calls did fail.
+//!
+//! strace counts the calls of each thread.
+#![cfg(target_os = "linux")]
+
+use super::channel::eventually;
+use super::event_stream::{parse, Event, Parser};
+use super::examples::Example;
+use super::journal::{history, open_with, testbed, Folder};
+use super::machine::TemporaryDirectory;
+use super::support::TIMEOUT;
+use brooklet::sse::{ChannelConfig, Newcomers};
+use std::collections::HashSet;
+use std::fmt::{self, Display};
+use std::fs;
+use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Condvar, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// Which calls of a thread fail: its first; its third; its seventh, and every twentieth after that.
+const MOMENTS: [&str; 3] = ["1", "3", "7+20"];
+
+/// How long calls fail each time.
+const WINDOW: Duration = Duration::from_millis(500);
+
+const LISTENERS: usize = 3;
+
+/// About 20 events, so that the file is rotated often.
+const MAX_BYTES: usize = 5_000;
+
+/// How many events a listener may be behind, so that none is evicted before everybody has it.
+const LAG: usize = 5;
+
+/// A round has one request of a client on its own connection; each tenth has as many at once, more than threads wait for.
+const CROWD: usize = 24;
+
+/// The most threads that stay to wait for connections.
+const WAITING: usize = 16;
+
+/// strace, attached to a process.
+struct Strace {
+    process: Child,
+    log: PathBuf,
+}
+
+impl Strace {
+    /// Makes calls fail until it is detached. A fault is a call, an error and a moment: `write:error=EIO:when=1`.
+    fn attach(process: u32, faults: &[String], log: &Path) -> Strace {
+        let mut strace = strace(faults, log);
+        strace.args(["-p", &process.to_string()]).stderr(Stdio::piped());
+        let mut strace = strace.spawn().expect("strace is installed");
+        let mut said = BufReader::new(strace.stderr.take().unwrap());
+        let mut line = String::new();
+        said.read_line(&mut line).unwrap();
+        assert!(line.contains("attached"), "strace cannot attach to a process here: {line}");
+        thread::spawn(move || io::copy(&mut said, &mut io::sink())); // it prints a line for each new thread
+        Strace { process: strace, log: log.to_owned() }
+    }
+
+    /// Ends strace, and returns how many calls it made fail.
+    fn detach(mut self) -> usize {
+        // Not `Child::kill`: strace must first let calls go on that it has stopped.
+        let killed = Command::new("kill").args(["-INT", &self.process.id().to_string()]).status();
+        assert!(killed.unwrap().success());
+        self.process.wait().unwrap();
+        injected(&self.log)
+    }
+}
+
+/// The command line of a strace that logs and fails only these calls.
+fn strace(faults: &[String], log: &Path) -> Command {
+    let calls: Vec<_> = faults.iter().map(|fault| fault.split(':').next().unwrap()).collect();
+    let mut command = Command::new("strace");
+    command
+        .arg("-f")
+        .arg("-o")
+        .arg(log)
+        .args(["-e", "signal=none", "-e", &format!("trace={}", calls.join(","))]);
+    for fault in faults {
+        command.args(["-e", &format!("inject={fault}")]);
+    }
+    command
+}
+
+fn injected(log: &Path) -> usize {
+    String::from_utf8_lossy(&fs::read(log).unwrap()).matches("(INJECTED)").count()
+}
+
+/// What the clients know of the channel.
+#[derive(Default)]
+struct Stage {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    acknowledged: Vec<String>,
+    refused: HashSet<String>,
+    /// What each listener has received.
+    received: [Vec<Event>; LISTENERS],
+    listening: usize,
+    /// How many streams have ended before the last event.
+    broken: usize,
+}
+
+/// The data of the last event.
+const END: &str = "end";
+
+impl Stage {
+    fn change(&self, change: impl FnOnce(&mut State)) {
+        change(&mut self.state.lock().unwrap());
+        self.changed.notify_all();
+    }
+
+    #[track_caller]
+    fn wait(&self, what: &str, mut is_so: impl FnMut(&State) -> bool) {
+        let deadline = Instant::now() + 2 * TIMEOUT;
+        let mut state = self.state.lock().unwrap();
+        while !is_so(&state) {
+            assert!(Instant::now() < deadline, "{what}");
+            state = self.changed.wait_timeout(state, TIMEOUT).unwrap().0;
+        }
+    }
+
+    /// Waits until each listener has received all acknowledged events but the last `lag`.
+    #[track_caller]
+    fn wait_for_listeners(&self, lag: usize) {
+        self.wait("a listener does not get its events", |state| {
+            let Some(last) = state.acknowledged.len().checked_sub(lag + 1) else { return true };
+            let last = &state.acknowledged[last];
+            state.received.iter().all(|events| events.iter().rev().any(|event| event.data == *last))
+        });
+    }
+}
+
+/// Listens, and resumes after its last event when the stream ends, until it receives the last one or the server is gone.
+fn listen(stage: &Stage, address: SocketAddr, listener: usize) {
+    let mut last_id = None;
+    let mut is_over = false;
+    while !is_over {
+        let read = read_events(address, last_id.clone(), stage, |event| {
+            last_id = Some(event.last_event_id.clone());
+            is_over = event.data == END;
+            stage.change(|state| state.received[listener].push(event));
+            !is_over
+        });
+        if read.is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused) {
+            return;
+        }
+        stage.change(|state| state.broken += 1);
+    }
+}
+
+/// Subscribes, and calls `take` with each event, until that returns `false` or the stream ends.
+fn read_events(
+    address: SocketAddr,
+    last_id: Option<String>,
+    stage: &Stage,
+    mut take: impl FnMut(Event) -> bool,
+) -> io::Result<()> {
+    let mut stream = connect(address)?;
+    let id_field = last_id.map_or(String::new(), |id| format!("Last-Event-ID: {id}\r\n"));
+    write!(stream, "GET /hub HTTP/1.1\r\nHost: localhost\r\n{id_field}\r\n")?;
+    let mut stream = BufReader::new(stream);
+    if read_head(&mut stream)?.0 != 200 {
+        return Err(io::Error::other("not now"));
+    }
+    stage.change(|state| state.listening += 1);
+    let mut parser = Parser::default();
+    loop {
+        let bytes = stream.fill_buf()?;
+        let length = bytes.len();
+        if length == 0 {
+            return Ok(());
+        }
+        parser.feed(bytes);
+        stream.consume(length);
+        if !parser.events.drain(..).all(&mut take) {
+            return Ok(());
+        }
+    }
+}
+
+fn connect(address: SocketAddr) -> io::Result<TcpStream> {
+    let stream = TcpStream::connect_timeout(&address, TIMEOUT)?;
+    stream.set_nodelay(true)?;
+    stream.set_read_timeout(Some(TIMEOUT))?;
+    stream.set_write_timeout(Some(TIMEOUT))?;
+    Ok(stream)
+}
+
+/// Reads a response's head. Returns the status and the length of the body.
+fn read_head(stream: &mut impl BufRead) -> io::Result<(u16, usize)> {
+    let mut status = None;
+    let mut length = 0;
+    let mut line = String::new();
+    loop {
+        line.clear();
+        if stream.read_line(&mut line)? == 0 {
+            return Err(ErrorKind::UnexpectedEof.into());
+        }
+        if status.is_none() {
+            status = line.split(' ').nth(1).and_then(|status| status.parse().ok());
+            assert!(status.is_some(), "no status line: {line:?}");
+        }
+        let line = line.to_ascii_lowercase();
+        if let Some(value) = line.strip_prefix("content-length:") {
+            length = value.trim().parse().unwrap();
+        }
+        if line == "\r\n" {
+            return Ok((status.unwrap(), length));
+        }
+    }
+}
+
+/// Sends a request, and returns the status of the answer.
+fn ask(stream: &TcpStream, request: &str) -> io::Result<u16> {
+    (&mut &*stream).write_all(request.as_bytes())?;
+    let mut answer = BufReader::new(stream);
+    let (status, length) = read_head(&mut answer)?;
+    answer.read_exact(&mut vec![0; length])?;
+    Ok(status)
+}
+
+const GET: &str = "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
+
+/// The clients that publish and ask, and what has become of that.
+struct Clients<'a> {
+    address: SocketAddr,
+    stage: &'a Stage,
+    /// The connection over which events are published.
+    publisher: Option<TcpStream>,
+    published: usize,
+    counts: Counts,
+}
+
+#[derive(Default)]
+struct Counts {
+    requests: usize,
+    unserved: usize,
+    events: usize,
+    refused: usize,
+    /// Neither acknowledged nor refused, because the connection broke.
+    unknown: usize,
+}
+
+impl Display for Counts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Counts { requests, unserved, events, refused, unknown } = self;
+        write!(f, "{requests:>4} requests, {unserved:>3} unserved; {events:>3} events, {refused:>2} refused, {unknown:>2} unknown")
+    }
+}
+
+impl Clients<'_> {
+    fn publish_next(&mut self) -> bool {
+        self.published += 1;
+        self.publish(&format!("{} {}", self.published, "x".repeat(200)))
+    }
+
+    /// Publishes an event, and returns whether it was acknowledged. No event is sent twice.
+    fn publish(&mut self, data: &str) -> bool {
+        self.stage.wait_for_listeners(LAG);
+        let length = data.len();
+        let request = format!("POST /publish HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n\r\n{data}");
+        let stream = self.publisher.take().map_or_else(|| connect(self.address), Ok);
+        let Ok(stream) = stream else { return false };
+        self.counts.events += 1;
+        match ask(&stream, &request) {
+            Ok(200) => {
+                self.publisher = Some(stream);
+                self.stage.change(|state| state.acknowledged.push(data.to_owned()));
+                return true;
+            }
+            Ok(status) => {
+                self.publisher = (status == 500).then_some(stream);
+                self.counts.refused += 1;
+                self.stage.change(|state| drop(state.refused.insert(data.to_owned())));
+            }
+            Err(_) => self.counts.unknown += 1,
+        }
+        false
+    }
+
+    /// Sends as many requests at once, each on its own connection. Returns whether all were served.
+    fn ask(&mut self, clients: usize) -> bool {
+        let streams: Vec<_> = (0..clients).map(|_| connect(self.address)).collect();
+        for stream in streams.iter().flatten() {
+            let _ = (&mut &*stream).write_all(GET.as_bytes());
+        }
+        let is_served = |stream: &io::Result<TcpStream>| {
+            let stream = stream.as_ref().ok()?;
+            read_head(&mut BufReader::new(stream)).ok().filter(|(status, _)| *status == 200)
+        };
+        let unserved = streams.iter().filter(|stream| is_served(stream).is_none()).count();
+        self.counts.requests += clients;
+        self.counts.unserved += unserved;
+        unserved == 0
+    }
+
+    fn keep_busy(&mut self, time: Duration) {
+        let started = Instant::now();
+        for round in 0.. {
+            self.publish_next();
+            self.ask(if round % 10 == 0 { CROWD } else { 1 });
+            if started.elapsed() > time {
+                return;
+            }
+        }
+    }
+}
+
+/// A server, its clients and its folder.
+struct Run<'a> {
+    server: Example,
+    clients: Clients<'a>,
+    log: PathBuf,
+    /// How many there are when nobody asks.
+    descriptors: usize,
+    threads: usize,
+}
+
+/// Has a call fail with each of the errors at each moment, along with what fails `besides`, in a server whose channel syncs
+/// its file as `sync` says.
+fn survive(call: &str, errors: &[&str], besides: &[&str], sync: &str) {
+    let folder = Folder::new();
+    let logs = TemporaryDirectory::new();
+    let stage = Stage::default();
+    thread::scope(|scope| {
+        let mut command = testbed(&[folder.log().to_str().unwrap(), sync, &MAX_BYTES.to_string()]);
+        command.stderr(Stdio::null());
+        let server = Example::run(command);
+        let address = server.address;
+        for listener in 0..LISTENERS {
+            let stage = &stage;
+            scope.spawn(move || listen(stage, address, listener));
+        }
+        stage.wait("all listen", |state| state.listening == LISTENERS);
+        let clients = Clients { address, stage: &stage, publisher: None, published: 0, counts: Counts::default() };
+        let mut run = Run { server, clients, log: logs.path().join("log"), descriptors: 0, threads: 0 };
+        for _ in 0..3 * MAX_BYTES / 200 {
+            assert!(run.clients.publish_next());
+        }
+        run.descriptors = run.count("fd");
+        run.threads = run.count("task");
+        for error in errors {
+            let faults = |moment: &&str| {
+                let fault = format!("{call}:error={error}:when={moment}");
+                let besides = besides.iter().map(|besides| (*besides).to_owned());
+                run.fail(&[fault].into_iter().chain(besides).collect::<Vec<_>>())
+            };
+            let hits: usize = MOMENTS.iter().map(faults).sum();
+            assert!(hits > 0, "no {call} has failed with {error}");
+        }
+        assert!(run.clients.publish(END));
+        stage.wait_for_listeners(0);
+    });
+    assert_whole(&stage.state.into_inner().unwrap(), &folder);
+}
+
+impl Run<'_> {
+    /// Has calls fail for a while, and asserts that the server recovers. Returns how many calls failed.
+    fn fail(&mut self, faults: &[String]) -> usize {
+        let stage = self.clients.stage;
+        self.clients.counts = Counts::default();
+        stage.change(|state| state.broken = 0);
+        let strace = Strace::attach(self.server.child.id(), faults, &self.log);
+        self.clients.keep_busy(WINDOW);
+        let hits = strace.detach();
+
+        assert_eq!(self.server.child.try_wait().unwrap(), None, "the process lives: {faults:?}");
+        let counts = std::mem::take(&mut self.clients.counts);
+        // The connection may be closed by now, and the error of a sync is reported to the next event.
+        let is_published = (0..3).any(|_| self.clients.publish_next());
+        assert!(is_published && self.clients.publish_next(), "events are published again: {faults:?}");
+        stage.wait_for_listeners(0);
+        self.serves_again(faults);
+        let resumed = stage.state.lock().unwrap().broken;
+        println!("{:<52} {hits:>5} faults; {counts}; {resumed:>2} streams resumed", faults.join(" "));
+        eventually(|| self.count("fd") <= self.descriptors);
+        eventually(|| self.count("task") <= self.threads + WAITING);
+        hits
+    }
+
+    /// Waits until many clients at once are served.
+    fn serves_again(&mut self, faults: &[String]) {
+        let deadline = Instant::now() + TIMEOUT;
+        while !self.clients.ask(CROWD) {
+            assert!(Instant::now() < deadline, "clients are served again: {faults:?}");
+        }
+    }
+
+    /// How many entries a directory of the process has.
+    fn count(&self, directory: &str) -> usize {
+        fs::read_dir(format!("/proc/{}/{directory}", self.server.child.id())).unwrap().count()
+    }
+}
+
+/// Every listener has received every event once and in order, and the files hold the last ones.
+fn assert_whole(state: &State, folder: &Folder) {
+    let first = &state.received[0];
+    for events in &state.received {
+        assert_eq!(data(events), data(first), "all receive the same");
+        for pair in events.windows(2) {
+            let (had, next) = (sequence(&pair[0]), sequence(&pair[1]));
+            assert_eq!(next, had + 1, "{:?} after {:?}", pair[1], pair[0]);
+        }
+    }
+    let received: HashSet<_> = data(first).into_iter().collect();
+    assert_eq!(received.len(), first.len(), "nothing is doubled");
+    let lost: Vec<_> = state.acknowledged.iter().filter(|data| !received.contains(data.as_str())).collect();
+    assert!(lost.is_empty(), "acknowledged and lost: {lost:?}");
+    let refused: Vec<_> = state.refused.iter().filter(|data| received.contains(data.as_str())).collect();
+    assert!(refused.is_empty(), "refused and sent: {refused:?}");
+
+    let kept = kept(folder);
+    assert!(kept.len() >= MAX_BYTES / 300, "{} events are in the files", kept.len());
+    assert_eq!(kept, first[first.len() - kept.len()..]);
+    let config = ChannelConfig { max_bytes: MAX_BYTES, newcomers: Newcomers::Last(10), ..ChannelConfig::default() };
+    let restored = history(&open_with(&folder.log(), config), 10);
+    assert_eq!(restored, first[first.len() - 10..]);
+}
+
+fn data(events: &[Event]) -> Vec<&str> {
+    events.iter().map(|event| event.data.as_str()).collect()
+}
+
+fn sequence(event: &Event) -> usize {
+    event.last_event_id.rsplit('-').next().unwrap().parse().unwrap()
+}
+
+/// The events in the files of a channel: those of `.new` too if a rotation is unfinished.
+fn kept(folder: &Folder) -> Vec<Event> {
+    let read = |name| fs::read(folder.join(name)).unwrap_or_default();
+    let present = if folder.log().exists() { "log.sse" } else { "log.sse.new" };
+    parse(&[read("log.sse.old"), read(present)].concat())
+}
+
+#[test]
+#[ignore = "needs strace"]
+fn accept_that_fails_serves_again() {
+    survive("accept4", &["ECONNABORTED", "EMFILE", "ENFILE", "ENOMEM", "EPROTO"], &[], "always");
+}
+
+#[test]
+#[ignore = "needs strace"]
+fn receive_that_fails_ends_one_connection() {
+    survive("recvfrom", &["EINTR", "ECONNRESET", "ENOBUFS"], &[], "always");
+}
+
+#[test]
+#[ignore = "needs strace"]
+fn send_that_fails_doubles_nothing() {
+    survive("sendto", &["EINTR", "ECONNRESET", "ENOBUFS"], &[], "always");
+}
+
+#[test]
+#[ignore = "needs strace"]
+fn write_that_fails_refuses_the_event() {
+    survive("write", &["EIO", "ENOSPC", "EINTR"], &[], "always");
+}
+
+#[test]
+#[ignore = "needs strace"]
+fn truncation_that_fails_is_tried_again() {
+    survive("ftruncate", &["EIO", "ENOSPC", "EINTR"], &["fdatasync:error=EIO:when=2+3"], "always");
+}
+
+#[test]
+#[ignore = "needs strace"]
+fn sync_that_fails_refuses_the_event() {
+    survive("fdatasync", &["EIO", "ENOSPC", "EINTR"], &[], "always");
+}
+
+#[test]
+#[ignore = "needs strace"]
+fn sync_of_a_thread_that_fails_is_reported_by_the_next_publish() {
+    survive("fdatasync", &["EIO"], &[], "20");
+}
+
+#[test]
+#[ignore = "needs strace"]
+fn rename_that_fails_loses_no_event() {
+    survive("/^rename", &["EIO", "ENOSPC", "EINTR"], &[], "always");
+}
+
+#[test]
+#[ignore = "needs strace"]
+fn thread_that_cannot_start_serves_again() {
+    survive("clone3", &["EAGAIN"], &[], "20");
+}
