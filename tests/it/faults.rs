@@ -9,7 +9,7 @@
 
 use super::channel::eventually;
 use super::event_stream::{parse, Event, Parser};
-use super::examples::Example;
+use super::examples::{program, Example};
 use super::journal::{history, open_with, testbed, Folder};
 use super::machine::TemporaryDirectory;
 use super::support::TIMEOUT;
@@ -25,11 +25,9 @@ use std::sync::{Condvar, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Which calls of a thread fail: its first; its third; its seventh, and every twentieth after that.
-const MOMENTS: [&str; 3] = ["1", "3", "7+20"];
-
-/// How long calls fail each time.
-const WINDOW: Duration = Duration::from_millis(500);
+/// How many events are published while calls fail, and how long more are if none has failed by then.
+const ROUNDS: usize = 40;
+const PATIENCE: Duration = Duration::from_secs(2);
 
 const LISTENERS: usize = 3;
 
@@ -39,7 +37,7 @@ const MAX_BYTES: usize = 5_000;
 /// How many events a listener may be behind, so that none is evicted before everybody has it.
 const LAG: usize = 5;
 
-/// A round has one request of a client on its own connection; each tenth has as many at once, more than threads wait for.
+/// A round has one request of a client on its own connection; each twentieth has as many at once, more than threads wait for.
 const CROWD: usize = 24;
 
 /// The most threads that stay to wait for connections.
@@ -53,7 +51,7 @@ struct Strace {
 
 impl Strace {
     /// Makes calls fail until it is detached. A fault is a call, an error and a moment: `write:error=EIO:when=1`.
-    fn attach(process: u32, faults: &[String], log: &Path) -> Strace {
+    fn attach(process: u32, faults: &[&str], log: &Path) -> Strace {
         let mut strace = strace(faults, log);
         strace.args(["-p", &process.to_string()]).stderr(Stdio::piped());
         let mut strace = strace.spawn().expect("strace is installed");
@@ -71,12 +69,16 @@ impl Strace {
         let killed = Command::new("kill").args(["-INT", &self.process.id().to_string()]).status();
         assert!(killed.unwrap().success());
         self.process.wait().unwrap();
+        self.injected()
+    }
+
+    fn injected(&self) -> usize {
         injected(&self.log)
     }
 }
 
 /// The command line of a strace that logs and fails only these calls.
-fn strace(faults: &[String], log: &Path) -> Command {
+fn strace(faults: &[&str], log: &Path) -> Command {
     let calls: Vec<_> = faults.iter().map(|fault| fault.split(':').next().unwrap()).collect();
     let mut command = Command::new("strace");
     command
@@ -306,14 +308,14 @@ impl Clients<'_> {
         unserved == 0
     }
 
-    fn keep_busy(&mut self, time: Duration) {
+    /// Publishes and asks while calls fail.
+    fn keep_busy(&mut self, strace: &Strace) {
         let started = Instant::now();
-        for round in 0.. {
+        let mut round = 0;
+        while round < ROUNDS || (started.elapsed() < PATIENCE && strace.injected() == 0) {
             self.publish_next();
-            self.ask(if round % 10 == 0 { CROWD } else { 1 });
-            if started.elapsed() > time {
-                return;
-            }
+            self.ask(if round % 20 == 0 { CROWD } else { 1 });
+            round += 1;
         }
     }
 }
@@ -328,14 +330,26 @@ struct Run<'a> {
     threads: usize,
 }
 
-/// Has a call fail with each of the errors at each moment, along with what fails `besides`, in a server whose channel syncs
-/// its file as `sync` says.
-fn survive(call: &str, errors: &[&str], besides: &[&str], sync: &str) {
+/// What fails, and how the server's channel syncs its file.
+struct Faults<'a> {
+    /// Each call with its errors.
+    calls: &'a [(&'a str, &'a [&'a str])],
+    /// Which calls of a thread fail: its first; its third; its seventh, and every twentieth after that.
+    moments: &'a [&'a str],
+    /// What else fails all the time.
+    besides: &'a [&'a str],
+    sync: &'a str,
+}
+
+const FAULTS: Faults<'_> = Faults { calls: &[], moments: &["1", "3", "7+20"], besides: &[], sync: "always" };
+
+/// Has each call fail with each of its errors at each moment.
+fn survive(faults: &Faults<'_>) {
     let folder = Folder::new();
     let logs = TemporaryDirectory::new();
     let stage = Stage::default();
     thread::scope(|scope| {
-        let mut command = testbed(&[folder.log().to_str().unwrap(), sync, &MAX_BYTES.to_string()]);
+        let mut command = testbed(&[folder.log().to_str().unwrap(), faults.sync, &MAX_BYTES.to_string()]);
         command.stderr(Stdio::null());
         let server = Example::run(command);
         let address = server.address;
@@ -351,14 +365,12 @@ fn survive(call: &str, errors: &[&str], besides: &[&str], sync: &str) {
         }
         run.descriptors = run.count("fd");
         run.threads = run.count("task");
-        for error in errors {
-            let faults = |moment: &&str| {
-                let fault = format!("{call}:error={error}:when={moment}");
-                let besides = besides.iter().map(|besides| (*besides).to_owned());
-                run.fail(&[fault].into_iter().chain(besides).collect::<Vec<_>>())
-            };
-            let hits: usize = MOMENTS.iter().map(faults).sum();
-            assert!(hits > 0, "no {call} has failed with {error}");
+        for (call, errors) in faults.calls {
+            for error in *errors {
+                let fail = |moment: &&str| run.fail(&format!("{call}:error={error}:when={moment}"), faults.besides);
+                let hits: usize = faults.moments.iter().map(fail).sum();
+                assert!(hits > 0, "no {call} has failed with {error}");
+            }
         }
         assert!(run.clients.publish(END));
         stage.wait_for_listeners(0);
@@ -368,12 +380,13 @@ fn survive(call: &str, errors: &[&str], besides: &[&str], sync: &str) {
 
 impl Run<'_> {
     /// Has calls fail for a while, and asserts that the server recovers. Returns how many calls failed.
-    fn fail(&mut self, faults: &[String]) -> usize {
+    fn fail(&mut self, fault: &str, besides: &[&str]) -> usize {
+        let faults = &[&[fault], besides].concat();
         let stage = self.clients.stage;
         self.clients.counts = Counts::default();
         stage.change(|state| state.broken = 0);
         let strace = Strace::attach(self.server.child.id(), faults, &self.log);
-        self.clients.keep_busy(WINDOW);
+        self.clients.keep_busy(&strace);
         let hits = strace.detach();
 
         assert_eq!(self.server.child.try_wait().unwrap(), None, "the process lives: {faults:?}");
@@ -384,14 +397,14 @@ impl Run<'_> {
         stage.wait_for_listeners(0);
         self.serves_again(faults);
         let resumed = stage.state.lock().unwrap().broken;
-        println!("{:<52} {hits:>5} faults; {counts}; {resumed:>2} streams resumed", faults.join(" "));
+        println!("{:<52} {hits:>5} faults; {counts}; {resumed:>2} streams resumed", fault);
         eventually(|| self.count("fd") <= self.descriptors);
         eventually(|| self.count("task") <= self.threads + WAITING);
         hits
     }
 
     /// Waits until many clients at once are served.
-    fn serves_again(&mut self, faults: &[String]) {
+    fn serves_again(&mut self, faults: &[&str]) {
         let deadline = Instant::now() + TIMEOUT;
         while !self.clients.ask(CROWD) {
             assert!(Instant::now() < deadline, "clients are served again: {faults:?}");
@@ -447,53 +460,161 @@ fn kept(folder: &Folder) -> Vec<Event> {
 #[test]
 #[ignore = "needs strace"]
 fn accept_that_fails_serves_again() {
-    survive("accept4", &["ECONNABORTED", "EMFILE", "ENFILE", "ENOMEM", "EPROTO"], &[], "always");
+    survive(&Faults { calls: &[("accept4", &["ECONNABORTED", "EMFILE", "ENFILE", "ENOMEM", "EPROTO"])], ..FAULTS });
 }
 
 #[test]
 #[ignore = "needs strace"]
 fn receive_that_fails_ends_one_connection() {
-    survive("recvfrom", &["EINTR", "ECONNRESET", "ENOBUFS"], &[], "always");
+    survive(&Faults { calls: &[("recvfrom", &["EINTR", "ECONNRESET", "ENOBUFS"])], ..FAULTS });
 }
 
 #[test]
 #[ignore = "needs strace"]
 fn send_that_fails_doubles_nothing() {
-    survive("sendto", &["EINTR", "ECONNRESET", "ENOBUFS"], &[], "always");
+    survive(&Faults { calls: &[("sendto", &["EINTR", "ECONNRESET", "ENOBUFS"])], ..FAULTS });
 }
 
 #[test]
 #[ignore = "needs strace"]
 fn write_that_fails_refuses_the_event() {
-    survive("write", &["EIO", "ENOSPC", "EINTR"], &[], "always");
-}
-
-#[test]
-#[ignore = "needs strace"]
-fn truncation_that_fails_is_tried_again() {
-    survive("ftruncate", &["EIO", "ENOSPC", "EINTR"], &["fdatasync:error=EIO:when=2+3"], "always");
+    survive(&Faults { calls: &[("write", &["EIO", "ENOSPC", "EINTR"])], ..FAULTS });
 }
 
 #[test]
 #[ignore = "needs strace"]
 fn sync_that_fails_refuses_the_event() {
-    survive("fdatasync", &["EIO", "ENOSPC", "EINTR"], &[], "always");
+    survive(&Faults { calls: &[("fdatasync", &["EIO", "ENOSPC", "EINTR"])], ..FAULTS });
 }
 
 #[test]
 #[ignore = "needs strace"]
 fn sync_of_a_thread_that_fails_is_reported_by_the_next_publish() {
-    survive("fdatasync", &["EIO"], &[], "20");
+    survive(&Faults { calls: &[("fdatasync", &["EIO"])], moments: &["1"], sync: "20", ..FAULTS });
 }
 
 #[test]
 #[ignore = "needs strace"]
+fn truncation_that_fails_is_tried_again() {
+    survive(&Faults {
+        calls: &[("ftruncate", &["EIO", "ENOSPC", "EINTR"])],
+        besides: &["fdatasync:error=EIO:when=2+3"],
+        ..FAULTS
+    });
+}
+
+/// The second rename of a rotation, and the attempts of the next events.
+#[test]
+#[ignore = "needs strace"]
 fn rename_that_fails_loses_no_event() {
-    survive("/^rename", &["EIO", "ENOSPC", "EINTR"], &[], "always");
+    survive(&Faults {
+        calls: &[("/^rename", &["EIO", "ENOSPC", "EINTR"])],
+        moments: &["1", "2", "2..3", "2..5", "3+3", "7+20"],
+        ..FAULTS
+    });
+}
+
+#[test]
+#[ignore = "needs strace"]
+fn rotation_that_fails_loses_no_event() {
+    survive(&Faults {
+        calls: &[
+            ("statx", &["EIO"]),
+            ("openat", &["EMFILE"]),
+            ("flock", &["ENOLCK"]),
+            ("fchmod", &["EIO"]),
+            ("fsync", &["EIO"]),
+            ("pread64", &["EIO"]),
+        ],
+        ..FAULTS
+    });
 }
 
 #[test]
 #[ignore = "needs strace"]
 fn thread_that_cannot_start_serves_again() {
-    survive("clone3", &["EAGAIN"], &[], "20");
+    survive(&Faults { calls: &[("clone3", &["EAGAIN"])], sync: "20", ..FAULTS });
+}
+
+/// The events that an arrangement of the files below has.
+const ARRANGED: usize = 20;
+
+/// Files as a process may leave them: none; a record that is torn; a rotation between its two renames.
+fn arranged(arrangement: &str) -> Folder {
+    let folder = Folder::new();
+    if arrangement == "new" {
+        return folder;
+    }
+    let channel = open_with(&folder.log(), ChannelConfig { max_bytes: 300, ..ChannelConfig::default() });
+    (0..ARRANGED).for_each(|n| drop(channel.publish(n.to_string()).unwrap()));
+    drop(channel);
+    if arrangement == "torn" {
+        fs::OpenOptions::new()
+            .append(true)
+            .open(folder.log())
+            .unwrap()
+            .write_all(b": 0123")
+            .unwrap();
+    } else {
+        fs::rename(folder.log(), folder.join("log.sse.new")).unwrap();
+    }
+    folder
+}
+
+/// Opens a channel in a process of its own, where a call that concerns its files fails. Returns the error's message, unless
+/// it was opened, and how many calls failed.
+fn open_with_fault(folder: &Folder, fault: &str, log: &Path) -> (Option<String>, usize) {
+    let mut command = strace(&[fault], log);
+    for name in ["log.sse", "log.sse.old", "log.sse.new"] {
+        command.arg("-P").arg(folder.join(name));
+    }
+    // It opens the file, and then ends because this is no port.
+    let output = command
+        .arg("-qq")
+        .arg(program("testbed"))
+        .arg("no port")
+        .arg(folder.log())
+        .arg("never")
+        .output()
+        .unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.contains("Error: "), "{fault}: {said}");
+    let error = (!said.contains("invalid port value")).then_some(said);
+    (error, injected(log))
+}
+
+#[test]
+#[ignore = "needs strace"]
+fn open_that_fails_changes_no_file() {
+    let logs = TemporaryDirectory::new();
+    let log = logs.path().join("log");
+    let config = ChannelConfig { max_bytes: 300, newcomers: Newcomers::Last(usize::MAX), ..ChannelConfig::default() };
+    for arrangement in ["new", "torn", "unfinished"] {
+        let mut outcomes = Vec::new();
+        for fault in [
+            "statx:error=EIO", "openat:error=EMFILE", "flock:error=ENOLCK", "read:error=EIO", "lseek:error=EIO",
+            "ftruncate:error=EIO", "/^rename:error=EIO",
+        ] {
+            for moment in 1.. {
+                let folder = arranged(arrangement);
+                let (files, events) = (folder.files(), kept(&folder));
+                let (error, hits) = open_with_fault(&folder, &format!("{fault}:when={moment}"), &log);
+                if hits == 0 {
+                    break;
+                }
+                let what = format!("{arrangement}, {fault}, call {moment}: {error:?}");
+                outcomes.push(format!("{fault} {moment}: {}", if error.is_some() { "refused" } else { "opened" }));
+                if let Some(error) = error {
+                    assert!(error.contains("log.sse"), "the error names the file: {what}");
+                    assert_eq!(folder.files(), files, "{what}");
+                }
+                let channel = open_with(&folder.log(), config.clone());
+                channel.publish("next").unwrap();
+                assert!(kept(&folder).starts_with(&events), "{what}");
+                assert_eq!(kept(&folder).len(), events.len() + 1, "{what}");
+            }
+        }
+        println!("{arrangement}: {}", outcomes.join(", "));
+        assert!(outcomes.len() >= 3, "calls have failed: {outcomes:?}");
+    }
 }
