@@ -325,9 +325,6 @@ struct Run<'a> {
     server: Example,
     clients: Clients<'a>,
     log: PathBuf,
-    /// How many there are when nobody asks.
-    descriptors: usize,
-    threads: usize,
 }
 
 /// What fails, and how the server's channel syncs its file.
@@ -347,10 +344,11 @@ const FAULTS: Faults<'_> = Faults { calls: &[], moments: &["1", "3", "7+20"], be
 fn survive(faults: &Faults<'_>) {
     let folder = Folder::new();
     let logs = TemporaryDirectory::new();
+    let complaints = logs.path().join("stderr");
     let stage = Stage::default();
     thread::scope(|scope| {
         let mut command = testbed(&[folder.log().to_str().unwrap(), faults.sync, &MAX_BYTES.to_string()]);
-        command.stderr(Stdio::null());
+        command.stderr(fs::File::create(&complaints).unwrap());
         let server = Example::run(command);
         let address = server.address;
         for listener in 0..LISTENERS {
@@ -359,12 +357,12 @@ fn survive(faults: &Faults<'_>) {
         }
         stage.wait("all listen", |state| state.listening == LISTENERS);
         let clients = Clients { address, stage: &stage, publisher: None, published: 0, counts: Counts::default() };
-        let mut run = Run { server, clients, log: logs.path().join("log"), descriptors: 0, threads: 0 };
+        let mut run = Run { server, clients, log: logs.path().join("log") };
         for _ in 0..3 * MAX_BYTES / 200 {
             assert!(run.clients.publish_next());
         }
-        run.descriptors = run.count("fd");
-        run.threads = run.count("task");
+        let descriptors = run.count("fd"); // when nobody asks
+        let threads = run.count("task");
         for (call, errors) in faults.calls {
             for error in *errors {
                 let fail = |moment: &&str| run.fail(&format!("{call}:error={error}:when={moment}"), faults.besides);
@@ -372,10 +370,15 @@ fn survive(faults: &Faults<'_>) {
                 assert!(hits > 0, "no {call} has failed with {error}");
             }
         }
+        eventually(|| run.count("fd") <= descriptors);
+        eventually(|| run.count("task") <= threads + WAITING);
         assert!(run.clients.publish(END));
         stage.wait_for_listeners(0);
     });
     assert_whole(&stage.state.into_inner().unwrap(), &folder);
+    let complaints = fs::read_to_string(complaints).unwrap();
+    assert!(!complaints.contains("somebody else"), "a call has failed, and nobody has touched the files: {complaints}");
+    assert!(!complaints.contains("move it away"), "a call has failed, and nothing is in the way: {complaints}");
 }
 
 impl Run<'_> {
@@ -398,8 +401,6 @@ impl Run<'_> {
         self.serves_again(faults);
         let resumed = stage.state.lock().unwrap().broken;
         println!("{:<52} {hits:>5} faults; {counts}; {resumed:>2} streams resumed", fault);
-        eventually(|| self.count("fd") <= self.descriptors);
-        eventually(|| self.count("task") <= self.threads + WAITING);
         hits
     }
 
