@@ -1,8 +1,8 @@
-//! A server whose system calls fail, at several moments each, as strace has them fail: what a user notices.
+//! A server whose system calls fail. strace injects the errors, at several moments for each call.
 //!
 //! Clients publish, listen and ask all the time. Afterwards the process lives and serves. Every listener has received every
-//! event once and in order, over a new connection if the old one broke. What was acknowledged is among the events, and what
-//! was refused is not. Descriptors and threads come back. The table that a test prints shows that calls did fail.
+//! event once and in order, over a new connection if the old one broke. Every acknowledged event is among them, and no
+//! refused event is. Descriptors and threads come back. Each test prints how many calls failed.
 //!
 //! strace counts the calls of each thread.
 #![cfg(target_os = "linux")]
@@ -34,7 +34,7 @@ const LISTENERS: usize = 3;
 /// About 20 events, so that the file is rotated often.
 const MAX_BYTES: usize = 5_000;
 
-/// How many events a listener may be behind, so that none is evicted before everybody has it.
+/// How many events a listener may lack, so that no event is evicted before all listeners have it.
 const LAG: usize = 5;
 
 /// A round has one request of a client on its own connection; each twentieth has as many at once, more than threads wait for.
@@ -96,7 +96,7 @@ fn injected(log: &Path) -> usize {
     String::from_utf8_lossy(&fs::read(log).unwrap()).matches("(INJECTED)").count()
 }
 
-/// What the clients know of the channel.
+/// The clients' knowledge of the channel.
 #[derive(Default)]
 struct Stage {
     state: Mutex<State>,
@@ -235,7 +235,7 @@ fn ask(stream: &TcpStream, request: &str) -> io::Result<u16> {
 
 const GET: &str = "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
 
-/// The clients that publish and ask, and what has become of that.
+/// The clients that publish and ask, and the outcomes.
 struct Clients<'a> {
     address: SocketAddr,
     stage: &'a Stage,
@@ -291,7 +291,7 @@ impl Clients<'_> {
                 let is_kept = kept(self.folder).iter().any(|event| event.data == data);
                 assert!(!is_kept || !self.leaves_nothing, "what was refused is not in the file: {data}");
                 self.counts.refused += 1;
-                self.stage.change(|state| drop(state.refused.insert(data.to_owned())));
+                self.stage.change(|state| state.refused.extend([data.to_owned()]));
             }
             Err(_) => self.counts.unknown += 1,
         }
@@ -333,7 +333,7 @@ struct Run<'a> {
     log: PathBuf,
 }
 
-/// What fails, and how the server's channel syncs its file.
+/// The calls that fail, and how the server's channel syncs its file.
 struct Faults<'a> {
     /// Each call with its errors.
     calls: &'a [(&'a str, &'a [&'a str])],
@@ -465,7 +465,7 @@ fn sequence(event: &Event) -> usize {
     event.last_event_id.rsplit('-').next().unwrap().parse().unwrap()
 }
 
-/// The events in the files of a channel: those of `.new` too if a rotation is unfinished.
+/// The events in the files of a channel, `.new` included if a rotation is unfinished.
 fn kept(folder: &Folder) -> Vec<Event> {
     let read = |name| fs::read(folder.join(name)).unwrap_or_default();
     let present = if folder.log().exists() { "log.sse" } else { "log.sse.new" };
@@ -595,7 +595,7 @@ fn open_with_fault(folder: &Folder, fault: &str, log: &Path) -> (Option<String>,
     for name in ["log.sse", "log.sse.old", "log.sse.new"] {
         command.arg("-P").arg(folder.join(name));
     }
-    // It opens the file, and then ends because this is no port.
+    // It opens the file, and then ends because the port is not valid.
     let output = command
         .arg("-qq")
         .arg(program("testbed"))

@@ -532,7 +532,7 @@ fn what_is_in_the_way_of_the_next_segment_is_not_touched() {
     }
 }
 
-/// Whether there is a file cannot be told: the link leads to itself.
+/// The file of a link that leads to itself can be neither found nor ruled out.
 #[test]
 #[cfg(unix)]
 fn previous_segment_that_cannot_be_examined_is_not_replaced() {

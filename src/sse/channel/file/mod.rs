@@ -16,7 +16,7 @@
 //!
 //! After an error, the next call finds this:
 //!
-//! | what failed | what the files hold | what the next call does |
+//! | failed | content of the files | next call |
 //! |---|---|---|
 //! | reading, in `open` | the same as before | starts again |
 //! | renaming or truncating, in `open` | the same events | starts again |
@@ -28,8 +28,8 @@
 //! | the second rename | all events; the present segment is still `.new` | renames it first, or returns the error |
 //! | the sync of the directory | less than the history, if `.old` was replaced | syncs the directory first |
 //!
-//! So a failed second rename is no error of the event: its record is where `open` looks for it. In the last case, events of
-//! the replaced segment are lost if the process dies before as many bytes are published again; their clients receive a `gap`.
+//! A failed second rename does not fail the event, because `open` finds its record. In the last case, a crash loses the events
+//! of the replaced segment that are still in the history. A client that resumes from one of them receives a `gap` event.
 //!
 //! Left out: a group commit, by which concurrent publishers share one sync; and repair after another program has removed or
 //! truncated an open file. That is detected once for each sync, because it costs as much as a write, and `publish` fails
@@ -96,7 +96,7 @@ impl Channel {
     }
 }
 
-/// What is said of a file in the place of another one.
+/// The error for a file at a path that is the channel's.
 const NOT_OURS: &str = "this is not what the channel has put there: move it away";
 
 /// See the module.
@@ -420,7 +420,7 @@ mod tests {
         let (path, next_path) = (directory.join("log.sse"), directory.join("log.sse.new"));
         let mut history = History::new(10, 1_000);
         let mut journal = Journal::open(&path, &ChannelConfig::default(), &mut history).unwrap();
-        let mut publish = |journal: &mut Journal| {
+        let publish = |journal: &mut Journal| {
             journal.stage(&history, &"x".into()).unwrap();
             journal.commit().map(drop).map_err(|error| error.kind())
         };
