@@ -22,7 +22,7 @@ impl Folder {
     }
 
     /// The path of a file in it.
-    fn join(&self, name: &str) -> PathBuf {
+    pub fn join(&self, name: &str) -> PathBuf {
         self.0.path().join(name)
     }
 
@@ -41,7 +41,7 @@ impl Folder {
     }
 
     /// What is in it, each file with its bytes.
-    fn files(&self) -> BTreeMap<PathBuf, Vec<u8>> {
+    pub fn files(&self) -> BTreeMap<PathBuf, Vec<u8>> {
         let entries = fs::read_dir(self.0.path()).unwrap().map(|entry| entry.unwrap().path());
         entries.map(|path| (path.clone(), fs::read(path).unwrap_or_default())).collect()
     }
@@ -51,7 +51,7 @@ fn open(path: &Path) -> Channel {
     open_with(path, ChannelConfig { sync: SyncPolicy::Never, ..ChannelConfig::default() })
 }
 
-fn open_with(path: &Path, config: ChannelConfig) -> Channel {
+pub fn open_with(path: &Path, config: ChannelConfig) -> Channel {
     Channel::open(path, config).unwrap()
 }
 
@@ -61,7 +61,7 @@ fn everything() -> ChannelConfig {
 }
 
 /// What somebody gets who comes now, of so many events.
-fn history(channel: &Channel, count: usize) -> Vec<Event> {
+pub fn history(channel: &Channel, count: usize) -> Vec<Event> {
     let server = feeding(channel);
     let mut subscriber = subscribe(&server, "/", "");
     (0..count).map(|_| subscriber.next()).collect()
@@ -531,6 +531,37 @@ fn what_is_in_the_way_of_the_next_segment_is_not_touched() {
         fs::remove_file(in_the_way).unwrap();
         channel.publish("second").unwrap();
     }
+}
+
+/// The file of a link that leads to itself can be neither found nor ruled out.
+#[test]
+#[cfg(unix)]
+fn previous_segment_that_cannot_be_examined_is_not_replaced() {
+    let folder = Folder::new();
+    let channel = open_with(&folder.log(), ChannelConfig { max_bytes: 50, ..everything() });
+    channel.publish("first").unwrap();
+    std::os::unix::fs::symlink(folder.old(), folder.old()).unwrap();
+    let error = channel.publish("second").unwrap_err().to_string();
+    assert!(error.contains("log.sse.old: "), "{error}");
+    assert!(fs::symlink_metadata(folder.old()).unwrap().is_symlink());
+    assert_eq!(data(folder.events()), ["first"]);
+    fs::remove_file(folder.old()).unwrap();
+    channel.publish("second").unwrap();
+}
+
+#[test]
+fn unfinished_rotation_with_a_damaged_segment_is_refused() {
+    let folder = Folder::new();
+    let channel = open_with(&folder.log(), ChannelConfig { max_bytes: 50, ..everything() });
+    (0..4).for_each(|n| drop(channel.publish(n.to_string()).unwrap()));
+    drop(channel);
+    let next = folder.join("log.sse.new");
+    let mut damaged = fs::read(folder.log()).unwrap();
+    let end = damaged.len();
+    damaged[end - 3] ^= 4;
+    fs::remove_file(folder.log()).unwrap();
+    fs::write(&next, damaged).unwrap();
+    refused(&folder, ErrorKind::InvalidData, &next, "is not what was written");
 }
 
 #[test]

@@ -9,6 +9,7 @@ mod connections;
 mod copies;
 mod event_stream;
 mod examples;
+mod faults;
 mod files;
 mod hooks;
 mod host_and_origin;

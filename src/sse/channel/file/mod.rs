@@ -14,6 +14,23 @@
 //! file is opened again: its event was neither reported as published nor sent. If the process dies between the two renames
 //! of a rotation, opening the file finishes them.
 //!
+//! After an error, the next call finds this:
+//!
+//! | failed | content of the files | next call |
+//! |---|---|---|
+//! | reading, in `open` | the same as before | starts again |
+//! | renaming or truncating, in `open` | the same events | starts again |
+//! | a check before the write | the same as before | checks again |
+//! | the write or the sync of a record | the same as before, because the record is truncated | writes its own record there |
+//! | that truncation too | perhaps the record of an event that `publish` refused | truncates it first; `open` restores it |
+//! | a sync by the syncer's thread | all events, which a power failure may take | returns the error, once |
+//! | a rotation, up to its first rename | the same as before, and perhaps a file `.new` | clears `.new` |
+//! | the second rename | all events; the present segment is still `.new` | renames it first, or returns the error |
+//! | the sync of the directory | less than the history, if `.old` was replaced | syncs the directory first |
+//!
+//! A failed second rename does not fail the event, because `open` finds its record. In the last case, a crash loses the events
+//! of the replaced segment that are still in the history. A client that resumes from one of them receives a `gap` event.
+//!
 //! Left out: a group commit, by which concurrent publishers share one sync; and repair after another program has removed or
 //! truncated an open file. That is detected once for each sync, because it costs as much as a write, and `publish` fails
 //! from then on.
@@ -24,7 +41,7 @@ use super::server::stderr;
 use super::store::{Store, SyncPolicy};
 use super::{history, server, Channel, ChannelConfig};
 use record::{Scan, ScanError};
-use segment::{path_error, scan_file, with_path, Segment};
+use segment::{metadata, path_error, scan_file, with_path, Segment};
 use std::fs::{self, File};
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
@@ -66,7 +83,7 @@ impl Channel {
     ///
     /// # Errors
     ///
-    /// The message of an error names the path, and the files have not changed.
+    /// The message of an error names the path, and no event in the files has changed.
     ///
     /// - Returns `WouldBlock` if another process, or another channel of this one, has the file open. This takes an advisory
     ///   lock, which needs Rust 1.89. Built with an older compiler, nothing keeps two channels from damaging the file.
@@ -80,8 +97,13 @@ impl Channel {
     }
 }
 
+/// The error for a file at a path that is the channel's.
+const NOT_OURS: &str = "this is not what the channel has put there: move it away";
+
 /// See the module.
 pub struct Journal {
+    /// The path of the present segment, except while a rotation is unfinished.
+    path: PathBuf,
     sync: SyncPolicy,
     max_bytes: usize,
     /// Before `segment`, so that it is dropped first: the file is synced while it is locked.
@@ -101,25 +123,43 @@ impl Journal {
     ///
     /// # Errors
     ///
-    /// As [`Channel::open`](super::Channel::open). The files have not changed.
+    /// As [`Channel::open`](super::Channel::open).
     fn open(path: &Path, config: &ChannelConfig, history: &mut History) -> io::Result<Journal> {
         let path = canonical(path)?;
-        let (segment, bytes) = open_present(&path)?;
-        let is_created = bytes.is_none();
-        let opened = Journal::restore(segment, &bytes.unwrap_or_default(), &path, config, history);
-        if opened.is_err() && is_created {
-            let _ = fs::remove_file(&path);
+        let previous_path = with_suffix(&path, ".old");
+        let (present, bytes) = open_present(&path)?.unzip();
+        let (previous, previous_bytes) = Segment::open(&previous_path)?.unzip();
+        let (bytes, previous_bytes) = (bytes.unwrap_or_default(), previous_bytes.unwrap_or_default());
+        let scan = scan_file(present.as_ref().map_or(&path, Segment::path), &bytes)?;
+        let previous_scan = scan_file(&previous_path, &previous_bytes)?;
+        if previous_scan.valid_length < previous_bytes.len() || !follows(&scan, &previous_scan) {
+            let what = format_args!(
+                "{} does not go on where this ends: move this one away to go on without it",
+                path.display()
+            );
+            return Err(path_error(&previous_path, ErrorKind::InvalidData, what));
         }
-        opened
+        let segment = match present {
+            Some(segment) => segment,
+            None => Segment::create(&path)?,
+        };
+        let mut journal = Journal::new(path, segment, config.sync, config.max_bytes)?;
+        journal.previous = previous;
+        journal.restore_segment(&scan, &bytes)?;
+        for record in previous_scan.records.iter().chain(&scan.records) {
+            history.restore(record.epoch, record.sequence, record.frame, record.id());
+        }
+        Ok(journal)
     }
 
-    fn new(segment: Segment, sync: SyncPolicy, max_bytes: usize) -> io::Result<Journal> {
+    fn new(path: PathBuf, segment: Segment, sync: SyncPolicy, max_bytes: usize) -> io::Result<Journal> {
         let sync = if sync == SyncPolicy::Every(Duration::ZERO) { SyncPolicy::Always } else { sync };
         let syncer = match sync {
             SyncPolicy::Every(interval) => Some(Syncer::new(interval, segment.try_clone_file()?)),
             SyncPolicy::Always | SyncPolicy::Never => None,
         };
         Ok(Journal {
+            path,
             sync,
             max_bytes,
             syncer,
@@ -131,91 +171,73 @@ impl Journal {
         })
     }
 
-    /// Continues a segment that has these bytes, and restores the history from it and the previous segment.
-    fn restore(
-        segment: Segment,
-        bytes: &[u8],
-        path: &Path,
-        config: &ChannelConfig,
-        history: &mut History,
-    ) -> io::Result<Journal> {
-        let previous_path = with_suffix(path, ".old");
-        let (previous, previous_bytes) = Segment::open(&previous_path)?.unzip();
-        let previous_bytes = previous_bytes.unwrap_or_default();
-        let scan = scan_file(segment.path(), bytes)?;
-        let previous_scan = scan_file(&previous_path, &previous_bytes)?;
-        if previous_scan.valid_length < previous_bytes.len() || !follows(&scan, &previous_scan) {
-            let what = format_args!(
-                "{} does not go on where this ends: move this one away to go on without it",
-                path.display()
-            );
-            return Err(path_error(&previous_path, ErrorKind::InvalidData, what));
-        }
-        let mut journal = Journal::new(segment, config.sync, config.max_bytes)?;
-        journal.previous = previous;
-        journal.restore_segment(path, &scan, bytes)?; // from here on the disk changes
-        for record in previous_scan.records.iter().chain(&scan.records) {
-            history.restore(record.epoch, record.sequence, record.frame, record.id());
-        }
-        Ok(journal)
-    }
-
     /// Finishes a rotation that was interrupted, and truncates a torn record.
-    fn restore_segment(&mut self, path: &Path, scan: &Scan<'_>, bytes: &[u8]) -> io::Result<()> {
-        let segment = &mut self.segment;
-        let is_renamed = segment.path() != path;
-        if is_renamed {
-            fs::rename(segment.path(), path).map_err(|error| with_path(segment.path(), error))?;
-            segment.set_path(path);
-        }
-        segment.restore(scan, bytes)?;
-        self.dir_sync_pending = is_renamed || segment.is_empty();
+    fn restore_segment(&mut self, scan: &Scan<'_>, bytes: &[u8]) -> io::Result<()> {
+        self.finish_rotation()?;
+        self.segment.restore(scan, bytes)?;
+        self.dir_sync_pending |= self.segment.is_empty();
         let torn = bytes.len() - scan.valid_length;
         if torn > 0 {
-            let path = path.display();
+            let path = self.path.display();
             stderr::line(format_args!("{path}: its last {torn} bytes are no whole event, and were cut"));
         }
         Ok(())
     }
 
-    /// Rotates: writes the staged record to the next segment, and then gives that its name, so that the two files never hold
-    /// less than the history. After an error the names are as before.
+    /// Rotates: writes the staged record to the next segment, and then gives that its name.
     fn rotate(&mut self, frame_bytes: usize) -> io::Result<()> {
-        let path = self.segment.path().to_owned();
-        let next_path = with_suffix(&path, ".new");
-        let previous_path = with_suffix(&path, ".old");
+        let previous_path = with_suffix(&self.path, ".old");
         self.check_previous(&previous_path)?;
         let is_synced = self.sync != SyncPolicy::Never;
         self.segment.truncate_torn()?;
         if is_synced {
             self.segment.sync()?; // a later event must not be on the disk without it
         }
-        let mut next = open_next(&next_path)?;
+        let mut next = open_next(&with_suffix(&self.path, ".new"))?;
         next.copy_permissions(&self.segment)?;
         let file = self.syncer.as_ref().map(|_| next.try_clone_file()).transpose()?;
         next.append(&self.staged, frame_bytes, is_synced)?;
-        if let Err(error) = rename_both(&next_path, &path, &previous_path) {
-            let _ = next.clear(); // its record is not published
-            return Err(with_path(&path, error));
+        if let Err(error) = fs::rename(&self.path, &previous_path) {
+            let _ = next.clear(); // if this fails too, the next rotation does it
+            return Err(with_path(&self.path, error));
         }
-        next.set_path(&path);
+        self.segment.set_path(&previous_path);
+        self.previous = Some(std::mem::replace(&mut self.segment, next));
         if let (Some(syncer), Some(file)) = (&self.syncer, file) {
             syncer.replace(file);
         }
-        self.previous = Some(std::mem::replace(&mut self.segment, next));
+        // The record is where `open` finds it, so an error here is not the event's. The next `commit` tries again.
+        let _ = self.finish_rotation();
         let synced = self.sync_names();
         if synced.is_err() {
-            let _ = self.segment.clear();
+            let _ = self.segment.clear(); // if this fails too, it is tried again before the next record
         }
         synced
     }
 
+    /// Renames the present segment to its path, unless it is there. It is not if this failed before, or if the process ended
+    /// between the two renames of a rotation.
+    fn finish_rotation(&mut self) -> io::Result<()> {
+        if self.segment.path() == self.path {
+            return Ok(());
+        }
+        if metadata(&self.path)?.is_some() {
+            return Err(path_error(&self.path, ErrorKind::AlreadyExists, NOT_OURS));
+        }
+        fs::rename(self.segment.path(), &self.path).map_err(|error| with_path(self.segment.path(), error))?;
+        self.segment.set_path(&self.path);
+        self.dir_sync_pending = true;
+        Ok(())
+    }
+
     /// Returns an error if rotating would replace a file that is not the previous segment.
     fn check_previous(&self, path: &Path) -> io::Result<()> {
-        let is_ours = self.previous.as_ref().is_some_and(|previous| previous.is_same_file(path));
-        if !is_ours && path.exists() {
-            let what = "this is not what the channel has put there: move it away";
-            return Err(path_error(path, ErrorKind::AlreadyExists, what));
+        if metadata(path)?.is_none() {
+            return Ok(());
+        }
+        let is_ours = self.previous.as_ref().map(|previous| previous.is_same_file(path)).transpose()?;
+        if is_ours != Some(true) {
+            return Err(path_error(path, ErrorKind::AlreadyExists, NOT_OURS));
         }
         Ok(())
     }
@@ -247,6 +269,7 @@ impl Store for Journal {
         if let Some(syncer) = &self.syncer {
             syncer.take_error().map_err(|error| with_path(self.segment.path(), error))?;
         }
+        self.finish_rotation()?;
         if self.dir_sync_pending {
             self.sync_names()?;
         }
@@ -282,20 +305,19 @@ fn follows(scan: &Scan<'_>, previous: &Scan<'_>) -> bool {
     }
 }
 
-/// Opens the present segment and reads its bytes. Returns `None` for the bytes of a segment that it created.
-fn open_present(path: &Path) -> io::Result<(Segment, Option<Vec<u8>>)> {
-    if let Some((segment, bytes)) = Segment::open(path)? {
-        return Ok((segment, Some(bytes)));
+/// Opens the present segment and reads its bytes. Returns `None` if there is none.
+fn open_present(path: &Path) -> io::Result<Option<(Segment, Vec<u8>)>> {
+    if let Some(opened) = Segment::open(path)? {
+        return Ok(Some(opened));
     }
-    if with_suffix(path, ".old").exists() {
-        // The process may have died between the two renames of a rotation.
-        if let Some((segment, bytes)) = Segment::open(&with_suffix(path, ".new"))? {
-            if record::scan(&bytes).is_ok_and(|scan| !scan.records.is_empty()) {
-                return Ok((segment, Some(bytes)));
-            }
-        }
+    if metadata(&with_suffix(path, ".old"))?.is_none() {
+        return Ok(None);
     }
-    Ok((Segment::create(path)?, None))
+    // A rotation may be unfinished: then this file has a record, and may not be forgotten if it is damaged.
+    let next_path = with_suffix(path, ".new");
+    let Some((segment, bytes)) = Segment::open(&next_path)? else { return Ok(None) };
+    let is_begun = !scan_file(&next_path, &bytes)?.records.is_empty();
+    Ok(is_begun.then_some((segment, bytes)))
 }
 
 /// Creates the file of the next segment, or clears one whose rotation failed: no record in that was published.
@@ -306,16 +328,6 @@ fn open_next(path: &Path) -> io::Result<Segment> {
     }
     segment.clear()?;
     Ok(segment)
-}
-
-/// Renames the present segment to the previous one's path, and the next segment to the present one's.
-fn rename_both(next: &Path, present: &Path, previous: &Path) -> io::Result<()> {
-    fs::rename(present, previous)?;
-    let renamed = fs::rename(next, present);
-    if renamed.is_err() {
-        let _ = fs::rename(previous, present);
-    }
-    renamed
 }
 
 /// Syncs a directory where that is possible: Windows cannot open one, and some file systems cannot sync one.
@@ -383,7 +395,7 @@ mod tests {
             if max_bytes == 1 {
                 segment.append(b"first", 5, false).unwrap();
             }
-            let mut journal = Journal::new(segment, sync, max_bytes).unwrap();
+            let mut journal = Journal::new("no/such/folder/log.sse".into(), segment, sync, max_bytes).unwrap();
             let mut publish = || {
                 journal.stage(&history, &message).unwrap();
                 match journal.commit() {
@@ -403,16 +415,46 @@ mod tests {
         }
     }
 
+    /// The state that a failed rename leaves.
+    #[test]
+    fn unfinished_rotation_fails_publish_until_the_rename_works() {
+        let directory = std::env::temp_dir().join(format!("brooklet-unfinished-{}", std::process::id()));
+        fs::create_dir_all(&directory).unwrap();
+        let (path, next_path) = (directory.join("log.sse"), directory.join("log.sse.new"));
+        let mut history = History::new(10, 1_000);
+        let mut journal = Journal::open(&path, &ChannelConfig::default(), &mut history).unwrap();
+        let publish = |journal: &mut Journal| {
+            journal.stage(&history, &"x".into()).unwrap();
+            journal.commit().map(drop).map_err(|error| error.kind())
+        };
+        assert_eq!(publish(&mut journal), Ok(()));
+        fs::rename(journal.segment.path(), &next_path).unwrap();
+        journal.segment.set_path(&next_path);
+        fs::create_dir(&path).unwrap();
+        let before = fs::read(&next_path).unwrap();
+        for _ in 0..2 {
+            assert_eq!(publish(&mut journal), Err(ErrorKind::AlreadyExists));
+            assert_eq!(fs::read(&next_path).unwrap(), before);
+        }
+        fs::remove_dir(&path).unwrap();
+        assert_eq!(publish(&mut journal), Ok(()));
+        assert!(!next_path.exists() && fs::read(&path).unwrap().len() > before.len());
+        fs::remove_dir_all(directory).unwrap();
+    }
+
     /// A segment with a torn end would be refused as the older one.
     #[test]
     fn rotation_truncates_a_torn_record_first() {
         let (_other, mut segment) = unsyncable();
         segment.append(b"first", 5, false).unwrap();
         segment.append(b"fails, and cannot be cut either", 5, true).unwrap_err();
-        let mut journal = Journal::new(segment, SyncPolicy::Never, 1).unwrap();
+        let mut journal = Journal::new("no/such/folder/log.sse".into(), segment, SyncPolicy::Never, 1).unwrap();
         journal.stage(&History::new(10, 1_000), &"x".into()).unwrap();
         let error = journal.commit().unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::InvalidInput, "no renaming was tried: {error}");
+        assert!(
+            error.to_string().contains("os error 29"),
+            "it seeks before it truncates, and renames nothing: {error}"
+        );
     }
 
     /// Under a name that is not on the disk, what is published may not be found after a failure of the machine.
@@ -422,7 +464,7 @@ mod tests {
             [(SyncPolicy::Always, false), (SyncPolicy::Every(Duration::from_secs(1)), false), (SyncPolicy::Never, true)]
         {
             let (_other, segment) = unsyncable();
-            let mut journal = Journal::new(segment, sync, usize::MAX).unwrap();
+            let mut journal = Journal::new("no/such/folder/log.sse".into(), segment, sync, usize::MAX).unwrap();
             journal.dir_sync_pending = true;
             for _ in 0..2 {
                 journal.stage(&History::new(10, 1_000), &"x".into()).unwrap();

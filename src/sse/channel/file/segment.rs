@@ -2,7 +2,7 @@
 
 use super::record::{self, Scan, ScanError, HEADER};
 use std::fmt::Display;
-use std::fs::{File, Metadata, OpenOptions};
+use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, ErrorKind, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
@@ -31,30 +31,32 @@ impl Segment {
     /// Every error of this type names the path.
     pub fn open(path: &Path) -> io::Result<Option<(Segment, Vec<u8>)>> {
         for _ in 0..ATTEMPTS {
-            match Segment::open_with(&mut OpenOptions::new(), path) {
-                Ok(segment) if !segment.is_same_file(path) => (),
-                Ok(mut segment) => {
-                    let mut bytes = Vec::new();
-                    segment.file.read_to_end(&mut bytes).map_err(|error| with_path(path, error))?;
-                    return Ok(Some((segment, bytes)));
-                }
+            let file = match open_file(&mut OpenOptions::new(), path) {
                 Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-                Err(error) => return Err(error),
+                opened => opened?,
+            };
+            let mut segment = Segment::lock(path, file)?;
+            if segment.is_same_file(path)? {
+                let mut bytes = Vec::new();
+                segment.file.read_to_end(&mut bytes).map_err(|error| with_path(path, error))?;
+                return Ok(Some((segment, bytes)));
             }
         }
         Err(path_error(path, ErrorKind::WouldBlock, "it is another file each time: somebody goes on renaming it"))
     }
 
-    /// Creates and locks a file where there is none.
+    /// Creates and locks a file where there is none. There is still none after an error.
     pub fn create(path: &Path) -> io::Result<Segment> {
-        Segment::open_with(OpenOptions::new().create_new(true), path)
+        let file = open_file(OpenOptions::new().create_new(true), path)?;
+        let locked = Segment::lock(path, file);
+        // A lock that is held is another program's, which has opened the file since, and keeps it.
+        if locked.as_ref().is_err_and(|error| error.kind() != ErrorKind::WouldBlock) {
+            let _ = fs::remove_file(path);
+        }
+        locked
     }
 
-    fn open_with(options: &mut OpenOptions, path: &Path) -> io::Result<Segment> {
-        if path.metadata().is_ok_and(|metadata| !metadata.is_file()) {
-            return Err(path_error(path, ErrorKind::InvalidInput, "this is no file that can be appended to"));
-        }
-        let file = options.read(true).write(true).open(path).map_err(|error| with_path(path, error))?;
+    fn lock(path: &Path, file: File) -> io::Result<Segment> {
         if let Err(error) = try_lock(&file) {
             match error.kind() {
                 ErrorKind::WouldBlock => {
@@ -69,12 +71,10 @@ impl Segment {
         Ok(Segment { path: path.to_owned(), file, length: 0, frame_bytes: 0, torn: false })
     }
 
-    /// Whether a path leads to this file.
-    pub fn is_same_file(&self, path: &Path) -> bool {
-        match (self.file.metadata(), path.metadata()) {
-            (Ok(this), Ok(there)) => is_same(&this, &there),
-            _ => false,
-        }
+    /// Returns whether a path leads to this file.
+    pub fn is_same_file(&self, path: &Path) -> io::Result<bool> {
+        let this = self.file.metadata().map_err(|error| with_path(&self.path, error))?;
+        Ok(metadata(path)?.is_some_and(|there| is_same(&this, &there)))
     }
 
     /// Continues after the records that were found in its bytes, and truncates a torn one.
@@ -136,9 +136,11 @@ impl Segment {
     pub fn verify(&mut self) -> io::Result<()> {
         self.truncate_torn()?;
         let metadata = self.file.metadata().map_err(|error| with_path(&self.path, error))?;
-        // A device or pipe has neither a length nor a header.
-        let is_changed = metadata.len() != self.length || is_removed(&metadata) || !has_header(&self.file, self.length);
-        if metadata.is_file() && is_changed {
+        if !metadata.is_file() {
+            return Ok(()); // a device or pipe has neither a length nor a header
+        }
+        let has_header = has_header(&self.file, self.length).map_err(|error| with_path(&self.path, error))?;
+        if metadata.len() != self.length || is_removed(&metadata) || !has_header {
             let changed = "somebody else has cut or removed it: open it anew, to go on with what is there";
             return Err(path_error(&self.path, ErrorKind::Other, changed));
         }
@@ -161,15 +163,17 @@ impl Segment {
             .map_err(|error| with_path(&self.path, error))
     }
 
-    /// Truncates the bytes that a failed write has left.
+    /// Truncates the bytes that a failed write has left. After an error they are still there, and the next call tries again.
     pub fn truncate_torn(&mut self) -> io::Result<()> {
-        if self.torn {
-            let truncated = self.file.set_len(self.length);
-            truncated
-                .and_then(|()| self.file.seek(SeekFrom::Start(self.length)))
-                .map_err(|error| with_path(&self.path, error))?;
-            self.torn = false;
+        if !self.torn {
+            return Ok(());
         }
+        // This comes first because it does not change the file.
+        let sought = self.file.seek(SeekFrom::Start(self.length));
+        sought
+            .and_then(|_| self.file.set_len(self.length))
+            .map_err(|error| with_path(&self.path, error))?;
+        self.torn = false;
         Ok(())
     }
 
@@ -181,6 +185,23 @@ impl Segment {
     /// Returns another handle to the file, for a thread that syncs it.
     pub fn try_clone_file(&self) -> io::Result<File> {
         self.file.try_clone().map_err(|error| with_path(&self.path, error))
+    }
+}
+
+fn open_file(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
+    if metadata(path)?.is_some_and(|metadata| !metadata.is_file()) {
+        return Err(path_error(path, ErrorKind::InvalidInput, "this is no file that can be appended to"));
+    }
+    options.read(true).write(true).open(path).map_err(|error| with_path(path, error))
+}
+
+/// The metadata of the file at a path, or `None` if there is none. [`Path::exists`] also returns `false` after an error, and
+/// would make a program overwrite a file or forget one.
+pub fn metadata(path: &Path) -> io::Result<Option<Metadata>> {
+    match path.metadata() {
+        Ok(metadata) => Ok(Some(metadata)),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(with_path(path, error)),
     }
 }
 
@@ -264,16 +285,23 @@ fn is_removed(_: &Metadata) -> bool {
     false
 }
 
-/// Whether a file of so many bytes has its header: what was cut and then written to begins with zeros.
+/// Returns whether a file of `length` bytes has its header. A file that was truncated and then written to begins with zeros.
 #[cfg(unix)]
-fn has_header(file: &File, length: u64) -> bool {
+fn has_header(file: &File, length: u64) -> io::Result<bool> {
     let mut header = [0; HEADER.len()];
-    length == 0 || std::os::unix::fs::FileExt::read_exact_at(file, &mut header, 0).is_ok_and(|()| header == HEADER)
+    if length == 0 {
+        return Ok(true);
+    }
+    match std::os::unix::fs::FileExt::read_exact_at(file, &mut header, 0) {
+        Ok(()) => Ok(header == HEADER),
+        Err(error) if error.kind() == ErrorKind::UnexpectedEof => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
 #[cfg(not(unix))]
-fn has_header(_: &File, _: u64) -> bool {
-    true
+fn has_header(_: &File, _: u64) -> io::Result<bool> {
+    Ok(true)
 }
 
 #[cfg(all(test, unix))]

@@ -1,0 +1,647 @@
+//! A server whose system calls fail. strace injects the errors, at several moments for each call.
+//!
+//! Clients publish, listen and ask all the time. Afterwards the process lives and serves. Every listener has received every
+//! event once and in order, over a new connection if the old one broke. Every acknowledged event is among them, and no
+//! refused event is. Descriptors and threads come back. Each test prints how many calls failed.
+//!
+//! strace counts the calls of each thread.
+#![cfg(target_os = "linux")]
+
+use super::channel::eventually;
+use super::event_stream::{parse, Event, Parser};
+use super::examples::{program, Example};
+use super::journal::{history, open_with, testbed, Folder};
+use super::machine::TemporaryDirectory;
+use super::support::TIMEOUT;
+use brooklet::sse::{ChannelConfig, Newcomers};
+use std::collections::HashSet;
+use std::fmt::{self, Display};
+use std::fs;
+use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Condvar, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// How many events are published while calls fail, and how long more are if none has failed by then.
+const ROUNDS: usize = 40;
+const PATIENCE: Duration = Duration::from_secs(2);
+
+const LISTENERS: usize = 3;
+
+/// About 20 events, so that the file is rotated often.
+const MAX_BYTES: usize = 5_000;
+
+/// How many events a listener may lack, so that no event is evicted before all listeners have it.
+const LAG: usize = 5;
+
+/// A round has one request of a client on its own connection; each twentieth has as many at once, more than threads wait for.
+const CROWD: usize = 24;
+
+/// The most threads that stay to wait for connections.
+const WAITING: usize = 16;
+
+/// strace, attached to a process.
+struct Strace {
+    process: Child,
+    log: PathBuf,
+}
+
+impl Strace {
+    /// Makes calls fail until it is detached. A fault is a call, an error and a moment: `write:error=EIO:when=1`.
+    fn attach(process: u32, faults: &[&str], log: &Path) -> Strace {
+        let mut strace = strace(faults, log);
+        strace.args(["-p", &process.to_string()]).stderr(Stdio::piped());
+        let mut strace = strace.spawn().expect("strace is installed");
+        let mut said = BufReader::new(strace.stderr.take().unwrap());
+        let mut line = String::new();
+        said.read_line(&mut line).unwrap();
+        assert!(line.contains("attached"), "strace cannot attach to a process here: {line}");
+        thread::spawn(move || io::copy(&mut said, &mut io::sink())); // it prints a line for each new thread
+        Strace { process: strace, log: log.to_owned() }
+    }
+
+    /// Ends strace, and returns how many calls it made fail.
+    fn detach(mut self) -> usize {
+        // Not `Child::kill`: strace must first let calls go on that it has stopped.
+        let killed = Command::new("kill").args(["-INT", &self.process.id().to_string()]).status();
+        assert!(killed.unwrap().success());
+        self.process.wait().unwrap();
+        self.injected()
+    }
+
+    fn injected(&self) -> usize {
+        injected(&self.log)
+    }
+}
+
+/// The command line of a strace that logs and fails only these calls.
+fn strace(faults: &[&str], log: &Path) -> Command {
+    let calls: Vec<_> = faults.iter().map(|fault| fault.split(':').next().unwrap()).collect();
+    let mut command = Command::new("strace");
+    command
+        .arg("-f")
+        .arg("-o")
+        .arg(log)
+        .args(["-e", "signal=none", "-e", &format!("trace={}", calls.join(","))]);
+    for fault in faults {
+        command.args(["-e", &format!("inject={fault}")]);
+    }
+    command
+}
+
+fn injected(log: &Path) -> usize {
+    String::from_utf8_lossy(&fs::read(log).unwrap()).matches("(INJECTED)").count()
+}
+
+/// The clients' knowledge of the channel.
+#[derive(Default)]
+struct Stage {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    acknowledged: Vec<String>,
+    refused: HashSet<String>,
+    /// What each listener has received.
+    received: [Vec<Event>; LISTENERS],
+    listening: usize,
+    /// How many streams have ended before the last event.
+    broken: usize,
+}
+
+/// The data of the last event.
+const END: &str = "end";
+
+impl Stage {
+    fn change(&self, change: impl FnOnce(&mut State)) {
+        change(&mut self.state.lock().unwrap());
+        self.changed.notify_all();
+    }
+
+    #[track_caller]
+    fn wait(&self, what: &str, mut is_so: impl FnMut(&State) -> bool) {
+        let deadline = Instant::now() + 2 * TIMEOUT;
+        let mut state = self.state.lock().unwrap();
+        while !is_so(&state) {
+            assert!(Instant::now() < deadline, "{what}");
+            state = self.changed.wait_timeout(state, TIMEOUT).unwrap().0;
+        }
+    }
+
+    /// Waits until each listener has received all acknowledged events but the last `lag`.
+    #[track_caller]
+    fn wait_for_listeners(&self, lag: usize) {
+        self.wait("a listener does not get its events", |state| {
+            let Some(last) = state.acknowledged.len().checked_sub(lag + 1) else { return true };
+            let last = &state.acknowledged[last];
+            state.received.iter().all(|events| events.iter().rev().any(|event| event.data == *last))
+        });
+    }
+}
+
+/// Listens, and resumes after its last event when the stream ends, until it receives the last one or the server is gone.
+fn listen(stage: &Stage, address: SocketAddr, listener: usize) {
+    let mut last_id = None;
+    let mut is_over = false;
+    while !is_over {
+        let read = read_events(address, last_id.clone(), stage, |event| {
+            last_id = Some(event.last_event_id.clone());
+            is_over = event.data == END;
+            stage.change(|state| state.received[listener].push(event));
+            !is_over
+        });
+        if read.is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused) {
+            return;
+        }
+        stage.change(|state| state.broken += 1);
+    }
+}
+
+/// Subscribes, and calls `take` with each event, until that returns `false` or the stream ends.
+fn read_events(
+    address: SocketAddr,
+    last_id: Option<String>,
+    stage: &Stage,
+    mut take: impl FnMut(Event) -> bool,
+) -> io::Result<()> {
+    let mut stream = connect(address)?;
+    let id_field = last_id.map_or(String::new(), |id| format!("Last-Event-ID: {id}\r\n"));
+    write!(stream, "GET /hub HTTP/1.1\r\nHost: localhost\r\n{id_field}\r\n")?;
+    let mut stream = BufReader::new(stream);
+    if read_head(&mut stream)?.0 != 200 {
+        return Err(io::Error::other("not now"));
+    }
+    stage.change(|state| state.listening += 1);
+    let mut parser = Parser::default();
+    loop {
+        let bytes = stream.fill_buf()?;
+        let length = bytes.len();
+        if length == 0 {
+            return Ok(());
+        }
+        parser.feed(bytes);
+        stream.consume(length);
+        if !parser.events.drain(..).all(&mut take) {
+            return Ok(());
+        }
+    }
+}
+
+fn connect(address: SocketAddr) -> io::Result<TcpStream> {
+    let stream = TcpStream::connect_timeout(&address, TIMEOUT)?;
+    stream.set_nodelay(true)?;
+    stream.set_read_timeout(Some(TIMEOUT))?;
+    stream.set_write_timeout(Some(TIMEOUT))?;
+    Ok(stream)
+}
+
+/// Reads a response's head. Returns the status and the length of the body.
+fn read_head(stream: &mut impl BufRead) -> io::Result<(u16, usize)> {
+    let mut status = None;
+    let mut length = 0;
+    let mut line = String::new();
+    loop {
+        line.clear();
+        if stream.read_line(&mut line)? == 0 {
+            return Err(ErrorKind::UnexpectedEof.into());
+        }
+        if status.is_none() {
+            status = line.split(' ').nth(1).and_then(|status| status.parse().ok());
+            assert!(status.is_some(), "no status line: {line:?}");
+        }
+        let line = line.to_ascii_lowercase();
+        if let Some(value) = line.strip_prefix("content-length:") {
+            length = value.trim().parse().unwrap();
+        }
+        if line == "\r\n" {
+            return Ok((status.unwrap(), length));
+        }
+    }
+}
+
+/// Sends a request, and returns the status of the answer.
+fn ask(stream: &TcpStream, request: &str) -> io::Result<u16> {
+    (&mut &*stream).write_all(request.as_bytes())?;
+    let mut answer = BufReader::new(stream);
+    let (status, length) = read_head(&mut answer)?;
+    answer.read_exact(&mut vec![0; length])?;
+    Ok(status)
+}
+
+const GET: &str = "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
+
+/// The clients that publish and ask, and the outcomes.
+struct Clients<'a> {
+    address: SocketAddr,
+    stage: &'a Stage,
+    folder: &'a Folder,
+    /// Whether a refused event leaves nothing in the files. It may if its record can neither be synced nor truncated.
+    leaves_nothing: bool,
+    /// The connection over which events are published.
+    publisher: Option<TcpStream>,
+    published: usize,
+    counts: Counts,
+}
+
+#[derive(Default)]
+struct Counts {
+    requests: usize,
+    unserved: usize,
+    events: usize,
+    refused: usize,
+    /// Neither acknowledged nor refused, because the connection broke.
+    unknown: usize,
+}
+
+impl Display for Counts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Counts { requests, unserved, events, refused, unknown } = self;
+        write!(f, "{requests:>4} requests, {unserved:>3} unserved; {events:>3} events, {refused:>2} refused, {unknown:>2} unknown")
+    }
+}
+
+impl Clients<'_> {
+    fn publish_next(&mut self) -> bool {
+        self.published += 1;
+        self.publish(&format!("{} {}", self.published, "x".repeat(200)))
+    }
+
+    /// Publishes an event, and returns whether it was acknowledged. No event is sent twice.
+    fn publish(&mut self, data: &str) -> bool {
+        self.stage.wait_for_listeners(LAG);
+        let length = data.len();
+        let request = format!("POST /publish HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n\r\n{data}");
+        let stream = self.publisher.take().map_or_else(|| connect(self.address), Ok);
+        let Ok(stream) = stream else { return false };
+        self.counts.events += 1;
+        match ask(&stream, &request) {
+            Ok(200) => {
+                self.publisher = Some(stream);
+                assert_eq!(kept(self.folder).last().unwrap().data, data, "what was acknowledged is in the file");
+                self.stage.change(|state| state.acknowledged.push(data.to_owned()));
+                return true;
+            }
+            Ok(status) => {
+                self.publisher = (status == 500).then_some(stream);
+                let is_kept = kept(self.folder).iter().any(|event| event.data == data);
+                assert!(!is_kept || !self.leaves_nothing, "what was refused is not in the file: {data}");
+                self.counts.refused += 1;
+                self.stage.change(|state| state.refused.extend([data.to_owned()]));
+            }
+            Err(_) => self.counts.unknown += 1,
+        }
+        false
+    }
+
+    /// Sends as many requests at once, each on its own connection. Returns whether all were served.
+    fn ask(&mut self, clients: usize) -> bool {
+        let streams: Vec<_> = (0..clients).map(|_| connect(self.address)).collect();
+        for stream in streams.iter().flatten() {
+            let _ = (&mut &*stream).write_all(GET.as_bytes());
+        }
+        let is_served = |stream: &io::Result<TcpStream>| {
+            let stream = stream.as_ref().ok()?;
+            read_head(&mut BufReader::new(stream)).ok().filter(|(status, _)| *status == 200)
+        };
+        let unserved = streams.iter().filter(|stream| is_served(stream).is_none()).count();
+        self.counts.requests += clients;
+        self.counts.unserved += unserved;
+        unserved == 0
+    }
+
+    /// Publishes and asks while calls fail.
+    fn keep_busy(&mut self, strace: &Strace) {
+        let started = Instant::now();
+        let mut round = 0;
+        while round < ROUNDS || (started.elapsed() < PATIENCE && strace.injected() == 0) {
+            self.publish_next();
+            self.ask(if round % 20 == 0 { CROWD } else { 1 });
+            round += 1;
+        }
+    }
+}
+
+/// A server, its clients and its folder.
+struct Run<'a> {
+    server: Example,
+    clients: Clients<'a>,
+    log: PathBuf,
+}
+
+/// The calls that fail, and how the server's channel syncs its file.
+struct Faults<'a> {
+    /// Each call with its errors.
+    calls: &'a [(&'a str, &'a [&'a str])],
+    /// Which calls of a thread fail: its first; its third; its seventh, and every twentieth after that.
+    moments: &'a [&'a str],
+    /// What else fails all the time.
+    besides: &'a [&'a str],
+    sync: &'a str,
+}
+
+const FAULTS: Faults<'_> = Faults { calls: &[], moments: &["1", "3", "7+20"], besides: &[], sync: "always" };
+
+/// Has each call fail with each of its errors at each moment.
+fn survive(faults: &Faults<'_>) {
+    let folder = Folder::new();
+    let logs = TemporaryDirectory::new();
+    let complaints = logs.path().join("stderr");
+    let stage = Stage::default();
+    thread::scope(|scope| {
+        let mut command = testbed(&[folder.log().to_str().unwrap(), faults.sync, &MAX_BYTES.to_string()]);
+        command.stderr(fs::File::create(&complaints).unwrap());
+        let server = Example::run(command);
+        let address = server.address;
+        for listener in 0..LISTENERS {
+            let stage = &stage;
+            scope.spawn(move || listen(stage, address, listener));
+        }
+        stage.wait("all listen", |state| state.listening == LISTENERS);
+        let clients = Clients {
+            address,
+            stage: &stage,
+            folder: &folder,
+            leaves_nothing: faults.besides.is_empty(),
+            publisher: None,
+            published: 0,
+            counts: Counts::default(),
+        };
+        let mut run = Run { server, clients, log: logs.path().join("log") };
+        for _ in 0..3 * MAX_BYTES / 200 {
+            assert!(run.clients.publish_next());
+        }
+        let descriptors = run.count("fd"); // when nobody asks
+        let threads = run.count("task");
+        for (call, errors) in faults.calls {
+            for error in *errors {
+                let fail = |moment: &&str| run.fail(&format!("{call}:error={error}:when={moment}"), faults.besides);
+                let hits: usize = faults.moments.iter().map(fail).sum();
+                assert!(hits > 0, "no {call} has failed with {error}");
+            }
+        }
+        eventually(|| run.count("fd") <= descriptors);
+        eventually(|| run.count("task") <= threads + WAITING);
+        assert!(run.clients.publish(END));
+        stage.wait_for_listeners(0);
+    });
+    assert_whole(&stage.state.into_inner().unwrap(), &folder);
+    let complaints = fs::read_to_string(complaints).unwrap();
+    assert!(!complaints.contains("somebody else"), "a call has failed, and nobody has touched the files: {complaints}");
+    assert!(!complaints.contains("move it away"), "a call has failed, and nothing is in the way: {complaints}");
+}
+
+impl Run<'_> {
+    /// Has calls fail for a while, and asserts that the server recovers. Returns how many calls failed.
+    fn fail(&mut self, fault: &str, besides: &[&str]) -> usize {
+        let faults = &[&[fault], besides].concat();
+        let stage = self.clients.stage;
+        self.clients.counts = Counts::default();
+        stage.change(|state| state.broken = 0);
+        let strace = Strace::attach(self.server.child.id(), faults, &self.log);
+        self.clients.keep_busy(&strace);
+        let hits = strace.detach();
+
+        assert_eq!(self.server.child.try_wait().unwrap(), None, "the process lives: {faults:?}");
+        let counts = std::mem::take(&mut self.clients.counts);
+        // The connection may be closed by now, and the error of a sync is reported to the next event.
+        let is_published = (0..3).any(|_| self.clients.publish_next());
+        assert!(is_published && self.clients.publish_next(), "events are published again: {faults:?}");
+        stage.wait_for_listeners(0);
+        self.serves_again(faults);
+        let resumed = stage.state.lock().unwrap().broken;
+        println!("{:<52} {hits:>5} faults; {counts}; {resumed:>2} streams resumed", fault);
+        hits
+    }
+
+    /// Waits until many clients at once are served.
+    fn serves_again(&mut self, faults: &[&str]) {
+        let deadline = Instant::now() + TIMEOUT;
+        while !self.clients.ask(CROWD) {
+            assert!(Instant::now() < deadline, "clients are served again: {faults:?}");
+        }
+    }
+
+    /// How many entries a directory of the process has.
+    fn count(&self, directory: &str) -> usize {
+        fs::read_dir(format!("/proc/{}/{directory}", self.server.child.id())).unwrap().count()
+    }
+}
+
+/// Every listener has received every event once and in order, and the files hold the last ones.
+fn assert_whole(state: &State, folder: &Folder) {
+    let first = &state.received[0];
+    for events in &state.received {
+        assert_eq!(data(events), data(first), "all receive the same");
+        for pair in events.windows(2) {
+            let (had, next) = (sequence(&pair[0]), sequence(&pair[1]));
+            assert_eq!(next, had + 1, "{:?} after {:?}", pair[1], pair[0]);
+        }
+    }
+    let received: HashSet<_> = data(first).into_iter().collect();
+    assert_eq!(received.len(), first.len(), "nothing is doubled");
+    let lost: Vec<_> = state.acknowledged.iter().filter(|data| !received.contains(data.as_str())).collect();
+    assert!(lost.is_empty(), "acknowledged and lost: {lost:?}");
+    let refused: Vec<_> = state.refused.iter().filter(|data| received.contains(data.as_str())).collect();
+    assert!(refused.is_empty(), "refused and sent: {refused:?}");
+
+    let kept = kept(folder);
+    assert!(kept.len() >= MAX_BYTES / 300, "{} events are in the files", kept.len());
+    assert_eq!(kept, first[first.len() - kept.len()..]);
+    let config = ChannelConfig { max_bytes: MAX_BYTES, newcomers: Newcomers::Last(10), ..ChannelConfig::default() };
+    let restored = history(&open_with(&folder.log(), config), 10);
+    assert_eq!(restored, first[first.len() - 10..]);
+}
+
+fn data(events: &[Event]) -> Vec<&str> {
+    events.iter().map(|event| event.data.as_str()).collect()
+}
+
+fn sequence(event: &Event) -> usize {
+    event.last_event_id.rsplit('-').next().unwrap().parse().unwrap()
+}
+
+/// The events in the files of a channel, `.new` included if a rotation is unfinished.
+fn kept(folder: &Folder) -> Vec<Event> {
+    let read = |name| fs::read(folder.join(name)).unwrap_or_default();
+    let present = if folder.log().exists() { "log.sse" } else { "log.sse.new" };
+    parse(&[read("log.sse.old"), read(present)].concat())
+}
+
+#[test]
+#[ignore = "needs strace"]
+fn accept_that_fails_serves_again() {
+    survive(&Faults { calls: &[("accept4", &["ECONNABORTED", "EMFILE", "ENFILE", "ENOMEM", "EPROTO"])], ..FAULTS });
+}
+
+#[test]
+#[ignore = "needs strace"]
+fn receive_that_fails_ends_one_connection() {
+    survive(&Faults { calls: &[("recvfrom", &["EINTR", "ECONNRESET", "ENOBUFS"])], ..FAULTS });
+}
+
+#[test]
+#[ignore = "needs strace"]
+fn send_that_fails_doubles_nothing() {
+    survive(&Faults { calls: &[("sendto", &["EINTR", "ECONNRESET", "ENOBUFS"])], ..FAULTS });
+}
+
+#[test]
+#[ignore = "needs strace"]
+fn write_that_fails_refuses_the_event() {
+    survive(&Faults { calls: &[("write", &["EIO", "ENOSPC", "EINTR"])], ..FAULTS });
+}
+
+#[test]
+#[ignore = "needs strace"]
+fn sync_that_fails_refuses_the_event() {
+    survive(&Faults { calls: &[("fdatasync", &["EIO", "ENOSPC", "EINTR"])], ..FAULTS });
+}
+
+#[test]
+#[ignore = "needs strace"]
+fn sync_of_a_thread_that_fails_is_reported_by_the_next_publish() {
+    survive(&Faults { calls: &[("fdatasync", &["EIO"])], moments: &["1"], sync: "20", ..FAULTS });
+}
+
+#[test]
+#[ignore = "needs strace"]
+fn truncation_that_fails_is_tried_again() {
+    survive(&Faults {
+        calls: &[("ftruncate", &["EIO", "ENOSPC", "EINTR"])],
+        besides: &["fdatasync:error=EIO:when=2+3"],
+        ..FAULTS
+    });
+}
+
+/// The second rename of a rotation, and the attempts of the next events.
+#[test]
+#[ignore = "needs strace"]
+fn rename_that_fails_loses_no_event() {
+    survive(&Faults {
+        calls: &[("/^rename", &["EIO", "ENOSPC", "EINTR"])],
+        moments: &["1", "2", "2..3", "2..5", "3+3", "7+20"],
+        ..FAULTS
+    });
+}
+
+/// Without syncs, the files are examined for rotations only: each of these calls fails.
+#[test]
+#[ignore = "needs strace"]
+fn rotation_that_cannot_examine_a_file_loses_no_event() {
+    survive(&Faults {
+        calls: &[("statx", &["EIO"])],
+        moments: &["1", "2", "3", "4", "5", "6", "7"],
+        sync: "never",
+        ..FAULTS
+    });
+}
+
+#[test]
+#[ignore = "needs strace"]
+fn rotation_that_fails_loses_no_event() {
+    survive(&Faults {
+        calls: &[
+            ("statx", &["EIO"]),
+            ("openat", &["EMFILE"]),
+            ("flock", &["ENOLCK"]),
+            ("fchmod", &["EIO"]),
+            ("fsync", &["EIO"]),
+            ("pread64", &["EIO"]),
+        ],
+        ..FAULTS
+    });
+}
+
+#[test]
+#[ignore = "needs strace"]
+fn thread_that_cannot_start_serves_again() {
+    survive(&Faults { calls: &[("clone3", &["EAGAIN"])], sync: "20", ..FAULTS });
+}
+
+/// The events that an arrangement of the files below has.
+const ARRANGED: usize = 20;
+
+/// Files as a process may leave them: none; a record that is torn; a rotation between its two renames.
+fn arranged(arrangement: &str) -> Folder {
+    let folder = Folder::new();
+    if arrangement == "new" {
+        return folder;
+    }
+    let channel = open_with(&folder.log(), ChannelConfig { max_bytes: 300, ..ChannelConfig::default() });
+    (0..ARRANGED).for_each(|n| drop(channel.publish(n.to_string()).unwrap()));
+    drop(channel);
+    if arrangement == "torn" {
+        fs::OpenOptions::new()
+            .append(true)
+            .open(folder.log())
+            .unwrap()
+            .write_all(b": 0123")
+            .unwrap();
+    } else {
+        fs::rename(folder.log(), folder.join("log.sse.new")).unwrap();
+    }
+    folder
+}
+
+/// Opens a channel in a process of its own, where a call that concerns its files fails. Returns the error's message, unless
+/// it was opened, and how many calls failed.
+fn open_with_fault(folder: &Folder, fault: &str, log: &Path) -> (Option<String>, usize) {
+    let mut command = strace(&[fault], log);
+    for name in ["log.sse", "log.sse.old", "log.sse.new"] {
+        command.arg("-P").arg(folder.join(name));
+    }
+    // It opens the file, and then ends because the port is not valid.
+    let output = command
+        .arg("-qq")
+        .arg(program("testbed"))
+        .arg("no port")
+        .arg(folder.log())
+        .arg("never")
+        .output()
+        .unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.contains("Error: "), "{fault}: {said}");
+    let error = (!said.contains("invalid port value")).then_some(said);
+    (error, injected(log))
+}
+
+#[test]
+#[ignore = "needs strace"]
+fn open_that_fails_changes_no_file() {
+    let logs = TemporaryDirectory::new();
+    let log = logs.path().join("log");
+    let config = ChannelConfig { max_bytes: 300, newcomers: Newcomers::Last(usize::MAX), ..ChannelConfig::default() };
+    for arrangement in ["new", "torn", "unfinished"] {
+        let mut outcomes = Vec::new();
+        for fault in [
+            "statx:error=EIO", "openat:error=EMFILE", "flock:error=ENOLCK", "read:error=EIO", "lseek:error=EIO",
+            "ftruncate:error=EIO", "/^rename:error=EIO",
+        ] {
+            for moment in 1.. {
+                let folder = arranged(arrangement);
+                let (files, events) = (folder.files(), kept(&folder));
+                let (error, hits) = open_with_fault(&folder, &format!("{fault}:when={moment}"), &log);
+                if hits == 0 {
+                    break;
+                }
+                let what = format!("{arrangement}, {fault}, call {moment}: {error:?}");
+                outcomes.push(format!("{fault} {moment}: {}", if error.is_some() { "refused" } else { "opened" }));
+                if let Some(error) = error {
+                    assert!(error.contains("log.sse"), "the error names the file: {what}");
+                    assert_eq!(folder.files(), files, "{what}");
+                }
+                let channel = open_with(&folder.log(), config.clone());
+                channel.publish("next").unwrap();
+                assert!(kept(&folder).starts_with(&events), "{what}");
+                assert_eq!(kept(&folder).len(), events.len() + 1, "{what}");
+            }
+        }
+        println!("{arrangement}: {}", outcomes.join(", "));
+        assert!(outcomes.len() >= 3, "calls have failed: {outcomes:?}");
+    }
+}
