@@ -26,8 +26,8 @@ impl Framing {
         self.push(message.frame_length(), |out| message.encode(out), out);
     }
 
-    pub fn push_frame(self, frame: &[u8], out: &mut Vec<u8>) {
-        self.push(frame.len(), |out| out.extend_from_slice(frame), out);
+    pub fn push_frame(self, frame: &str, out: &mut Vec<u8>) {
+        self.push(frame.len(), |out| out.extend_from_slice(frame.as_bytes()), out);
     }
 
     /// Appends what ends a stream that is whole.

@@ -28,7 +28,7 @@ use std::time::Duration;
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Message {
     /// The lines of all fields, in the order of [`Field`].
-    lines: Vec<u8>,
+    lines: String,
     /// Where in `lines` the lines of each field end.
     ends: [usize; 4],
     /// A channel must not give it one: a client does not resume after it.
@@ -57,7 +57,7 @@ const MAX_RETRY: u128 = i32::MAX as u128;
 impl Message {
     /// Returns an event with nothing in it.
     pub fn new() -> Message {
-        Message { lines: Vec::with_capacity(USUAL), ..Message::default() }
+        Message { lines: String::with_capacity(USUAL), ..Message::default() }
     }
 
     /// Sets the event's id, which a client that reconnects sends as `Last-Event-ID`. `""` makes the client forget its
@@ -93,17 +93,17 @@ impl Message {
     #[must_use]
     pub fn data(mut self, data: impl Display) -> Message {
         let start = self.lines.len();
-        self.lines.extend_from_slice(b"data: ");
+        self.lines.push_str("data: ");
         let text_start = self.lines.len();
-        if write!(Lines(&mut self.lines), "{data}").is_err() {
+        if write!(self.lines, "{data}").is_err() {
             self.fault.get_or_insert("data: its Display returned an error");
         }
         if self.lines.len() > text_start && !has_line_break(&self.lines[text_start..]) {
-            self.lines.push(b'\n');
+            self.lines.push('\n');
         } else {
             let text = self.lines.split_off(text_start);
             self.lines.truncate(start);
-            push_lines("data", &String::from_utf8_lossy(&text), &mut self.lines);
+            push_lines("data", &text, &mut self.lines);
         }
         self.place(Field::Data, start);
         self
@@ -123,18 +123,18 @@ impl Message {
         field: Field,
         name: &str,
         value: impl Display,
-        is_valid: impl Fn(&[u8]) -> bool,
+        is_valid: impl Fn(&str) -> bool,
         rule: &'static str,
     ) {
         let start = self.lines.len();
-        self.lines.extend_from_slice(name.as_bytes());
-        let written = write!(Lines(&mut self.lines), "{value}");
+        self.lines.push_str(name);
+        let written = write!(self.lines, "{value}");
         if written.is_err() || !is_valid(&self.lines[start + name.len()..]) {
             self.lines.truncate(start);
             self.fault.get_or_insert(rule);
             return;
         }
-        self.lines.push(b'\n');
+        self.lines.push('\n');
         self.place(field, start);
     }
 
@@ -142,7 +142,11 @@ impl Message {
     fn place(&mut self, field: Field, start: usize) {
         let length = self.lines.len() - start;
         let end = self.ends[field as usize];
-        self.lines[end..].rotate_right(length);
+        if end != start {
+            let mut lines = std::mem::take(&mut self.lines).into_bytes();
+            lines[end..].rotate_right(length);
+            self.lines = String::from_utf8(lines).expect("whole lines are moved");
+        }
         for end in &mut self.ends[field as usize..] {
             *end += length;
         }
@@ -156,14 +160,17 @@ impl Message {
     /// Whether a channel gives it an id. Unused in a copy without channels.
     #[allow(dead_code)]
     pub(super) fn wants_id(&self) -> bool {
-        self.id_text().is_none() && !self.without_id
+        self.ids().is_empty() && !self.without_id
     }
 
     /// The text of the event's id, if it has one: of several, the last one counts. Unused in a copy without channels.
     #[allow(dead_code)]
     pub(super) fn id_text(&self) -> Option<&str> {
-        let ids = &self.lines[self.ends[Field::Retry as usize]..];
-        std::str::from_utf8(ids).ok()?.lines().last()?.strip_prefix("id: ")
+        self.ids().lines().last()?.strip_prefix("id: ")
+    }
+
+    fn ids(&self) -> &str {
+        &self.lines[self.ends[Field::Retry as usize]..]
     }
 
     /// Returns an error if the message must not be sent.
@@ -180,14 +187,14 @@ impl Message {
 
     /// Appends the frame to `out`.
     pub(super) fn encode(&self, out: &mut Vec<u8>) {
-        out.extend_from_slice(&self.lines);
-        out.extend_from_slice(self.blank_line());
+        out.extend_from_slice(self.lines.as_bytes());
+        out.extend_from_slice(self.blank_line().as_bytes());
     }
 
     /// Appends the frame to `out`, with an id in the place of the one that it does not have. Unused in a copy without channels.
     #[allow(dead_code)]
     pub(super) fn encode_with_id(&self, id: &str, out: &mut Vec<u8>) {
-        out.extend_from_slice(&self.lines);
+        out.extend_from_slice(self.lines.as_bytes());
         for part in ["id: ", id, "\n\n"] {
             out.extend_from_slice(part.as_bytes());
         }
@@ -200,56 +207,48 @@ impl Message {
 
     /// The blank line that ends the frame, if there is one. A client takes a reconnection time from its line alone, and some clients dispatch an empty event
     /// at each blank line.
-    fn blank_line(&self) -> &'static [u8] {
+    fn blank_line(&self) -> &'static str {
         let [_, data_end, retry_end, end] = self.ends;
         if data_end == 0 && retry_end == end {
-            return b"";
+            return "";
         }
-        b"\n"
-    }
-}
-
-/// Formats text to the end of a message's lines.
-struct Lines<'a>(&'a mut Vec<u8>);
-
-impl Write for Lines<'_> {
-    fn write_str(&mut self, text: &str) -> fmt::Result {
-        self.0.extend_from_slice(text.as_bytes());
-        Ok(())
+        "\n"
     }
 }
 
 /// Whether an id comes back as it was sent: it is a `field-value` (RFC 9110 5.5), and not too long for a request's head.
-fn is_valid_id(id: &[u8]) -> bool {
+fn is_valid_id(id: &str) -> bool {
+    let id = id.as_bytes();
     id.len() <= MAX_ID && id.iter().all(|&byte| ascii::is_field(byte)) && ascii::trim_ows(id).len() == id.len()
 }
 
 /// Appends text as lines, each with the field's name in front. A parser takes one space after the colon away, so one is
 /// always there, and the text's own survive; an empty line needs none.
-fn push_lines(name: &str, text: &str, out: &mut Vec<u8>) {
+fn push_lines(name: &str, text: &str, out: &mut String) {
     // The second half of CRLF is no line break of its own.
     for line in text.replace("\r\n", "\n").split(['\n', '\r']) {
         for part in [name, if line.is_empty() { ":" } else { ": " }, line, "\n"] {
-            out.extend_from_slice(part.as_bytes());
+            out.push_str(part);
         }
     }
 }
 
 /// Whether a text has a line break. [`ascii::skip`] is what the compiler vectorises.
-fn has_line_break(text: &[u8]) -> bool {
+fn has_line_break(text: &str) -> bool {
+    let text = text.as_bytes();
     let is_line_break = |byte| (byte == b'\n') | (byte == b'\r');
     text[ascii::skip(text, is_line_break)..].iter().any(|&byte| is_line_break(byte))
 }
 
 /// Returns a comment: lines that a parser skips. No blank line follows, at which some clients dispatch an empty event.
-pub fn comment(text: &str) -> Vec<u8> {
-    let mut lines = Vec::new();
+pub fn comment(text: &str) -> String {
+    let mut lines = String::new();
     push_lines("", text, &mut lines);
     lines
 }
 
 /// An empty comment, which keeps proxies from giving up on a silent connection.
-pub const KEEP_ALIVE: &[u8] = b":\n";
+pub const KEEP_ALIVE: &str = ":\n";
 
 /// The event `close`, the last of a stream. It has data because a browser does not dispatch an event without. When the server
 /// stops, it spreads clients that reconnect over a few seconds.
@@ -276,18 +275,14 @@ impl From<String> for Message {
 /// The frame as it is sent; that of a message that would be refused, without the field at fault.
 impl Display for Message {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut frame = Vec::new();
-        self.encode(&mut frame);
-        f.write_str(&String::from_utf8_lossy(&frame))
+        f.write_str(&self.lines)?;
+        f.write_str(self.blank_line())
     }
 }
 
 impl fmt::Debug for Message {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Message")
-            .field("lines", &String::from_utf8_lossy(&self.lines))
-            .field("fault", &self.fault)
-            .finish()
+        f.debug_struct("Message").field("lines", &self.lines).field("fault", &self.fault).finish()
     }
 }
 
@@ -402,8 +397,7 @@ mod tests {
 
     #[test]
     fn comment_has_no_fields_and_no_blank_line() {
-        let comment = |text: &str| String::from_utf8(comment(text)).unwrap();
-        assert_eq!(comment("").as_bytes(), KEEP_ALIVE);
+        assert_eq!(comment(""), KEEP_ALIVE);
         assert_eq!(comment("a\ndata: b\r\nc\n\n"), ": a\n: data: b\n: c\n:\n:\n");
     }
 }

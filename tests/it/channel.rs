@@ -385,27 +385,31 @@ fn who_may_skip_is_told_of_the_gap_on_the_same_connection() {
     let mut slow = subscribe(&server, "/", "");
     await_subscribers(&channel, 1);
     (0..300).for_each(|n| drop(channel.publish(large(n)).unwrap()));
-    assert_skips_tell_of_gaps(&mut slow, 300);
+    let gaps = read_with_gaps(&mut slow, 300);
+    assert!(!gaps.is_empty() && gaps.iter().all(|(before, last_id)| before == last_id), "{gaps:?}");
     assert_eq!(channel.subscribers(), 1);
 }
 
 /// Reads up to the last of `events` large events: each comes once and in order, and a `gap` event where some are missing.
-fn assert_skips_tell_of_gaps(slow: &mut Subscriber, events: usize) {
-    let (mut expected, mut gaps, mut last_id) = (0, 0, String::new());
+/// Returns which event each gap names as the last one before it, and which event that was.
+fn read_with_gaps(slow: &mut Subscriber, events: usize) -> Vec<(String, String)> {
+    let (mut expected, mut gaps, mut last_id) = (0, Vec::new(), String::new());
     while expected < events {
         let event = slow.next();
         if event.kind == "gap" {
             let first = slow.next();
-            assert_eq!(event.data, format!("{last_id}\n{}", first.last_event_id));
+            let (before, after) = event.data.split_once('\n').unwrap();
+            assert_eq!(after, first.last_event_id);
+            gaps.push((before.to_owned(), last_id));
             let n: usize = first.data.split(' ').next().unwrap().parse().unwrap();
             assert!(n > expected, "something is missing, and only then");
-            (expected, gaps, last_id) = (n + 1, gaps + 1, first.last_event_id);
+            (expected, last_id) = (n + 1, first.last_event_id);
         } else {
             assert_eq!(event.data, large(expected));
             (expected, last_id) = (expected + 1, event.last_event_id);
         }
     }
-    assert!(gaps > 0);
+    gaps
 }
 
 #[test]
@@ -653,7 +657,10 @@ fn http_10_subscriber_that_may_skip_receives_whole_events_and_gaps() {
     let mut slow = subscribe_1_0(&server, "");
     await_subscribers(&channel, 1);
     (0..300).for_each(|n| drop(channel.publish(large(n)).unwrap()));
-    assert_skips_tell_of_gaps(&mut slow, 300);
+    let gaps = read_with_gaps(&mut slow, 300);
+    // On a busy machine an id may be evicted while its event is written, and then its line is empty.
+    let is_true = |(before, last_id): &(String, String)| before == last_id || before.is_empty();
+    assert!(!gaps.is_empty() && gaps.iter().all(is_true), "{gaps:?}");
 }
 
 #[test]

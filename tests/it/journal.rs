@@ -739,6 +739,7 @@ fn the_room_of_the_chat_survives_its_process() {
     let heard = parse(&listener.until_event(b"before\n"));
     chat.child.kill().unwrap();
     chat.child.wait().unwrap();
+    listener.rest_of_broken_stream();
     let chat = start();
     let last = &heard.last().unwrap().last_event_id;
     let mut listener = super::support::Client::connect(chat.address);
