@@ -12,7 +12,7 @@ use super::event_stream::{parse, Event, Parser};
 use super::examples::{program, Example};
 use super::journal::{history, open_with, testbed, Folder};
 use super::machine::TemporaryDirectory;
-use super::support::TIMEOUT;
+use super::support::{Chunks, TIMEOUT};
 use brooklet::sse::{ChannelConfig, Newcomers};
 use std::collections::HashSet;
 use std::fmt::{self, Display};
@@ -177,6 +177,7 @@ fn read_events(
         return Err(io::Error::other("not now"));
     }
     stage.change(|state| state.listening += 1);
+    let mut chunks = Chunks::default();
     let mut parser = Parser::default();
     loop {
         let bytes = stream.fill_buf()?;
@@ -184,7 +185,9 @@ fn read_events(
         if length == 0 {
             return Ok(());
         }
-        parser.feed(bytes);
+        let mut frames = Vec::new();
+        chunks.feed(bytes, &mut frames);
+        parser.feed(&frames);
         stream.consume(length);
         if !parser.events.drain(..).all(&mut take) {
             return Ok(());
