@@ -45,8 +45,8 @@ const INPUT_INTERVAL: Duration = Duration::from_millis(500);
 /// An `EventSource` reconnects after any end until the page calls its `close()`, or the server answers 204. To other
 /// clients, a stream that was closed or dropped is whole: to HTTP/1.1 it ends with the last chunk. After an error of
 /// writing, after a panic, after an error that a closure of [`stream`] returns, or if the process dies, the last chunk is
-/// missing, and the client gets an error. An HTTP/1.0 client cannot tell the two apart: it
-/// knows that a stream was whole only from a `close` event or a mark in the data.
+/// missing, and the client gets an error. An HTTP/1.0 client cannot tell the two apart, and neither can the `fetch` of Node.
+/// They know that a stream was whole only from a `close` event or a mark in the data.
 #[derive(Debug)]
 pub struct Connection {
     stream: Arc<Stream>,
@@ -161,12 +161,10 @@ fn push_head(conn: &server::Connection, framing: Framing, out: &mut Vec<u8>) {
         out.extend_from_slice(format!("{name}: {value}\r\n").as_bytes());
     }
     out.extend_from_slice(conn.response_headers().section());
-    // No `Connection: close` for chunks: with it, Node's `fetch` takes an end without the last chunk for a whole one. The
-    // connection ends with the stream all the same, and a client may close too once it has the last chunk.
-    out.extend_from_slice(match framing {
-        Framing::Chunked => b"Transfer-Encoding: chunked\r\n\r\n".as_slice(),
-        Framing::UntilClose => b"Connection: close\r\n\r\n",
-    });
+    if framing == Framing::Chunked {
+        out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
+    }
+    out.extend_from_slice(b"Connection: close\r\n\r\n");
 }
 
 impl Connection {
