@@ -45,7 +45,8 @@ const INPUT_INTERVAL: Duration = Duration::from_millis(500);
 /// An `EventSource` reconnects after any end until the page calls its `close()`, or the server answers 204. To other
 /// clients, a stream that was closed or dropped is whole: to HTTP/1.1 it ends with the last chunk. After an error of
 /// writing, after a panic, after an error that a closure of [`stream`] returns, or if the process dies, the last chunk is
-/// missing, and the client gets an error. An HTTP/1.0 client cannot tell the two apart, and neither can the `fetch` of Node.
+/// missing, and the client gets an error. An HTTP/1.0 client cannot tell the two apart, and
+/// neither can the `fetch` of Node before 22.23 and 24.21.
 /// They know that a stream was whole only from a `close` event or a mark in the data.
 #[derive(Debug)]
 pub struct Connection {
