@@ -586,33 +586,33 @@ fn read_away(socket: &mut impl Read, left: &mut usize) -> io::Result<Input> {
     }
 }
 
-/// Writes frames, in pieces for which a slow client has the socket's write timeout each.
+/// Writes frames. A slow client has the socket's write timeout for each piece of them.
 fn write_frames(socket: &TcpStream, frames: &[u8]) -> io::Result<()> {
-    frames
-        .chunks(MAX_WRITE)
-        .try_for_each(|piece| write_piece(socket, piece, || socket.write_timeout()))
+    write_in_pieces(socket, frames, || socket.write_timeout())
 }
 
-/// Writes a piece. A write that times out after a part returns the length of that part, and the next write would wait for as
-/// long again: so a write that took its time and a part only is a timeout.
-fn write_piece(
+/// A write that times out after a part returns the length of that part, and the next write would wait for as long again. So a
+/// write that took the timeout and moved only a part of its piece is a timeout.
+fn write_in_pieces(
     mut socket: impl Write,
-    mut piece: &[u8],
+    bytes: &[u8],
     timeout: impl Fn() -> io::Result<Option<Duration>>,
 ) -> io::Result<()> {
     let stopped_reading = || io::Error::new(ErrorKind::TimedOut, "the client stopped reading");
-    while !piece.is_empty() {
-        let started = Instant::now();
-        match socket.write(piece) {
-            Ok(0) => return Err(ErrorKind::WriteZero.into()),
-            Ok(written) => piece = &piece[written..],
-            Err(error) if error.kind() == ErrorKind::WouldBlock => return Err(stopped_reading()),
-            Err(error) if error.kind() != ErrorKind::Interrupted => return Err(error),
-            Err(_) => continue,
-        }
-        let elapsed = started.elapsed();
-        if !piece.is_empty() && timeout()?.is_some_and(|timeout| elapsed >= timeout) {
-            return Err(stopped_reading());
+    for mut piece in bytes.chunks(MAX_WRITE) {
+        while !piece.is_empty() {
+            let started = Instant::now();
+            match socket.write(piece) {
+                Ok(0) => return Err(ErrorKind::WriteZero.into()),
+                Ok(written) => piece = &piece[written..],
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Err(stopped_reading()),
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                Err(error) => return Err(error),
+            }
+            let elapsed = started.elapsed();
+            if !piece.is_empty() && timeout()?.is_some_and(|timeout| elapsed >= timeout) {
+                return Err(stopped_reading());
+            }
         }
     }
     Ok(())
@@ -657,17 +657,26 @@ impl Drop for Stream {
 mod tests {
     use super::*;
 
-    /// Takes a byte with each write, after a pause.
+    const PAUSE: Duration = Duration::from_millis(5);
+
+    /// Takes at most `room` bytes with each write, after a pause.
     struct Slow {
-        pause: Duration,
-        taken: usize,
+        room: usize,
+        writes: Vec<usize>,
     }
 
-    impl Write for &mut Slow {
-        fn write(&mut self, _: &[u8]) -> io::Result<usize> {
-            thread::sleep(self.pause);
-            self.taken += 1;
-            Ok(1)
+    impl Slow {
+        fn new(room: usize) -> Slow {
+            Slow { room, writes: Vec::new() }
+        }
+    }
+
+    impl Write for Slow {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            thread::sleep(PAUSE);
+            let taken = bytes.len().min(self.room);
+            self.writes.push(taken);
+            Ok(taken)
         }
 
         fn flush(&mut self) -> io::Result<()> {
@@ -687,17 +696,27 @@ mod tests {
 
     #[test]
     fn write_that_takes_its_time_and_moves_a_part_times_out() {
-        let mut slow = Slow { pause: Duration::from_millis(5), taken: 0 };
-        let written = write_piece(&mut slow, &[0; 10], || Ok(Some(Duration::from_millis(5))));
-        assert_eq!((written.unwrap_err().kind(), slow.taken), (ErrorKind::TimedOut, 1));
+        let mut slow = Slow::new(1);
+        let written = write_in_pieces(&mut slow, &[0; 10], || Ok(Some(PAUSE)));
+        assert_eq!((written.unwrap_err().kind(), slow.writes), (ErrorKind::TimedOut, vec![1]));
     }
 
     #[test]
-    fn write_that_moves_everything_or_a_part_in_time_succeeds() {
-        let mut slow = Slow { pause: Duration::from_millis(5), taken: 0 };
-        write_piece(&mut slow, &[0; 1], || Ok(Some(Duration::from_millis(5)))).unwrap();
-        write_piece(&mut slow, &[0; 3], || Ok(Some(Duration::from_secs(3600)))).unwrap();
-        write_piece(&mut slow, &[0; 3], || Ok(None)).unwrap();
-        assert_eq!(slow.taken, 7);
+    fn write_that_moves_a_part_in_time_goes_on() {
+        for timeout in [None, Some(Duration::from_secs(3600))] {
+            let mut slow = Slow::new(1);
+            write_in_pieces(&mut slow, &[0; 3], || Ok(timeout)).unwrap();
+            assert_eq!(slow.writes, [1, 1, 1]);
+        }
+    }
+
+    #[test]
+    fn long_frame_has_the_timeout_for_each_128_kib() {
+        let mut slow = Slow::new(usize::MAX);
+        write_in_pieces(&mut slow, &[0; 300 * 1024], || Ok(Some(PAUSE))).unwrap();
+        assert_eq!(slow.writes, [128, 128, 44].map(|kib| kib * 1024));
+        let mut slow = Slow::new(100 * 1024);
+        let written = write_in_pieces(&mut slow, &[0; 300 * 1024], || Ok(Some(PAUSE)));
+        assert_eq!(written.unwrap_err().kind(), ErrorKind::TimedOut);
     }
 }
