@@ -63,8 +63,8 @@ impl Connection {
 
     /// Returns the socket, for example to set timeouts. Reading from it skips the bytes that were read past the request's head.
     ///
-    /// A write that times out after a part returns the length of that part, so `write_all` to a client that stopped reading
-    /// can take several timeouts.
+    /// A write that times out after it moved a part of the data succeeds. So `write_all` to a client that stopped reading can
+    /// take several timeouts.
     pub fn tcp_stream(&self) -> &TcpStream {
         &self.socket
     }

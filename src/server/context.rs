@@ -159,7 +159,7 @@ impl<'a> Context<'a> {
     }
 
     /// Returns whether the client has left, without waiting: a slow handler asks this now and then, to stop work whose result
-    /// nobody receives. What the client has sent is kept, for [`body`](Context::body) or the next request.
+    /// nobody receives. The input of the client is kept: a body, or the next request.
     ///
     /// A client that has ended only its sending half counts as one that has left, although it would still receive the response.
     /// A client that vanished without closing its connection does not count. Nor does one that left after it had sent 64 KiB

@@ -164,9 +164,8 @@ pub fn start_response(conn: server::Connection, retry: Option<Duration>) -> io::
 ///   or the server is shutting down. The methods of [`Connection`] return such errors. They may be wrapped in another error
 ///   that returns them from [`source`](std::error::Error::source).
 /// - Every other error is reported to [`on_response`](super::super::Server::on_response), or printed to standard error without
-///   such a hook, whatever its kind. That includes the errors of another stream or connection, those of a closed
-///   [`Channel`](super::Channel), those of the bare [`tcp_stream`](Connection::tcp_stream), and `InvalidInput` for a message
-///   that was refused.
+///   such a hook, whatever its kind. Examples are an error of a database, of another stream or connection, of a channel that is
+///   closed, of the bare [`tcp_stream`](Connection::tcp_stream), and `InvalidInput` for a message that was refused.
 pub fn stream(ctx: Context<'_>, events: impl FnOnce(Connection) -> io::Result<()>) -> Response {
     let (conn, mut no_result) = ctx.takeover_conn();
     no_result.cause = run(conn, events).err();
@@ -205,7 +204,7 @@ fn is_end_of(stream: &Arc<Stream>, error: &io::Error) -> bool {
             return Weak::as_ptr(&end.stream) == Arc::as_ptr(stream);
         }
         next = match error.downcast_ref::<io::Error>() {
-            // The source of an `io::Error` is that of the error in it: the error itself would be left out.
+            // Its `source` would leave out the error that is in it, and return the source of that error.
             Some(error) => error.get_ref().map(|inner| inner as &(dyn Error + 'static)),
             None => error.source(),
         };
@@ -326,8 +325,8 @@ impl Connection {
     ///
     /// # Errors
     ///
-    /// The outer result is `Err` with the errors of [`wait`](Connection::wait). The inner one is as that of
-    /// [`recv_timeout`](Receiver::recv_timeout):
+    /// The outer result is `Err` with the errors of [`wait`](Connection::wait). The inner result has the
+    /// errors of [`recv_timeout`](Receiver::recv_timeout):
     ///
     /// - Returns `Ok(Err(Timeout))` if no value came within `duration`.
     /// - Returns `Ok(Err(Disconnected))` if all senders are gone and every value was received.
@@ -442,8 +441,8 @@ impl Connection {
     }
 
     /// Sends an event named `close`, with `close` as its data, and ends the stream with the last chunk. A page calls the
-    /// `close()` of its `EventSource` on this event. If the server is shutting down, the event has a `retry` of 1 to 5 s, a
-    /// random one for each client, for pages that do not call it.
+    /// `close()` of its `EventSource` on this event. Other pages reconnect: if the server is shutting down, the event
+    /// has a random `retry` of 1 to 5 s, which spreads these reconnections.
     ///
     /// Blocks until the client has closed the connection too, or has sent nothing for a second; at most for 5 s or 16 MiB of
     /// input.
@@ -560,7 +559,7 @@ fn drain(mut socket: &TcpStream, within: Duration, left: &mut usize) -> io::Resu
     input.map(|input| input != Input::End)
 }
 
-/// What a read has found.
+/// The result of a read.
 #[derive(PartialEq, Eq)]
 enum Input {
     Some,
@@ -591,8 +590,8 @@ fn write_frames(socket: &TcpStream, frames: &[u8]) -> io::Result<()> {
     write_in_pieces(socket, frames, || socket.write_timeout())
 }
 
-/// A write that times out after a part returns the length of that part, and the next write would wait for as long again. So a
-/// write that took the timeout and moved only a part of its piece is a timeout.
+/// A write that times out in the middle of its piece succeeds with a short length, and the next write would wait for as long
+/// again. So a write that took the timeout and moved only a part of its piece is a timeout.
 fn write_in_pieces(
     mut socket: impl Write,
     bytes: &[u8],

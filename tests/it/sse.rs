@@ -619,7 +619,7 @@ fn the_last_event_survives_input_that_nobody_read() {
     assert_eq!(client.rest(), b"event: close\ndata: close\n\n");
 }
 
-/// What the hook was given for each request, path and error.
+/// The path and the error of each request, as the hook receives them.
 type Reports = Receiver<(String, Option<String>)>;
 
 /// A server that reports to the test.
