@@ -234,7 +234,9 @@ fn all_four_fields_arrive() {
         events.send_message(Message::new().id(7).event("tick").data("a\nb").retry(Duration::from_millis(1500)))?;
         events.send_message(Message::new().id(""))?;
         events.send_message(String::from(" owned "))?;
-        events.send_message(&String::from("borrowed"))?;
+        let text = String::from("borrowed");
+        events.send_message(&text)?;
+        events.send_comment(&text)?;
         events.send_message(format_args!("{} %", 50))?;
         events.send_comment("skipped\ndata: skipped")?;
         events.close()
