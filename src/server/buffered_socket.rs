@@ -12,6 +12,9 @@ use std::time::{Duration, Instant};
 /// The memory for responses that an idle connection keeps.
 const IDLE_SCRATCH: usize = 2 * 1024;
 
+/// The most that [`BufferedSocket::poll_end`] holds of what the client sends meanwhile.
+const MAX_READ_AHEAD: usize = 64 * 1024;
+
 pub struct BufferedSocket {
     pub socket: Socket,
     pub peer: SocketAddr,
@@ -118,6 +121,23 @@ impl BufferedSocket {
         let restored = self.socket.set_nonblocking(false);
         !self.input.is_empty() && polled.is_ok() && restored.is_ok()
     }
+
+    /// Reads what has arrived, without waiting, and keeps it. Returns whether the input has ended after it. The end is not
+    /// seen while more than [`MAX_READ_AHEAD`] is unused.
+    pub fn poll_end(&mut self) -> bool {
+        if self.socket.set_nonblocking(true).is_err() {
+            return true;
+        }
+        let mut has_ended = false;
+        while !has_ended && self.input.data().len() <= MAX_READ_AHEAD {
+            match self.input.fill(&mut self.socket) {
+                Ok(read) => has_ended = read == 0,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) => has_ended = error.kind() != io::ErrorKind::Interrupted,
+            }
+        }
+        self.socket.set_nonblocking(false).is_err() || has_ended
+    }
 }
 
 /// 414 while not even the request line has ended, else 431 (RFC 9112 3, RFC 6585 5).
@@ -132,4 +152,30 @@ fn head_too_large(head: &[u8]) -> Error {
 /// A socket's timeout is `WouldBlock` on Unix and `TimedOut` on Windows.
 pub fn is_timeout(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::registry::Registry;
+    use super::*;
+    use std::io::Write;
+    use std::net::{TcpListener, TcpStream};
+    use std::sync::Arc;
+
+    #[test]
+    fn poll_end_keeps_a_bounded_part_of_the_input() {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        client.set_nonblocking(true).unwrap();
+        while client.write(&[b'x'; 16 * 1024]).is_ok() {}
+        let (stream, peer) = listener.accept().unwrap();
+        let socket = Arc::new(Registry::default())
+            .join(stream, 1)
+            .unwrap_or_else(|_| panic!("the first of one"));
+        let mut socket = BufferedSocket::new(socket, peer, true, &Config::default()).unwrap();
+        for _ in 0..2 {
+            assert!(!socket.poll_end());
+            assert!(socket.input.data().len() <= 2 * MAX_READ_AHEAD, "{}", socket.input.data().len());
+        }
+    }
 }

@@ -6,14 +6,14 @@ use std::fmt;
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 
-/// A TCP connection that is yours: the server neither answers nor closes it.
+/// A TCP connection that a handler took over: the server neither answers on it nor closes it.
 ///
-/// Reading gives the bytes that had come past the request head first (those of a body that was not read, for example),
-/// then those of the socket; writing writes to the socket at once. There are no timeouts, and `TCP_NODELAY` is on.
-/// Dropping it closes the connection.
+/// Reading returns first the bytes that were read past the request's head, for example those of a body that the handler did not
+/// read, and then those of the socket. Writing writes to the socket at once. There are no timeouts, and `TCP_NODELAY` is on.
+/// Dropping the connection closes it.
 ///
-/// The server still knows it: [`Handle::shutdown`](super::Handle::shutdown) ends what can be read, so that a blocked
-/// read returns `Ok(0)` and you can say goodbye, and cuts the connection when the grace is over.
+/// A shutdown of the server includes this connection. [`Handle::shutdown`](super::Handle::shutdown) ends its input, so that a
+/// blocked read returns `Ok(0)`; writing is still possible then, until the grace is over and the connection is disconnected.
 ///
 /// ```no_run
 /// use brooklet::{Context, Response};
@@ -44,14 +44,14 @@ impl Connection {
         Connection { socket, unread: io::Cursor::new(unread), peer, request, response_headers }
     }
 
-    /// Returns the request that this connection came with.
+    /// Returns the request whose handler took this connection over.
     pub fn request(&self) -> &Request {
         &self.request
     }
 
     /// Returns the header fields that guards and the handler set for the response
-    /// ([`Context::set_response_header`](super::Context::set_response_header)). Whoever answers should send them; the
-    /// `sse` module does.
+    /// ([`Context::set_response_header`](super::Context::set_response_header)). Send them with the response; the `sse`
+    /// module does.
     pub fn response_headers(&self) -> &Headers {
         &self.response_headers
     }
@@ -61,7 +61,10 @@ impl Connection {
         self.peer
     }
 
-    /// Returns the socket, to set timeouts on for example. Reading from it skips the bytes that were read already.
+    /// Returns the socket, for example to set timeouts. Reading from it skips the bytes that were read past the request's head.
+    ///
+    /// A write that times out after it moved a part of the data succeeds. So `write_all` to a client that stopped reading can
+    /// take several timeouts.
     pub fn tcp_stream(&self) -> &TcpStream {
         &self.socket
     }
@@ -70,13 +73,13 @@ impl Connection {
         self.socket
     }
 
-    /// Whether the server is shutting down, so that it is time to say goodbye.
+    /// Returns whether the server is shutting down. Then end the connection, with a last message if its protocol has one.
     pub fn is_stopping(&self) -> bool {
         self.socket.observe_stop()
     }
 
-    /// Returns the bare socket, and the bytes that were read past the request head and not by you. The server does not
-    /// know the socket any more: a shutdown neither tells nor waits nor cuts.
+    /// Returns the bare socket, and those bytes past the request's head that were read ahead and not yet taken. The server
+    /// does not know the socket any more: a shutdown neither ends its input, nor waits for it, nor disconnects it.
     pub fn into_parts(self) -> (TcpStream, Vec<u8>) {
         let at = self.unread.position() as usize;
         (self.socket.into_stream(), self.unread.into_inner().split_off(at))

@@ -158,6 +158,16 @@ impl<'a> Context<'a> {
         self.conn().peer
     }
 
+    /// Returns whether the client has left, without waiting: a slow handler asks this now and then, to stop work whose result
+    /// nobody receives. The input of the client is kept: a body, or the next request.
+    ///
+    /// A client that has ended only its sending half counts as one that has left, although it would still receive the response.
+    /// A client that vanished without closing its connection does not count. Nor does one that left after it had sent 64 KiB
+    /// that were not read, so read the body first.
+    pub fn client_left(&mut self) -> bool {
+        self.slot.as_mut().expect("only takeover_conn empties the slot").poll_end()
+    }
+
     /// Adds a header field to whatever the response will be, that of a later handler or of a stream included: for guards
     /// that set cookies or CORS fields.
     ///

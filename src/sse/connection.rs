@@ -12,11 +12,13 @@ use super::http::{Method, Response, StatusCode};
 use super::last_event_id::last_event_id;
 use super::message::{self, Message};
 use super::server::{self, linger, Context};
+use std::error::Error;
+use std::fmt;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -35,8 +37,15 @@ const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Joined messages go out when they come to this: one write of 64 KiB costs less than two of 100 bytes.
 const BATCH: usize = 64 * 1024;
 
-/// How often [`Connection::forward`] reads the client's input while there is nothing to forward. It sleeps on a channel and
-/// so cannot sleep on the socket.
+/// A larger frame goes out in writes of this size, so that a client which reads slowly has the write timeout for each of them.
+const MAX_WRITE: usize = 2 * BATCH;
+
+/// How much a client may send in the whole time of its stream: as much as [`Connection::close`] reads. Only a body that the
+/// handler did not read comes here with good reason.
+const MAX_INPUT: usize = 16 * 1024 * 1024;
+
+/// How often [`Connection::forward`] and [`Connection::wait_for`] read the client's input. They sleep on a channel and so
+/// cannot sleep on the socket.
 const INPUT_INTERVAL: Duration = Duration::from_millis(500);
 
 /// An event stream to one client. [`close`](Connection::close) sends a last event and ends the stream; dropping it ends
@@ -55,6 +64,8 @@ pub struct Connection {
     out: Vec<u8>,
     keep_alive: Duration,
     last_write: Instant,
+    /// How many bytes the client may still send.
+    input_left: usize,
 }
 
 /// The client's connection, and how its stream ends. It ends when this is dropped: by the [`Connection`], or later by
@@ -69,17 +80,26 @@ struct Stream {
     failed: AtomicBool,
 }
 
-/// Starts an event stream on a connection that was taken over: sends the response's head and a comment, at once, so that
+/// Why a stream ended: its own client left, stalled or sent without end, or the server stops. Every such error has this in it,
+/// so that [`stream`] can tell it from the errors of other streams, sockets and files, which have the same kinds.
+#[derive(Debug)]
+struct StreamEnd {
+    stream: Weak<Stream>,
+    error: io::Error,
+}
+
+/// Starts an event stream on a connection that was taken over. Sends the response's head and a comment at once, so that
 /// `onopen` fires before the first event, also behind a proxy that forwards a head with the first byte of its body. The
 /// fields that were set with [`Context::set_response_header`](super::super::Context::set_response_header) are sent too, and
-/// win over ours.
+/// replace the default ones of the same name.
 ///
-/// Writes wait 30 s for a client that does not read ([`set_write_timeout`](Connection::set_write_timeout)).
+/// From then on, writes wait 30 s for a client that does not read: see
+/// [`set_write_timeout`](Connection::set_write_timeout).
 ///
 /// # Errors
 ///
-/// - Returns the error of writing.
-/// - Returns `ConnectionAborted` for a HEAD request, to which the head is the whole answer.
+/// - Returns `ConnectionAborted` for a HEAD request. It was answered with the head.
+/// - Returns the error of the socket, of any kind, if the client has left.
 pub fn start_connection(conn: server::Connection) -> io::Result<Connection> {
     let conn = start_response(conn, None)?;
     let framing = Framing::of(conn.request());
@@ -91,11 +111,12 @@ pub fn start_connection(conn: server::Connection) -> io::Result<Connection> {
         out: Vec::new(),
         keep_alive: KEEP_ALIVE,
         last_write: Instant::now(),
+        input_left: MAX_INPUT,
     })
 }
 
 /// Sends the head of an event stream, and in the same write a comment and the delay before the client reconnects.
-pub fn start_response(mut conn: server::Connection, retry: Option<Duration>) -> io::Result<server::Connection> {
+pub fn start_response(conn: server::Connection, retry: Option<Duration>) -> io::Result<server::Connection> {
     let framing = Framing::of(conn.request());
     let mut out = Vec::with_capacity(512);
     push_head(&conn, framing, &mut out);
@@ -107,47 +128,88 @@ pub fn start_response(mut conn: server::Connection, retry: Option<Duration>) -> 
             framing.push_message(&Message::new().retry(retry), &mut out);
         }
     }
-    conn.write_all(&out)?;
+    write_frames(conn.tcp_stream(), &out).map_err(server::mark_client_error)?;
     if is_head {
         linger::close(conn.tcp_stream());
-        return Err(io::Error::new(ErrorKind::ConnectionAborted, "the request was HEAD: its answer has no events"));
+        let error = io::Error::new(ErrorKind::ConnectionAborted, "the request was HEAD: its answer has no events");
+        return Err(server::mark_client_error(error));
     }
     Ok(conn)
 }
 
-/// Takes a request's connection over and runs `events` on it, in the thread that this is called in: a thread for this
-/// stream alone, for the server has one for each connection. Returns what the handler is to return.
+/// Takes a request's connection over, starts an event stream on it, and runs `events` with that stream. The closure runs in the
+/// calling thread, which serves this connection alone. Returns the response that the handler must return.
+///
+/// The closure cannot borrow from the context. Copy what it needs first:
+///
+/// ```
+/// # use brooklet::{sse, Context, Response};
+/// fn room(ctx: Context<'_>) -> Response {
+///     let name = ctx.param("room").to_owned();
+///     sse::stream(ctx, move |mut events| {
+///         events.send_message(format!("welcome to {name}"))?;
+///         events.close()
+///     })
+/// }
+/// ```
 ///
 /// If the closure returns `Ok`, the stream ends as a whole one, as after [`close`](Connection::close) but without an event. If
-/// it returns an error or panics, the last chunk is missing, and the client gets an error; except if the error is that the
-/// server is shutting down, and the stream ends with a `close` event. A [`Connection`] that the closure drops earlier ends
-/// when the closure returns.
+/// it returns an error or panics, the last chunk is missing, and the client gets an error. There is one exception: the error
+/// that reports a shutdown of the server ends the stream with a `close` event. A [`Connection`] that the closure drops
+/// earlier ends when the closure returns.
 ///
-/// An error that means that the client is gone is as good an end as any. Others, a field that was refused for example, are
-/// reported to [`on_response`](super::super::Server::on_response), or printed to standard error where there is none.
+/// # Errors of the closure
+///
+/// - An error with which this stream ended is an ordinary end, and is not reported: its client left, stalled or sent too much,
+///   or the server is shutting down. The methods of [`Connection`] return such errors. They may be wrapped in another error
+///   that returns them from [`source`](std::error::Error::source).
+/// - Every other error is reported to [`on_response`](super::super::Server::on_response), or printed to standard error without
+///   such a hook, whatever its kind. Examples are an error of a database, of another stream or connection, of a channel that is
+///   closed, of the bare [`tcp_stream`](Connection::tcp_stream), and `InvalidInput` for a message that was refused.
 pub fn stream(ctx: Context<'_>, events: impl FnOnce(Connection) -> io::Result<()>) -> Response {
     let (conn, mut no_result) = ctx.takeover_conn();
-    no_result.cause = run(conn, events).err().filter(|error| !is_gone(error));
+    no_result.cause = run(conn, events).err();
     no_result
 }
 
-/// Runs the closure, and then ends the stream as its result says, if the closure has not given it to another thread.
+/// Runs the closure, and then ends the stream as its result says, if the closure has not given it to another thread. Returns
+/// the error to report.
 fn run(conn: server::Connection, events: impl FnOnce(Connection) -> io::Result<()>) -> io::Result<()> {
-    let connection = start_connection(conn)?;
+    // Otherwise the client has left, or has asked for the head alone.
+    let Ok(connection) = start_connection(conn) else { return Ok(()) };
     let stream = Arc::clone(&connection.stream);
-    let result = events(connection);
-    if let Err(error) = &result {
-        let is_stop = error.kind() == ErrorKind::ConnectionAborted && stream.conn.is_stopping();
-        stream.failed.store(!is_stop, Ordering::SeqCst);
+    let Err(error) = events(connection) else { return Ok(()) };
+    let is_end = is_end_of(&stream, &error);
+    let is_stop = is_end && stream.conn.is_stopping();
+    stream.failed.store(!is_stop, Ordering::SeqCst);
+    if is_end {
+        return Ok(());
     }
-    result
+    Err(without_mark(error))
 }
 
-/// Whether an error means no more than that the client went away, as clients do.
-fn is_gone(error: &io::Error) -> bool {
-    use ErrorKind::*;
-    server::is_client_error(error)
-        || matches!(error.kind(), ConnectionAborted | ConnectionReset | BrokenPipe | NotConnected | TimedOut)
+/// Hides the mark of another connection's error, which the server would take for one of this client and not print.
+fn without_mark(error: io::Error) -> io::Error {
+    if server::is_client_error(&error) {
+        return io::Error::new(error.kind(), error);
+    }
+    error
+}
+
+/// Whether this stream ended with the error, or with one of its sources.
+fn is_end_of(stream: &Arc<Stream>, error: &io::Error) -> bool {
+    let mut next: Option<&(dyn Error + 'static)> = Some(error);
+    while let Some(error) = next {
+        if let Some(end) = error.downcast_ref::<StreamEnd>() {
+            return Weak::as_ptr(&end.stream) == Arc::as_ptr(stream);
+        }
+        next = match error.downcast_ref::<io::Error>() {
+            // Its `source` would leave out the error that is in it, and return the source of that error.
+            Some(error) => error.get_ref().map(|inner| inner as &(dyn Error + 'static)),
+            None => error.source(),
+        };
+    }
+    false
 }
 
 /// The fields that make an event stream of a response, and keep proxies from holding it back.
@@ -169,13 +231,17 @@ fn push_head(conn: &server::Connection, framing: Framing, out: &mut Vec<u8>) {
 }
 
 impl Connection {
-    /// Sends an event, with one write. Blocks while the client does not read, up to the write timeout.
+    /// Sends an event, with one write unless it is longer than 128 KiB. Blocks while the client does not read, up to the
+    /// [write timeout](Connection::set_write_timeout).
+    ///
+    /// The first write to a client that just left often succeeds; [`wait`](Connection::wait) notices the end at once.
     ///
     /// # Errors
     ///
-    /// `InvalidInput` for a message that the format cannot hold: nothing was written, and the stream goes on. Any other
-    /// error means that the client is gone, or is as good as gone, and the stream has ended. The first write to a client
-    /// that just left often succeeds; [`wait`](Connection::wait) finds out at once.
+    /// - Returns `InvalidInput` for a message that the format cannot hold. Nothing was written, and the stream goes on.
+    /// - Returns `TimedOut` if the client stopped reading. The stream has ended.
+    /// - Returns the error of the socket, of any kind, if the client has left. The stream has ended.
+    /// - Returns `BrokenPipe` if the stream has ended with an earlier error.
     pub fn send_message(&mut self, message: impl Into<Message>) -> io::Result<()> {
         let message = message.into();
         message.check()?;
@@ -183,11 +249,11 @@ impl Connection {
         self.write()
     }
 
-    /// Sends many events, joined into writes of 64 KiB; the last of them when the iterator ends.
+    /// Sends many events, joined into writes of 64 KiB. The last of them are sent when the iterator ends.
     ///
     /// # Errors
     ///
-    /// As [`send_message`](Connection::send_message). What came before a message that is refused is sent.
+    /// Returns the errors of [`send_message`](Connection::send_message). The messages before one that is refused are sent.
     pub fn send_messages<M: Into<Message>>(&mut self, messages: impl IntoIterator<Item = M>) -> io::Result<()> {
         for message in messages {
             self.push(message)?;
@@ -198,38 +264,89 @@ impl Connection {
         self.write()
     }
 
-    /// Sends a comment, which clients skip. Line breaks make it several.
+    /// Sends a comment, which clients skip. A text with line breaks becomes several comments.
     ///
     /// # Errors
     ///
-    /// As [`send_message`](Connection::send_message).
+    /// Returns the errors of [`send_message`](Connection::send_message), except `InvalidInput`.
     pub fn send_comment(&mut self, text: &str) -> io::Result<()> {
         self.stream.framing.push_frame(&message::comment(text), &mut self.out);
         self.write()
     }
 
-    /// Sleeps, but only as long as somebody listens. Sends a keep-alive comment whenever nothing was sent for 15 s
-    /// ([`set_keep_alive`](Connection::set_keep_alive)).
+    /// Blocks for `duration`, or until the client leaves or the server stops. Sends a keep-alive comment whenever nothing was
+    /// sent for 15 s ([`set_keep_alive`](Connection::set_keep_alive)). Reads the client's input and drops it.
+    ///
+    /// A client that has ended only its sending half counts as one that has left.
     ///
     /// # Errors
     ///
-    /// `ConnectionAborted` as soon as the client leaves, or the server shuts down. In the second case the stream is
-    /// still good: [`close`](Connection::close) it, or drop it, which then does the same.
+    /// - Returns `ConnectionAborted` as soon as the client leaves.
+    /// - Returns `ConnectionAborted` as soon as the server shuts down. The stream has not ended then: end it with
+    ///   [`close`](Connection::close), or drop it, which sends the `close` event too.
+    /// - Returns `ConnectionAborted` if the client has sent more than 16 MiB on this stream. The stream has ended.
+    /// - Returns the error of the socket, of any kind, if the connection is broken.
+    /// - Returns the errors of [`send_comment`](Connection::send_comment), if a keep-alive comment cannot be sent.
     pub fn wait(&mut self, duration: Duration) -> io::Result<()> {
         let deadline = Instant::now().checked_add(duration);
         loop {
-            let left = deadline.map_or(Duration::MAX, |deadline| deadline.saturating_duration_since(Instant::now()));
-            self.drain_input(left.min(self.until_keep_alive()))?;
+            self.drain_input(time_until(deadline).min(self.until_keep_alive()))?;
             self.send_keep_alive_if_due()?;
-            if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+            if time_until(deadline).is_zero() {
                 return Ok(());
             }
         }
     }
 
-    /// Sends what comes out of a channel: each time everything that waits in it, in one write; a keep-alive comment when
-    /// nothing does. Returns when all senders are gone. A client that leaves is noticed by the next write, or within half a
-    /// second if there is none.
+    /// Blocks until another thread sends a value, and returns that value: a [`wait`](Connection::wait) that another thread can
+    /// end. A reply that arrives with another request wakes a stream in this way, and so does a cancellation: drop the
+    /// sender. Sends keep-alive comments as `wait` does.
+    ///
+    /// A value is received at once. This thread sleeps on the channel and not on the socket, so it notices within half a
+    /// second that the client has left or that the server is shutting down.
+    ///
+    /// ```
+    /// # use brooklet::{sse, Context, Response};
+    /// use std::sync::mpsc::{Receiver, RecvTimeoutError};
+    /// use std::time::Duration;
+    ///
+    /// fn ask(ctx: Context<'_>, answers: Receiver<String>) -> Response {
+    ///     sse::stream(ctx, move |mut events| {
+    ///         events.send_message("continue?")?;
+    ///         match events.wait_for(&answers, Duration::from_secs(60))? {
+    ///             Ok(answer) => events.send_message(answer)?,
+    ///             Err(RecvTimeoutError::Timeout) => events.send_message("no answer came")?,
+    ///             Err(RecvTimeoutError::Disconnected) => events.send_message("canceled")?,
+    ///         }
+    ///         events.close()
+    ///     })
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// The outer result is `Err` with the errors of [`wait`](Connection::wait). The inner result has the
+    /// errors of [`recv_timeout`](Receiver::recv_timeout):
+    ///
+    /// - Returns `Ok(Err(Timeout))` if no value came within `duration`.
+    /// - Returns `Ok(Err(Disconnected))` if all senders are gone and every value was received.
+    pub fn wait_for<T>(
+        &mut self,
+        receiver: &Receiver<T>,
+        duration: Duration,
+    ) -> io::Result<Result<T, RecvTimeoutError>> {
+        if self.stream.conn.is_stopping() {
+            return Err(self.end());
+        }
+        self.receive(receiver, Instant::now().checked_add(duration))
+    }
+
+    /// Sends the messages that come out of a channel: each time all that are waiting in it, in one write. Sends keep-alive
+    /// comments as [`wait`](Connection::wait) does. Returns when all senders are gone, so another thread ends it by dropping
+    /// the sender.
+    ///
+    /// A message is sent at once. The next write notices that the client has left; if there is none, this notices it within
+    /// half a second.
     ///
     /// ```
     /// # use brooklet::{sse, Context, Response};
@@ -245,69 +362,90 @@ impl Connection {
     ///
     /// # Errors
     ///
-    /// As [`wait`](Connection::wait) and [`send_messages`](Connection::send_messages).
+    /// - Returns the errors of [`wait`](Connection::wait).
+    /// - Returns the errors of [`send_messages`](Connection::send_messages).
     pub fn forward<M: Into<Message>>(&mut self, messages: &Receiver<M>) -> io::Result<()> {
-        loop {
-            match messages.recv_timeout(INPUT_INTERVAL.min(self.until_keep_alive())) {
-                Ok(message) => {
-                    self.push(message)?;
-                    while self.out.len() < BATCH {
-                        let Ok(message) = messages.try_recv() else { break };
-                        self.push(message)?;
-                    }
-                    self.write()?;
-                }
-                Err(RecvTimeoutError::Timeout) => {
-                    self.drain_input(Duration::ZERO)?;
-                    self.send_keep_alive_if_due()?;
-                }
-                Err(RecvTimeoutError::Disconnected) => return Ok(()),
+        while let Ok(message) = self.receive(messages, None)? {
+            self.push(message)?;
+            while self.out.len() < BATCH {
+                let Ok(message) = messages.try_recv() else { break };
+                self.push(message)?;
             }
+            self.write()?;
             if self.stream.conn.is_stopping() {
-                return Err(end_error(true));
+                return Err(self.end());
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits for a value until `deadline`, and meanwhile for the end of the client's input.
+    fn receive<T>(
+        &mut self,
+        receiver: &Receiver<T>,
+        deadline: Option<Instant>,
+    ) -> io::Result<Result<T, RecvTimeoutError>> {
+        loop {
+            let within = time_until(deadline).min(self.until_keep_alive()).min(INPUT_INTERVAL);
+            let received = receiver.recv_timeout(within);
+            if !matches!(received, Err(RecvTimeoutError::Timeout)) {
+                return Ok(received);
+            }
+            self.drain_input(Duration::ZERO)?;
+            self.send_keep_alive_if_due()?;
+            if time_until(deadline).is_zero() {
+                return Ok(received);
             }
         }
     }
 
-    /// Returns the id of the last event that a client which reconnects has received: that in its `Last-Event-ID`, or else
-    /// in `lastEventId` in the query. Returns `None` for a new client, and if the id is empty.
+    /// Returns the id of the last event that the client received before it reconnected: the value of `Last-Event-ID`, or
+    /// without that field the value of `lastEventId` in the query. Returns `None` for a new client, and for an empty id.
     ///
     /// An id that is not UTF-8 is read as Latin-1, in which many clients send their header fields.
     pub fn last_event_id(&self) -> Option<&str> {
         self.last_event_id.as_deref()
     }
 
-    /// Returns the connection beneath: the request, the client's address, the socket.
+    /// Returns the connection of this stream, which has the request and the client's address.
     pub fn connection(&self) -> &server::Connection {
         &self.stream.conn
     }
 
-    /// Returns the socket, to set its options, or to shut it down and so end the stream as one that is not whole. Bytes
-    /// that are written to it directly break the stream unless they are whole chunks (RFC 9112 7.1), or whole frames
-    /// to an HTTP/1.0 client.
+    /// Returns the socket. Use it to set options; or to shut the socket down, which ends the stream as one that is not whole.
+    ///
+    /// Bytes that are written to the socket break the stream unless they are whole chunks (RFC 9112 7.1), or whole frames to
+    /// an HTTP/1.0 client. [`stream`] reports an error of the socket itself as an error of the program.
     pub fn tcp_stream(&self) -> &TcpStream {
         self.stream.conn.tcp_stream()
     }
 
-    /// Sets after how long a silence [`wait`](Connection::wait) and [`forward`](Connection::forward) send a keep-alive
-    /// comment. Default: 15 s. At least 10 ms. [`Duration::MAX`] for never.
+    /// Sets the silence after which [`wait`](Connection::wait), [`wait_for`](Connection::wait_for) and
+    /// [`forward`](Connection::forward) send a keep-alive comment. The default is 15 s, and the least is 10 ms. With
+    /// [`Duration::MAX`] they send none.
     pub fn set_keep_alive(&mut self, silence: Duration) {
         self.keep_alive = silence.max(MIN_KEEP_ALIVE);
     }
 
-    /// Sets how long a write waits for a client that does not read; `None` for as long as TCP does. Default: 30 s.
+    /// Sets how long one write waits for a client that does not read. The default is 30 s. With `None` it waits until TCP
+    /// gives up, which may be never.
+    ///
+    /// A client that takes only a part of a write in this time is disconnected too: a client that stops reading is disconnected
+    /// after one timeout. An event of more than 128 KiB has the timeout for each 128 KiB.
     ///
     /// # Errors
     ///
-    /// Returns `InvalidInput` for [`Duration::ZERO`], as [`TcpStream::set_write_timeout`].
+    /// Returns `InvalidInput` for [`Duration::ZERO`], as [`TcpStream::set_write_timeout`] does.
     pub fn set_write_timeout(&mut self, timeout: Option<Duration>) -> io::Result<()> {
         self.tcp_stream().set_write_timeout(timeout)
     }
 
-    /// Sends an event named `close`, with `close` as its data, on which a page calls the `close()` of its `EventSource`, and ends
-    /// the stream with the last chunk. If the server is shutting down, the event has a `retry` of 1 to 5 s for pages that do
-    /// not call it, another one for each client. Blocks until the client has closed too, or has sent nothing for a second;
-    /// at most for 5 s or 16 MiB of input.
+    /// Sends an event named `close`, with `close` as its data, and ends the stream with the last chunk. A page calls the
+    /// `close()` of its `EventSource` on this event. Other pages reconnect: if the server is shutting down, the event
+    /// has a random `retry` of 1 to 5 s, which spreads these reconnections.
+    ///
+    /// Blocks until the client has closed the connection too, or has sent nothing for a second; at most for 5 s or 16 MiB of
+    /// input.
     ///
     /// ```compile_fail,E0382
     /// fn on_and_on(mut events: brooklet::sse::Connection) -> std::io::Result<()> {
@@ -318,7 +456,7 @@ impl Connection {
     ///
     /// # Errors
     ///
-    /// As [`send_message`](Connection::send_message).
+    /// Returns the errors of [`send_message`](Connection::send_message), except `InvalidInput`.
     pub fn close(mut self) -> io::Result<()> {
         let message = message::close_event(self.stream.conn.is_stopping());
         self.stream.framing.push_message(&message, &mut self.out);
@@ -344,48 +482,45 @@ impl Connection {
         if self.stream.ended.load(Ordering::SeqCst) {
             self.out.clear();
             let message = "the event stream has ended with an earlier error: hand that one on with `?`";
-            return Err(io::Error::new(ErrorKind::BrokenPipe, message));
+            return Err(self.mark(io::Error::new(ErrorKind::BrokenPipe, message)));
         }
         if self.out.is_empty() {
             return Ok(());
         }
-        let written = self.tcp_stream().write_all(&self.out);
+        let written = write_frames(self.tcp_stream(), &self.out);
         self.out.clear();
         self.last_write = Instant::now();
         written.map_err(|error| self.fail(error))
     }
 
     /// Ends the stream after an error, because nothing may follow half a frame. Returns the error for the caller.
-    fn fail(&mut self, error: io::Error) -> io::Error {
+    fn fail(&self, error: io::Error) -> io::Error {
         self.stream.ended.store(true, Ordering::SeqCst);
         let _ = self.tcp_stream().shutdown(Shutdown::Both);
-        match error.kind() {
-            ErrorKind::WouldBlock => io::Error::new(ErrorKind::TimedOut, "the client stopped reading"),
-            _ => error,
-        }
+        self.mark(error)
     }
 
-    /// Waits at most `within` for input of the client, and drops it: it has no meaning in an event stream. Returns an error
-    /// if the client left or the server stops.
+    /// The error for a client that ended its input, or a server that did so to stop.
+    fn end(&self) -> io::Error {
+        let why = match self.stream.conn.is_stopping() {
+            true => "the server is shutting down",
+            false => "the client has left",
+        };
+        self.mark(io::Error::new(ErrorKind::ConnectionAborted, why))
+    }
+
+    /// Marks an error as an end of this stream, and as no fault of the program.
+    fn mark(&self, error: io::Error) -> io::Error {
+        let end = StreamEnd { stream: Arc::downgrade(&self.stream), error };
+        server::mark_client_error(io::Error::new(end.error.kind(), end))
+    }
+
+    /// Waits at most `within` for input of the client, and drops it. Returns an error if the client left or the server stops.
     fn drain_input(&mut self, within: Duration) -> io::Result<()> {
-        let mut scratch = [0; 512];
-        let read = if within.is_zero() {
-            self.tcp_stream().set_nonblocking(true)?;
-            let read = self.tcp_stream().read(&mut scratch);
-            self.tcp_stream().set_nonblocking(false)?;
-            read
-        } else {
-            self.tcp_stream().set_read_timeout(Some(within))?;
-            self.tcp_stream().read(&mut scratch)
-        };
-        let error = match read {
-            Ok(0) => return Err(end_error(self.stream.conn.is_stopping())),
-            Ok(_) => return Ok(()),
-            Err(error) => error,
-        };
-        match error.kind() {
-            ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted => Ok(()),
-            _ => Err(self.fail(error)),
+        match drain(self.stream.conn.tcp_stream(), within, &mut self.input_left) {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(self.end()),
+            Err(error) => Err(self.fail(error)),
         }
     }
 
@@ -401,9 +536,97 @@ impl Connection {
     }
 }
 
-fn end_error(stopping: bool) -> io::Error {
-    let why = if stopping { "the server is shutting down" } else { "the client has left" };
-    io::Error::new(ErrorKind::ConnectionAborted, why)
+fn time_until(deadline: Option<Instant>) -> Duration {
+    deadline.map_or(Duration::MAX, |deadline| deadline.saturating_duration_since(Instant::now()))
+}
+
+/// Reads and drops the client's input, which has no meaning in an event stream: once, after a wait of at most `within`; or
+/// without a wait everything that has arrived, because the end of the input comes after it. Returns `false` at that end.
+fn drain(mut socket: &TcpStream, within: Duration, left: &mut usize) -> io::Result<bool> {
+    let waits = !within.is_zero();
+    if waits {
+        socket.set_read_timeout(Some(within))?;
+        return read_away(&mut socket, left).map(|input| input != Input::End);
+    }
+    socket.set_nonblocking(true)?;
+    let input = loop {
+        match read_away(&mut socket, left) {
+            Ok(Input::Some) => (),
+            input => break input,
+        }
+    };
+    socket.set_nonblocking(false)?;
+    input.map(|input| input != Input::End)
+}
+
+/// The result of a read.
+#[derive(PartialEq, Eq)]
+enum Input {
+    Some,
+    Nothing,
+    End,
+}
+
+/// Reads once, and drops what was read; fails if that is more than is `left`.
+fn read_away(socket: &mut impl Read, left: &mut usize) -> io::Result<Input> {
+    match socket.read(&mut [0; 2 * 1024]) {
+        Ok(0) => Ok(Input::End),
+        Ok(read) if read > *left => {
+            Err(io::Error::new(ErrorKind::ConnectionAborted, "the client sent more than 16 MiB on an event stream"))
+        }
+        Ok(read) => {
+            *left -= read;
+            Ok(Input::Some)
+        }
+        Err(error) => match error.kind() {
+            ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted => Ok(Input::Nothing),
+            _ => Err(error),
+        },
+    }
+}
+
+/// Writes frames. A slow client has the socket's write timeout for each piece of them.
+fn write_frames(socket: &TcpStream, frames: &[u8]) -> io::Result<()> {
+    write_in_pieces(socket, frames, || socket.write_timeout())
+}
+
+/// A write that times out in the middle of its piece succeeds with a short length, and the next write would wait for as long
+/// again. So a write that took the timeout and moved only a part of its piece is a timeout.
+fn write_in_pieces(
+    mut socket: impl Write,
+    bytes: &[u8],
+    timeout: impl Fn() -> io::Result<Option<Duration>>,
+) -> io::Result<()> {
+    let stopped_reading = || io::Error::new(ErrorKind::TimedOut, "the client stopped reading");
+    for mut piece in bytes.chunks(MAX_WRITE) {
+        while !piece.is_empty() {
+            let started = Instant::now();
+            match socket.write(piece) {
+                Ok(0) => return Err(ErrorKind::WriteZero.into()),
+                Ok(written) => piece = &piece[written..],
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Err(stopped_reading()),
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                Err(error) => return Err(error),
+            }
+            let elapsed = started.elapsed();
+            if !piece.is_empty() && timeout()?.is_some_and(|timeout| elapsed >= timeout) {
+                return Err(stopped_reading());
+            }
+        }
+    }
+    Ok(())
+}
+
+impl fmt::Display for StreamEnd {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.error.fmt(f)
+    }
+}
+
+impl Error for StreamEnd {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.error.source()
+    }
 }
 
 impl Drop for Stream {
@@ -424,6 +647,75 @@ impl Drop for Stream {
         }
         // What the client sent, the body of a POST say, is read away: unread, it would turn the close into a reset.
         let _ = socket.shutdown(Shutdown::Write);
-        while matches!(socket.read(&mut [0; 4 * 1024]), Ok(1..)) {}
+        let mut left = MAX_INPUT;
+        while matches!(read_away(&mut socket, &mut left), Ok(Input::Some)) {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PAUSE: Duration = Duration::from_millis(5);
+
+    /// Takes at most `room` bytes with each write, after a pause.
+    struct Slow {
+        room: usize,
+        writes: Vec<usize>,
+    }
+
+    impl Slow {
+        fn new(room: usize) -> Slow {
+            Slow { room, writes: Vec::new() }
+        }
+    }
+
+    impl Write for Slow {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            thread::sleep(PAUSE);
+            let taken = bytes.len().min(self.room);
+            self.writes.push(taken);
+            Ok(taken)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn error_of_another_connection_is_not_taken_for_one_of_the_client() {
+        for error in [server::mark_client_error(ErrorKind::BrokenPipe.into()), ErrorKind::BrokenPipe.into()] {
+            let message = error.to_string();
+            let error = without_mark(error);
+            assert!(!server::is_client_error(&error));
+            assert_eq!((error.kind(), error.to_string()), (ErrorKind::BrokenPipe, message));
+        }
+    }
+
+    #[test]
+    fn write_that_takes_its_time_and_moves_a_part_times_out() {
+        let mut slow = Slow::new(1);
+        let written = write_in_pieces(&mut slow, &[0; 10], || Ok(Some(PAUSE)));
+        assert_eq!((written.unwrap_err().kind(), slow.writes), (ErrorKind::TimedOut, vec![1]));
+    }
+
+    #[test]
+    fn write_that_moves_a_part_in_time_goes_on() {
+        for timeout in [None, Some(Duration::from_secs(3600))] {
+            let mut slow = Slow::new(1);
+            write_in_pieces(&mut slow, &[0; 3], || Ok(timeout)).unwrap();
+            assert_eq!(slow.writes, [1, 1, 1]);
+        }
+    }
+
+    #[test]
+    fn long_frame_has_the_timeout_for_each_128_kib() {
+        let mut slow = Slow::new(usize::MAX);
+        write_in_pieces(&mut slow, &[0; 300 * 1024], || Ok(Some(PAUSE))).unwrap();
+        assert_eq!(slow.writes, [128, 128, 44].map(|kib| kib * 1024));
+        let mut slow = Slow::new(100 * 1024);
+        let written = write_in_pieces(&mut slow, &[0; 300 * 1024], || Ok(Some(PAUSE)));
+        assert_eq!(written.unwrap_err().kind(), ErrorKind::TimedOut);
     }
 }

@@ -9,12 +9,16 @@
 
 use super::http::ascii;
 use super::server::jitter;
+use std::borrow::Cow;
 use std::fmt::{self, Display, Write};
 use std::io;
 use std::time::Duration;
 
-/// One event of a stream: any of id, event name, data and reconnection time. The fields are sent in the order `event`,
-/// `data`, `retry`, `id`, in whatever order they were set.
+/// One event of a stream, with any of the fields id, event name, data and reconnection time. The fields are sent in the order
+/// `event`, `data`, `retry`, `id`, in whatever order they were set.
+///
+/// Text converts into an event with that data: `&str`, `String`, `&String`, `Cow<str>`, and what `format_args!` returns. For
+/// any other type that implements [`Display`], call [`data`](Message::data).
 ///
 /// ```
 /// use brooklet::sse::Message;
@@ -22,9 +26,11 @@ use std::time::Duration;
 /// let message = Message::new().id(7).event("tick").data("two\nlines");
 /// assert_eq!(message.to_string(), "event: tick\ndata: two\ndata: lines\nid: 7\n\n");
 /// assert_eq!(Message::from("text").to_string(), "data: text\n\n");
+/// assert_eq!(Message::from(format_args!("{} %", 50)).to_string(), "data: 50 %\n\n");
 /// ```
 ///
-/// A browser dispatches an event only if it has data, if only `data("")`; without, the other fields still count.
+/// A browser dispatches an event only if it has data; `data("")` is enough. The other fields of an event without data still
+/// take effect.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Message {
     /// The lines of all fields, in the order of [`Field`].
@@ -55,16 +61,16 @@ const MAX_ID: usize = 1024;
 const MAX_RETRY: u128 = i32::MAX as u128;
 
 impl Message {
-    /// Returns an event with nothing in it.
+    /// Returns an event without any field.
     pub fn new() -> Message {
         Message { lines: String::with_capacity(USUAL), ..Message::default() }
     }
 
-    /// Sets the event's id, which a client that reconnects sends as `Last-Event-ID`. `""` makes the client forget its
-    /// last id.
+    /// Sets the event's id. A client that reconnects sends the last id that it received as `Last-Event-ID`. The id `""` makes
+    /// the client forget its last id.
     ///
-    /// The id must be the event's own: if two events have the same id, the id of the thing that both are about for example,
-    /// a client that resumes after the earlier one misses the events between the two. It should be ASCII, because many
+    /// Each event needs an id of its own. If two events have the same id, for example because both are about the same
+    /// object, a client that resumes after the earlier event misses the events between the two. The id should be ASCII, because many
     /// clients cannot send other characters back.
     ///
     /// A message is refused when it is sent if its id cannot come back as the value of a header field (RFC 9110 5.5): if
@@ -78,8 +84,9 @@ impl Message {
         self
     }
 
-    /// Sets the event's name, by which a browser finds the listeners; without one that is `message`. With a line break in
-    /// it the message is refused when it is sent.
+    /// Sets the event's name, which a browser uses to find the listeners. The name of an event without this field is `message`.
+    ///
+    /// A message is refused when it is sent if its name has a line break.
     #[must_use]
     #[doc(alias = "name")]
     pub fn event(mut self, name: impl Display) -> Message {
@@ -88,8 +95,8 @@ impl Message {
         self
     }
 
-    /// Adds data: any text, which the client gets as it is, but for line breaks: `\r\n` and `\r` arrive as `\n`. Called
-    /// again, it adds a line.
+    /// Adds data, which is any text. The client receives it unchanged, except that the line breaks `\r\n` and `\r` arrive as
+    /// `\n`. A second call adds another line.
     #[must_use]
     pub fn data(mut self, data: impl Display) -> Message {
         let start = self.lines.len();
@@ -109,8 +116,9 @@ impl Message {
         self
     }
 
-    /// Sets how long the client waits before it reconnects; sent in whole milliseconds, and at most as 2,147,483,647 of
-    /// them, which is 24 days. With [`Duration::ZERO`] a client reconnects at once, again and again while the server is down.
+    /// Sets how long the client waits before it reconnects, in whole milliseconds. A longer delay than 2,147,483,647 ms, which
+    /// is 24 days, is sent as that one. With [`Duration::ZERO`] a client reconnects at once, again and again while the server
+    /// is down.
     #[must_use]
     pub fn retry(mut self, delay: Duration) -> Message {
         self.line(Field::Retry, "retry: ", delay.as_millis().min(MAX_RETRY), |_| true, "");
@@ -272,7 +280,26 @@ impl From<String> for Message {
     }
 }
 
-/// The frame as it is sent; that of a message that would be refused, without the field at fault.
+impl From<&String> for Message {
+    fn from(data: &String) -> Message {
+        Message::new().data(data)
+    }
+}
+
+impl From<Cow<'_, str>> for Message {
+    fn from(data: Cow<'_, str>) -> Message {
+        Message::new().data(data)
+    }
+}
+
+/// Formats the data straight into the frame, without a `String` between.
+impl From<fmt::Arguments<'_>> for Message {
+    fn from(data: fmt::Arguments<'_>) -> Message {
+        Message::new().data(data)
+    }
+}
+
+/// Formats the frame as it is sent. The frame of a message that would be refused is without the field at fault.
 impl Display for Message {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.lines)?;
@@ -380,6 +407,20 @@ mod tests {
         for id in ["", "a b\tc", "é", &"x".repeat(1_024)] {
             assert!(Message::new().id(id).check().is_ok(), "{id}");
         }
+    }
+
+    #[test]
+    fn text_of_any_type_is_data() {
+        let text = String::from("a");
+        let messages = [
+            Message::from("a"),
+            Message::from(&text),
+            Message::from(text.clone()),
+            Message::from(Cow::Borrowed("a")),
+            Message::from(Cow::Owned::<str>(text)),
+            Message::from(format_args!("{}", 'a')),
+        ];
+        assert!(messages.iter().all(|message| message.to_string() == "data: a\n\n"));
     }
 
     #[test]

@@ -5,7 +5,7 @@ use super::support::{serve, Chunks, Client, Running, TIMEOUT};
 use brooklet::sse::{self, Message};
 use brooklet::Server;
 use std::io::{self, ErrorKind, Write};
-use std::sync::mpsc::{self, Receiver};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::sync::Mutex;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -199,7 +199,7 @@ fn stream_whose_closure_fails_while_the_server_stops_has_no_last_chunk() {
                 sse::stream(ctx, |mut events| {
                     begun.send(()).unwrap();
                     let _ = events.wait(Duration::MAX);
-                    Err(io::Error::other("on purpose"))
+                    Err(ErrorKind::ConnectionAborted.into()) // of something else than this stream
                 })
             })
             .on_response(|_| ())
@@ -234,6 +234,10 @@ fn all_four_fields_arrive() {
         events.send_message(Message::new().id(7).event("tick").data("a\nb").retry(Duration::from_millis(1500)))?;
         events.send_message(Message::new().id(""))?;
         events.send_message(String::from(" owned "))?;
+        let text = String::from("borrowed");
+        events.send_message(&text)?;
+        events.send_comment(&text)?;
+        events.send_message(format_args!("{} %", 50))?;
         events.send_comment("skipped\ndata: skipped")?;
         events.close()
     });
@@ -247,7 +251,14 @@ fn all_four_fields_arrive() {
         .collect();
     assert_eq!(
         got,
-        [("message", "plain", ""), ("tick", "a\nb", "7"), ("message", " owned ", ""), ("close", "close", "")]
+        [
+            ("message", "plain", ""),
+            ("tick", "a\nb", "7"),
+            ("message", " owned ", ""),
+            ("message", "borrowed", ""),
+            ("message", "50 %", ""),
+            ("close", "close", "")
+        ]
     );
     assert_eq!(parser.retry, Some(1500));
     assert!(stream.windows(9).any(|text| text == b": skipped"));
@@ -446,6 +457,129 @@ fn forward_ends_when_the_client_leaves_though_nothing_is_sent() {
     drop(sender);
 }
 
+/// 100 kB take 98 s to read at 512 bytes each half second.
+#[test]
+fn forward_ends_when_the_client_leaves_after_it_sent_much() {
+    let (_sender, receiver) = mpsc::channel::<&str>();
+    let receiver = Mutex::new(receiver);
+    let (server, results) = streaming(move |mut events| events.forward(&receiver.lock().unwrap()));
+    let mut client = open(&server);
+    client.send("x".repeat(100_000));
+    client.finish();
+    assert_eq!(kind_of(results.recv_timeout(TIMEOUT).unwrap()), Some(ErrorKind::ConnectionAborted));
+}
+
+#[test]
+fn client_that_sends_without_end_is_disconnected() {
+    let (_sender, receiver) = mpsc::channel::<&str>();
+    let receiver = Mutex::new(receiver);
+    let (result, results) = mpsc::channel();
+    let (result, forward_result) = (Mutex::new(result.clone()), Mutex::new(result));
+    let server = serve(|server| {
+        server
+            .get("/wait", move |ctx| {
+                sse::stream(ctx, |mut events| {
+                    let error = events.wait(Duration::MAX).unwrap_err();
+                    result.lock().unwrap().send(error.to_string()).map_err(io::Error::other)
+                })
+            })
+            .get("/forward", move |ctx| {
+                sse::stream(ctx, |mut events| {
+                    let error = events.forward(&receiver.lock().unwrap()).unwrap_err();
+                    forward_result.lock().unwrap().send(error.to_string()).map_err(io::Error::other)
+                })
+            })
+    });
+    for path in ["/wait", "/forward"] {
+        let mut client = open_path(&server, path);
+        let mut sent = 0;
+        while sent < 1024 * 1024 * 1024 && client.stream.write_all(&[b'x'; 64 * 1024]).is_ok() {
+            sent += 64 * 1024;
+        }
+        assert!(sent >= 16 * 1024 * 1024 - 64 * 1024, "{path}: {sent} bytes are a body that was not read");
+        let error = results.recv_timeout(TIMEOUT).unwrap();
+        assert_eq!(error, "the client sent more than 16 MiB on an event stream", "{path}");
+    }
+}
+
+#[test]
+fn wait_for_returns_what_another_request_sends() {
+    let (answer, answers) = mpsc::channel::<String>();
+    let (answer, answers) = (Mutex::new(Some(answer)), Mutex::new(answers));
+    let server = serve(|server| {
+        server
+            .get("/ask", move |ctx| {
+                sse::stream(ctx, |mut events| {
+                    events.send_message("continue?")?;
+                    let answers = answers.lock().unwrap();
+                    while let Ok(answer) = events.wait_for(&answers, Duration::MAX)? {
+                        events.send_message(answer)?;
+                    }
+                    events.send_message("canceled")
+                })
+            })
+            .post("/answer", move |mut ctx| -> io::Result<&str> {
+                match ctx.body_text()?.as_str() {
+                    "" => drop(answer.lock().unwrap().take()),
+                    text => answer.lock().unwrap().as_ref().unwrap().send(text.to_owned()).unwrap(),
+                }
+                Ok("")
+            })
+    });
+    let mut client = open_path(&server, "/ask");
+    assert_eq!(client.until(b"\n\n"), b"data: continue?\n\n");
+    server.ask("POST /answer HTTP/1.1\r\nHost: localhost\r\nContent-Length: 3\r\n\r\nyes");
+    assert_eq!(client.until(b"\n\n"), b"data: yes\n\n");
+    server.ask("POST /answer HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n");
+    assert_eq!(client.rest(), b"data: canceled\n\n");
+}
+
+#[test]
+fn wait_for_ends_with_its_time_the_client_or_the_server() {
+    let (_sender, receiver) = mpsc::channel::<()>();
+    let receiver = Mutex::new(receiver);
+    let (server, results) = streaming(move |mut events| {
+        let receiver = receiver.lock().unwrap_or_else(|error| error.into_inner());
+        events.set_keep_alive(Duration::from_millis(10));
+        for time in [Duration::ZERO, Duration::from_millis(20)] {
+            let started = Instant::now();
+            assert_eq!(events.wait_for(&receiver, time)?, Err(RecvTimeoutError::Timeout));
+            assert!(started.elapsed() >= time);
+        }
+        events.send_message("go")?;
+        let ended = events.wait_for(&receiver, Duration::MAX).map(drop);
+        assert!(ended.is_err());
+        ended
+    });
+    let mut client = open(&server);
+    let before = String::from_utf8(client.until(b"data: go\n\n")).unwrap();
+    assert!(before.starts_with(":\n"), "a keep-alive: {before:?}");
+    drop(client);
+    let kind = kind_of(results.recv_timeout(TIMEOUT).unwrap());
+    assert!(matches!(kind, Some(ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset | ErrorKind::BrokenPipe)));
+
+    let mut client = open(&server);
+    client.until(b"data: go\n\n");
+    server.handle().shutdown(TIMEOUT);
+    assert_eq!(kind_of(results.recv_timeout(TIMEOUT).unwrap()), Some(ErrorKind::ConnectionAborted));
+}
+
+#[test]
+fn wait_for_with_values_waiting_ends_when_the_server_stops() {
+    let (server, results) = streaming(|mut events| {
+        let (sender, receiver) = mpsc::channel();
+        events.send_message("go")?;
+        loop {
+            sender.send(()).unwrap();
+            assert_eq!(events.wait_for(&receiver, Duration::MAX)?, Ok(()));
+        }
+    });
+    let mut client = open(&server);
+    client.until(b"data: go\n\n");
+    server.handle().shutdown(TIMEOUT);
+    assert_eq!(kind_of(results.recv_timeout(TIMEOUT).unwrap()), Some(ErrorKind::ConnectionAborted));
+}
+
 #[test]
 fn forward_tells_of_a_refused_message_after_sending_those_before_it() {
     let (sender, receiver) = mpsc::channel();
@@ -487,29 +621,183 @@ fn the_last_event_survives_input_that_nobody_read() {
     assert_eq!(client.rest(), b"event: close\ndata: close\n\n");
 }
 
-/// Streams that end with an error of our own are told to whoever listens.
-#[test]
-fn an_error_of_ours_reaches_the_hook_and_a_client_that_left_does_not() {
-    let (told, tellings) = mpsc::channel();
-    let told = Mutex::new(told);
+/// The path and the error of each request, as the hook receives them.
+type Reports = Receiver<(String, Option<String>)>;
+
+/// A server that reports to the test.
+fn reporting(build: impl FnOnce(Server) -> Server) -> (Running, Reports) {
+    let (report, reports) = mpsc::channel();
+    let report = Mutex::new(report);
     let server = serve(|server| {
+        build(server).on_response(move |exchange| {
+            let path = exchange.path.unwrap_or_default().to_owned();
+            report
+                .lock()
+                .unwrap()
+                .send((path, exchange.error.map(|error| error.to_string())))
+                .unwrap();
+        })
+    });
+    (server, reports)
+}
+
+fn open_path(server: &Running, path: &str) -> Client {
+    let mut client = server.connect();
+    client.send(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n"));
+    client.stream_head();
+    client
+}
+
+#[test]
+fn error_of_the_program_is_reported_whatever_its_kind() {
+    let (server, reports) = reporting(|server| {
         server
             .get("/refused", |ctx| sse::stream(ctx, |mut events| events.send_message(Message::new().id("\n"))))
-            .get("/gone", |ctx| sse::stream(ctx, |mut events| events.wait(Duration::from_secs(3600))))
-            .on_response(move |exchange| {
-                told.lock().unwrap().send(exchange.error.map(|error| error.to_string())).unwrap();
+            .get("/database", |ctx| sse::stream(ctx, |_| Err(io::Error::new(ErrorKind::TimedOut, "the database"))))
+            .get("/upstream", |ctx| sse::stream(ctx, |_| Err(ErrorKind::ConnectionReset.into())))
+            .get("/pipe", |ctx| sse::stream(ctx, |_| Err(ErrorKind::BrokenPipe.into())))
+            .get("/aborted", |ctx| sse::stream(ctx, |_| Err(ErrorKind::ConnectionAborted.into())))
+            .get("/socket", |ctx| sse::stream(ctx, |_| Err(ErrorKind::NotConnected.into())))
+            .get("/wrapped", |ctx| sse::stream(ctx, |_| Err(io::Error::other(io::Error::other("wrapped")))))
+            .get("/channel", |ctx| {
+                sse::stream(ctx, |_| {
+                    let channel = sse::Channel::new();
+                    channel.close();
+                    channel.publish("nobody receives this").map(drop)
+                })
             })
     });
-    let stream = |path: &str| {
-        let mut client = server.connect();
-        client.send(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n"));
-        client.head();
+    let check = |path: &str, message: &str| {
+        assert_eq!(open_path(&server, path).rest_of_broken_stream(), b"", "{path}");
+        let (reported, error) = reports.recv_timeout(TIMEOUT).unwrap();
+        assert_eq!(reported, path);
+        assert!(error.as_ref().is_some_and(|error| error.contains(message)), "{path}: {error:?}");
     };
-    stream("/refused");
-    let error = tellings.recv_timeout(TIMEOUT).unwrap();
-    assert!(error.is_some_and(|error| error.starts_with("id: ")));
-    stream("/gone");
-    assert_eq!(tellings.recv_timeout(TIMEOUT).unwrap(), None);
+    check("/refused", "id: ");
+    check("/database", "the database");
+    check("/upstream", "connection reset");
+    check("/pipe", "broken pipe");
+    check("/aborted", "connection aborted");
+    check("/socket", "not connected");
+    check("/wrapped", "wrapped");
+    check("/channel", "the channel is closed");
+}
+
+/// A relay that reads from one connection and sends to another can fail on either side.
+#[test]
+fn error_of_another_stream_or_connection_is_reported() {
+    let (give, others) = mpsc::channel();
+    let (give, give_raw, others) = (Mutex::new(give.clone()), Mutex::new(give), Mutex::new(others));
+    let (server, reports) = reporting(|server| {
+        server
+            .get("/stream", move |ctx| {
+                sse::stream(ctx, |mut events| {
+                    let left = events.wait(Duration::MAX).unwrap_err();
+                    give.lock().unwrap().send(left).map_err(io::Error::other)
+                })
+            })
+            .get("/raw", move |ctx| {
+                let (mut conn, no_result) = ctx.takeover_conn();
+                let left = loop {
+                    if let Err(error) = conn.write_all(b"x") {
+                        break error;
+                    }
+                };
+                give_raw.lock().unwrap().send(left).unwrap();
+                no_result
+            })
+            .get("/relay", move |ctx| sse::stream(ctx, |_| Err(others.lock().unwrap().recv().unwrap())))
+    });
+    for path in ["/stream", "/raw"] {
+        server.connect().send(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n"));
+        assert_eq!(reports.recv_timeout(TIMEOUT).unwrap(), (path.to_owned(), None));
+        assert_eq!(open_path(&server, "/relay").rest_of_broken_stream(), b"", "{path}");
+        let (relay, error) = reports.recv_timeout(TIMEOUT).unwrap();
+        assert!(relay == "/relay" && error.is_some(), "{path}: {error:?}");
+    }
+}
+
+/// An error type of a program, which says where its error comes from.
+#[derive(Debug)]
+struct Wrapper(io::Error);
+
+impl std::fmt::Display for Wrapper {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("could not send the progress")
+    }
+}
+
+impl std::error::Error for Wrapper {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.0)
+    }
+}
+
+#[test]
+fn client_that_left_is_not_reported_also_if_the_error_is_wrapped() {
+    let (server, reports) = reporting(|server| {
+        server
+            .get("/wait", |ctx| sse::stream(ctx, |mut events| events.wait(Duration::MAX)))
+            .get("/forward", |ctx| {
+                sse::stream(ctx, |mut events| {
+                    let (_sender, receiver) = mpsc::channel::<&str>();
+                    events.forward(&receiver)
+                })
+            })
+            .get("/send", |ctx| {
+                sse::stream(ctx, |mut events| loop {
+                    events.send_message("again")?;
+                })
+            })
+            .get("/ended", |ctx| {
+                sse::stream(ctx, |mut events| {
+                    while events.send_message("again").is_ok() {}
+                    events.send_message("after the end")
+                })
+            })
+            .get("/other", |ctx| sse::stream(ctx, |mut events| events.wait(Duration::MAX).map_err(io::Error::other)))
+            .get("/twice", |ctx| {
+                sse::stream(ctx, |mut events| {
+                    events.wait(Duration::MAX).map_err(|error| io::Error::other(io::Error::other(error)))
+                })
+            })
+            .get("/own", |ctx| {
+                sse::stream(ctx, |mut events| {
+                    events
+                        .wait(Duration::MAX)
+                        .map_err(|error| io::Error::other(Wrapper(io::Error::other(error))))
+                })
+            })
+    });
+    for path in ["/wait", "/forward", "/send", "/ended", "/other", "/twice", "/own"] {
+        drop(open_path(&server, path));
+        assert_eq!(reports.recv_timeout(TIMEOUT).unwrap(), (path.to_owned(), None));
+    }
+}
+
+#[test]
+fn shutdown_and_stalled_client_are_not_reported() {
+    let (server, reports) = reporting(|server| {
+        server
+            .get("/wait", |ctx| sse::stream(ctx, |mut events| events.wait(Duration::MAX)))
+            .get("/wrapped", |ctx| sse::stream(ctx, |mut events| events.wait(Duration::MAX).map_err(io::Error::other)))
+            .get("/stalled", |ctx| {
+                sse::stream(ctx, |mut events| {
+                    events.set_write_timeout(Some(Duration::from_millis(50)))?;
+                    loop {
+                        events.send_message("x".repeat(100_000))?;
+                    }
+                })
+            })
+    });
+    let _stalled = open_path(&server, "/stalled");
+    assert_eq!(reports.recv_timeout(TIMEOUT).unwrap(), ("/stalled".to_owned(), None));
+    let mut clients = ["/wait", "/wrapped"].map(|path| open_path(&server, path));
+    server.handle().shutdown(TIMEOUT);
+    for client in &mut clients {
+        assert_eq!(parse(&client.rest())[0].kind, "close");
+        assert_eq!(reports.recv_timeout(TIMEOUT).unwrap().1, None);
+    }
 }
 
 /// `Write` on the raw connection and the stream's own socket are the same one.

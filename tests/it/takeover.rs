@@ -1,4 +1,4 @@
-//! Connections that handlers take over.
+//! Connections that handlers take over, and what a handler that does not take its connection over learns of it.
 
 use super::machine::Room;
 use super::support::{serve, Client, Running, TIMEOUT};
@@ -183,4 +183,75 @@ fn a_shutdown_tells_it_and_cuts_it_when_the_grace_is_over() {
     server.handle().shutdown(Duration::ZERO); // of two graces the one holds that ends first
     server.join().unwrap();
     assert_eq!(client.rest(), b"goodbye", "and cut");
+}
+
+/// A server whose `/ask` says in its response whether the client has left after `go`, and then repeats the body.
+fn asking() -> (Running, Receiver<()>, mpsc::Sender<()>, Receiver<bool>) {
+    let (begun, begin) = mpsc::channel();
+    let (go, going) = mpsc::channel();
+    let (left, leaving) = mpsc::channel();
+    let (begun, going, left) = (Mutex::new(begun), Mutex::new(going), Mutex::new(left));
+    let server = serve(|server| {
+        server.get("/", |_| "hello").post("/ask", move |mut ctx| -> io::Result<String> {
+            begun.lock().unwrap().send(()).unwrap();
+            going.lock().unwrap().recv_timeout(TIMEOUT).map_err(io::Error::other)?;
+            let has_left = ctx.client_left();
+            left.lock().unwrap().send(has_left).unwrap();
+            Ok(format!("{has_left} {}", ctx.body_text()?))
+        })
+    });
+    (server, begin, go, leaving)
+}
+
+#[test]
+fn client_left_is_false_and_keeps_the_body_and_the_next_request() {
+    let (server, begin, go, _leaving) = asking();
+    let mut client = server.connect();
+    client.send("POST /ask HTTP/1.1\r\nHost: localhost\r\nContent-Length: 20000\r\n\r\n");
+    begin.recv_timeout(TIMEOUT).unwrap();
+    client.send("x".repeat(20_000));
+    client.send("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    go.send(()).unwrap();
+    assert_eq!(client.answer().text(), format!("false {}", "x".repeat(20_000)));
+    assert_eq!(client.answer().text(), "hello");
+    assert_eq!(client.get("/").text(), "hello", "and the socket waits again");
+}
+
+#[test]
+fn client_left_is_true_after_a_close_a_reset_or_the_end_of_its_input() {
+    type Leave = fn(&mut Option<Client>);
+    let leave: [Leave; 3] = [
+        |client| drop(client.take()),
+        |client| client.take().unwrap().reset(),
+        |client| client.as_mut().unwrap().finish(),
+    ];
+    for (index, leave) in leave.into_iter().enumerate() {
+        let (server, begin, go, leaving) = asking();
+        let mut client = Some(server.connect());
+        let sender = client.as_mut().unwrap();
+        sender.send("POST /ask HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\n\r\n");
+        begin.recv_timeout(TIMEOUT).unwrap();
+        sender.send("helloGET / HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        leave(&mut client);
+        go.send(()).unwrap();
+        assert!(leaving.recv_timeout(TIMEOUT).unwrap(), "{index}");
+        if let Some(mut client) = client {
+            assert_eq!(client.answer().text(), "true hello", "a client that ended only its input is answered");
+            assert_eq!(client.answer().text(), "hello");
+        }
+    }
+}
+
+#[test]
+fn client_left_during_a_large_body_keeps_the_body() {
+    let (server, begin, go, leaving) = asking();
+    let mut client = server.connect();
+    client.send("POST /ask HTTP/1.1\r\nHost: localhost\r\nContent-Length: 500000\r\n\r\n");
+    begin.recv_timeout(TIMEOUT).unwrap();
+    let mut sender = client.stream.try_clone().unwrap();
+    let body = thread::spawn(move || sender.write_all("x".repeat(500_000).as_bytes()));
+    go.send(()).unwrap();
+    assert!(!leaving.recv_timeout(TIMEOUT).unwrap());
+    assert_eq!(client.answer().body.len(), "false ".len() + 500_000);
+    body.join().unwrap().unwrap();
 }
