@@ -89,7 +89,7 @@ impl Service {
     /// Serves one connection to its end, or until it is taken over.
     pub fn serve(&self, socket: Socket, peer: SocketAddr) {
         let address = self.address.or_else(|| socket.local_addr().ok().map(|address| address.ip()));
-        let on_loopback = address.is_some_and(is_loopback);
+        let on_loopback = may_be_loopback(address);
         // It fails if the client is gone again already.
         let Ok(conn) = BufferedSocket::new(socket, peer, on_loopback, &self.config) else { return };
         let mut slot = Some(conn);
@@ -327,5 +327,18 @@ impl Failure<'_> {
         match self {
             Failure::Server(error) | Failure::Client(error) | Failure::Limit(error, _) => error,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::Ipv4Addr;
+
+    #[test]
+    fn host_check_with_an_unknown_address_is_on() {
+        assert!(may_be_loopback(None));
+        assert!(may_be_loopback(Some(Ipv4Addr::LOCALHOST.into())));
+        assert!(!may_be_loopback(Some(Ipv4Addr::new(192, 0, 2, 1).into())));
     }
 }
