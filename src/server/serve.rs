@@ -303,15 +303,21 @@ impl Service {
             duration: incoming.started.elapsed(),
             error: failure.as_ref().map(Failure::error),
         };
-        match (&self.hook, &failure) {
-            // The message of a hook that panics is on standard error.
-            (Some(hook), _) => drop(catch(|| hook(&exchange))),
+        // The hook and the error are the program's: each call, `Display` and `Drop` may panic.
+        catch(|| match (&self.hook, &failure) {
+            (Some(hook), _) => hook(&exchange),
             (None, Some(Failure::Limit(_, throttle))) => {
                 throttle.line(format_args!("{exchange}. Such lines are printed once a minute."));
             }
             (None, _) => stderr::line(format_args!("{exchange}")),
-        }
+        });
+        catch(|| drop(failure));
     }
+}
+
+/// Whether our end of a connection may have a loopback address. A failed lookup does not turn the `Host` check off.
+fn may_be_loopback(address: Option<IpAddr>) -> bool {
+    address.map_or(true, is_loopback)
 }
 
 impl Failure<'_> {
