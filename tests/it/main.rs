@@ -16,6 +16,7 @@ mod journal;
 mod kills;
 mod limits;
 mod machine;
+mod namespaces;
 mod parsing;
 mod proxy;
 mod requests;
