@@ -10,6 +10,7 @@ pub mod framing;
 mod headers;
 mod method;
 pub mod outgoing;
+pub mod panics;
 pub mod parse;
 mod request;
 pub mod response;

@@ -4,24 +4,26 @@
 //! end or its takeover, and waits again. No queue and no hand-over: 24 us of CPU a connection, against 29 for a pool and
 //! 57 for a thread spawned each time. It is still one thread a connection, and reads that way.
 //!
-//! The ugly part: `std` can neither time out nor cancel an `accept`. So threads that wait there stay until a connection
-//! comes; a shutdown, or quiet after a crowd, wakes those who are too many by connecting to itself, once for each of them.
+//! The ugly part: `std` can neither time out nor cancel an `accept`, so threads stay there until a connection comes. Threads
+//! that are too many after a crowd are woken by connections to this server itself, one for each. A shutdown does the same
+//! where it cannot shut the listener down: on systems other than Linux, and with a listener that the program made, which
+//! systemd or another process may hold too. Such a connection does not always arrive, so the time for waking is bounded.
 //! And `accept` fails for reasons that are the peer's (try again) or ours: out of descriptors, and the queue is as full as
 //! before. Then a descriptor held in reserve is given up, so that one client at a time can be told 503 instead of hanging.
 
 use super::linger;
-use super::panics::lock;
+use super::panics::{catch, lock};
 use super::parked::ParkedThreads;
 use super::refusal::{refuse_at_once, refuse_with_cors};
 use super::registry::Registry;
 use super::serve::Service;
-use super::stderr::Throttle;
+use super::stderr::{self, Throttle};
 use std::io::{self, ErrorKind};
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Threads that wait in `accept` while little happens: more than the six connections of a browser need.
 const MAX_WAITING: usize = 16;
@@ -40,12 +42,15 @@ const MAX_BACKOFF: Duration = Duration::from_secs(1);
 /// Long enough for any loopback handshake.
 const WAKE_TIMEOUT: Duration = Duration::from_millis(100);
 
-/// How often a shutdown tries to wake the threads in `accept`, a millisecond apart.
-const WAKE_TRIES: usize = 50;
+/// How long a shutdown tries to wake the threads in `accept`: before the grace, and after it. A firewall may drop each of
+/// those connections.
+const WAKE_LIMIT: Duration = Duration::from_secs(1);
 
 pub struct Acceptor {
     /// Shared with the threads that are in `accept` and with nobody else; `None` once the server stops.
     listener: Mutex<Option<Arc<TcpListener>>>,
+    /// Whether no other process has this listener, so that it may be shut down for everyone.
+    owns_listener: bool,
     service: Service,
     registry: Arc<Registry>,
     /// Threads in `accept`, or on their way there. The one that leaves takes its own place off, and whoever took the
@@ -62,11 +67,12 @@ pub struct Acceptor {
 }
 
 impl Acceptor {
-    pub fn new(listener: TcpListener, service: Service, registry: Arc<Registry>) -> Arc<Acceptor> {
+    pub fn new(listener: TcpListener, owns_listener: bool, service: Service, registry: Arc<Registry>) -> Arc<Acceptor> {
         Arc::new(Acceptor {
             spare: Mutex::new(listener.try_clone().ok()),
             shortage_lines: Throttle::default(),
             listener: Mutex::new(Some(Arc::new(listener))),
+            owns_listener,
             service,
             registry,
             waiting: AtomicUsize::new(0),
@@ -107,7 +113,8 @@ impl Acceptor {
                     continue;
                 }
             }
-            self.serve(stream, peer);
+            // A last resort for a panic in a `Drop` of the program: this thread goes on and stays counted.
+            catch(|| self.serve(stream, peer));
             if !self.wait_again_or_park() {
                 return;
             }
@@ -145,7 +152,7 @@ impl Acceptor {
             return; // another thread retires them
         }
         let address = lock(&self.listener).as_ref().and_then(|listener| listener.local_addr().ok());
-        wake_acceptors(address, surplus, || !self.registry.is_stopping());
+        wake_acceptors(address, surplus, Instant::now() + WAKE_LIMIT, || !self.registry.is_stopping());
     }
 
     fn serve(&self, stream: TcpStream, peer: SocketAddr) {
@@ -218,16 +225,19 @@ impl Acceptor {
             .line(format_args!("cannot {what}: {error}. New clients get a 503 until this ends. {advice}"));
     }
 
-    /// Takes the listener away and wakes every thread in `accept`, which then finds that the server stops. Each
-    /// connection wakes one.
+    /// Takes the listener away and ends every `accept`, so that the threads there find that the server stops.
     pub fn close(&self) -> Closing {
-        *lock(&self.spare) = None;
+        let spare = lock(&self.spare).take();
         self.parked.close();
         let listener = lock(&self.listener).take();
         let address = listener.as_ref().and_then(|listener| listener.local_addr().ok());
         let closing = Closing { listener: listener.as_ref().map_or_else(Weak::new, Arc::downgrade), address };
+        let clone = spare.or_else(|| listener.as_ref().and_then(|listener| listener.try_clone().ok()));
+        let is_shut_down = self.owns_listener && clone.is_some_and(shut_down);
         drop(listener);
-        closing.wake();
+        if !is_shut_down {
+            closing.wake(Instant::now() + WAKE_LIMIT);
+        }
         closing
     }
 }
@@ -239,28 +249,51 @@ pub struct Closing {
 }
 
 impl Closing {
-    /// Returns how many threads were still in `accept`.
-    fn wake(&self) -> usize {
+    /// Wakes the threads in `accept` with a connection each. Returns how many there were.
+    fn wake(&self, deadline: Instant) -> usize {
         let in_accept = self.listener.strong_count();
-        wake_acceptors(self.address, in_accept, || self.listener.strong_count() > 0);
+        wake_acceptors(self.address, in_accept, deadline, || self.listener.strong_count() > 0);
         in_accept
     }
 
-    /// Waits until the woken threads have let go of the listener, and wakes them again, so that its port is free when
-    /// `serve` returns.
+    /// Waits until the threads have let go of the listener, and wakes them again, so that its port is free when `serve`
+    /// returns. Prints how many are left when the time is up: each keeps the port.
     pub fn finish(self) {
-        for _ in 0..WAKE_TRIES {
-            if self.wake() == 0 {
+        let deadline = Instant::now() + WAKE_LIMIT;
+        loop {
+            let in_accept = self.wake(deadline);
+            if in_accept == 0 {
                 return;
+            }
+            if Instant::now() >= deadline {
+                let address = self.address.map_or("an unknown address".to_owned(), |address| address.to_string());
+                return stderr::line(format_args!(
+                    "the server has stopped, but {address} stays in use: {in_accept} of its threads are blocked in \
+                     `accept`, because connections from this machine to that address fail. Each thread ends when a \
+                     client connects, or with the process."
+                ));
             }
             thread::sleep(Duration::from_millis(1));
         }
     }
 }
 
-/// Wakes `threads` threads in `accept`, each with a connection that has no request. Stops when `has_acceptors` is false,
-/// because connecting would then last until its timeout.
-fn wake_acceptors(address: Option<SocketAddr>, threads: usize, has_acceptors: impl Fn() -> bool) {
+/// Shuts a listener down, in the one way that `std` has: as a stream. On Linux that ends `accept` in all threads, and
+/// clients are refused from then on. Other systems return an error.
+#[cfg(unix)]
+fn shut_down(listener: TcpListener) -> bool {
+    let stream = TcpStream::from(std::os::fd::OwnedFd::from(listener));
+    stream.shutdown(Shutdown::Both).is_ok()
+}
+
+#[cfg(not(unix))]
+fn shut_down(_: TcpListener) -> bool {
+    false
+}
+
+/// Wakes `threads` threads in `accept`, each with a connection that has no request. Stops at the deadline, and when
+/// `has_acceptors` is false, because connecting would then last until its timeout.
+fn wake_acceptors(address: Option<SocketAddr>, threads: usize, deadline: Instant, has_acceptors: impl Fn() -> bool) {
     let Some(mut address) = address else { return };
     if address.ip().is_unspecified() {
         match address {
@@ -269,7 +302,7 @@ fn wake_acceptors(address: Option<SocketAddr>, threads: usize, has_acceptors: im
         }
     }
     for _ in 0..threads {
-        if !has_acceptors() {
+        if !has_acceptors() || Instant::now() >= deadline {
             return;
         }
         // It fails while descriptors are out; the last connections of a server that stops give some back.

@@ -30,6 +30,8 @@ use std::{fmt, io};
 #[must_use = "a server answers when `serve` is called"]
 pub struct Server {
     listener: TcpListener,
+    /// Whether this made the listener. Another process may have one that the program made.
+    owns_listener: bool,
     handle: Handle,
     service: Service,
     /// Why the first route, host or origin that is not valid was refused.
@@ -44,13 +46,15 @@ impl Server {
     /// stands for two, `127.0.0.1` and `::1`, and clients of the other address are refused: write the address itself. To
     /// listen on all addresses of the machine, bind `[::]:8080`, which on Linux and macOS takes IPv4 clients too.
     ///
+    /// For options that `std` does not set, make the listener yourself: see [`Server::from`](#impl-From<TcpListener>-for-Server).
+    ///
     /// # Errors
     ///
     /// Those of [`TcpListener::bind`], with the address in the message, and what to do about the common ones.
     pub fn bind(address: impl ToSocketAddrs + fmt::Debug) -> io::Result<Server> {
         let listener = TcpListener::bind(&address).map_err(|error| explain_bind_error(&address, error))?;
         let handle = Handle::new(listener.local_addr()?);
-        Ok(Server { listener, handle, service: Service::default(), refused: None })
+        Ok(Server { listener, owns_listener: true, handle, service: Service::default(), refused: None })
     }
 
     /// Adds a route: requests with this method, for paths of this pattern, go to the handler.
@@ -222,8 +226,11 @@ impl Server {
     ///
     /// # Errors
     ///
-    /// `InvalidInput` for the first route, host or origin that was refused, and for a timeout of zero; and what the system
-    /// says if not even one thread can be started. No error of a client or of `accept` ends the server.
+    /// - Returns `InvalidInput` for the first route, host or origin that was refused, and for a timeout of zero.
+    /// - Returns the system's error if not even one thread can be started.
+    /// - Returns the system's error if a listener that the program made is not one.
+    ///
+    /// No error of a client or of `accept` ends the server.
     pub fn serve(self) -> io::Result<()> {
         if let Some(error) = self.refused {
             return Err(error);
@@ -232,13 +239,46 @@ impl Server {
         let registry = self.handle.registry();
         let address = Some(self.local_addr().ip()).filter(|ip| !ip.is_unspecified());
         let service = Service { address, ..self.service };
-        let acceptor = Acceptor::new(self.listener, service, registry.clone());
+        let acceptor = Acceptor::new(self.listener, self.owns_listener, service, registry.clone());
         acceptor.start()?;
         registry.wait_for_stop();
         let closing = acceptor.close();
         registry.wait_until_empty();
         closing.finish();
         Ok(())
+    }
+}
+
+/// Serves the connections of a listener that the program made: inherited from systemd (socket activation), one of several on
+/// the same port (`SO_REUSEPORT`), with a queue longer than the 128 connections of [`TcpListener::bind`], or with socket options
+/// that accepted connections inherit. `examples/listener` sets some with the `socket2` crate.
+///
+/// One option is worth it on Linux: `TCP_USER_TIMEOUT`. Without it, a client that vanishes without closing its connection is
+/// noticed after about 15 minutes, and counts against [`max_taken_over`](Config::max_taken_over) until then.
+///
+/// Makes the listener blocking, and looks its address up. If one of the two fails, [`serve`](Server::serve) returns the error,
+/// and an unknown address is `0.0.0.0:0`.
+///
+/// Another process may hold the same listener. So a [shutdown](Handle::shutdown) does not shut it down: it wakes the threads
+/// that wait for connections by connecting to the address. If those connections fail, the port stays in use, and a line is
+/// printed to standard error.
+///
+/// ```no_run
+/// use brooklet::Server;
+/// use std::net::TcpListener;
+///
+/// let listener = TcpListener::bind("127.0.0.1:8080")?;
+/// Server::from(listener).get("/", |_| "hello\n").serve()?;
+/// # Ok::<(), std::io::Error>(())
+/// ```
+impl From<TcpListener> for Server {
+    fn from(listener: TcpListener) -> Server {
+        let address = listener.local_addr();
+        let refused = listener.set_nonblocking(false).err();
+        let unknown = SocketAddr::from(([0, 0, 0, 0], 0));
+        let handle = Handle::new(*address.as_ref().unwrap_or(&unknown));
+        let server = Server { listener, owns_listener: false, handle, service: Service::default(), refused };
+        server.keep_error(address.map(drop))
     }
 }
 

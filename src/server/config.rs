@@ -29,17 +29,22 @@ pub struct Config {
     /// Go's `ReadTimeout` is another limit: it bounds head and body together.
     pub read_timeout: Duration,
 
-    /// How long one write may wait for a client that does not read; and how long all writes of a response may have waited,
-    /// with a second more for every 1,000 bytes that went. Not for a whole response: a stream that is produced slowly may
-    /// take for ever. Default: 30 s, ten times what a lossy mobile network takes to recover. Beyond it: the connection is
-    /// cut.
+    /// How long a client may take for 16 KiB of a response, and how long all writes of a response may have waited, with a
+    /// second more for every 1,000 bytes that were sent. Not for a whole response: a stream that is produced slowly may
+    /// take forever. Default: 30 s, ten times what a lossy mobile network takes to recover. Beyond it: the connection is
+    /// closed.
     ///
     /// Go's `WriteTimeout` is another limit: it bounds the whole response, however fast the client reads.
     #[doc(alias = "deadline")]
     pub write_timeout: Duration,
 
-    /// How long a connection may stay open between two requests. Default: 30 s: an idle connection holds a thread, some
+    /// How long a connection may stay open between two requests. Default: 75 s. An idle connection holds a thread, about
     /// 40 KB with the kernel's share. Beyond it: it is closed, which HTTP/1.1 clients expect at any time.
+    ///
+    /// A proxy in front should close idle connections first. Otherwise a request that it sends while this server closes the
+    /// connection fails, and the proxy answers with a 502 or 503. The default is longer than the 60 s of nginx and of the
+    /// usual cloud load balancers. Caddy keeps idle connections for 2 minutes and Envoy for an hour: set Caddy's `keepalive` or
+    /// Envoy's `idle_timeout` to 60 s, or set a longer time here.
     #[doc(alias = "keep-alive")]
     pub idle_timeout: Duration,
 
@@ -50,12 +55,17 @@ pub struct Config {
     /// How many header fields a request may have. Default: 100, as in Apache; browsers send 10 to 20. Beyond it: `431`.
     pub max_headers: usize,
 
-    /// How many bytes of body a request may have. Default: 1 MiB, as in nginx. Beyond it: `413`; before the handler is
-    /// called where `Content-Length` says so, else as an error of the handler's read.
+    /// How many bytes of body a request may have. Default: 256 KiB, as in actix-web: forms and JSON fit, uploads do not.
+    /// Beyond it: `413`; before the handler is called where `Content-Length` says so, else as an error of the handler's read.
+    ///
+    /// A handler that reads a whole body holds it in memory. So the product with `max_connections` is what clients can make
+    /// the server hold. With the defaults that is 350 MiB, 0.1 MiB for each connection included; with bodies of 1 MiB it is 1.15 GiB. A handler that reads from
+    /// [`Context::body`](super::Context::body) piece by piece does not hold the body.
     pub max_body_bytes: u64,
 
     /// How many connections may be served at once, those that were taken over not counted. Default: 1,024, about 40 MB
-    /// of threads at the worst. Beyond it: `503` with `Retry-After`, and the end.
+    /// of threads if all are idle. See [`max_body_bytes`](Config::max_body_bytes) for the most memory that they can take.
+    /// Beyond it: `503` with `Retry-After`, and the end.
     pub max_connections: usize,
 
     /// How many connections may be taken over at once. They cost a descriptor each, and a thread only if yours holds
@@ -72,8 +82,9 @@ pub struct Config {
     /// their visitor's cookies (CSRF). Programs such as curl send no origin and pass. Refused: `403`.
     pub check_origin: bool,
 
-    /// The stack of each of the server's threads, in bytes. Default: 512 KiB, what macOS gives any thread but the first.
-    /// It costs address space, not memory, until it is used.
+    /// The stack of each thread that serves connections, in bytes. Default: 2 MiB, as for [`std::thread::spawn`]: a handler
+    /// that works in a thread of the program works here too. A stack costs address space, and memory only where it was used.
+    /// A handler that needs more than the stack ends the whole process: Rust aborts, and no panic is caught.
     pub stack_size: usize,
 }
 
@@ -104,15 +115,15 @@ impl Default for Config {
             read_header_timeout: Duration::from_secs(10),
             read_timeout: Duration::from_secs(30),
             write_timeout: Duration::from_secs(30),
-            idle_timeout: Duration::from_secs(30),
+            idle_timeout: Duration::from_secs(75),
             max_header_bytes: 16 * 1024,
             max_headers: 100,
-            max_body_bytes: 1024 * 1024,
+            max_body_bytes: 256 * 1024,
             max_connections: 1_024,
             max_taken_over: 10_000,
             check_host: true,
             check_origin: true,
-            stack_size: 512 * 1024,
+            stack_size: 2 * 1024 * 1024,
         }
     }
 }

@@ -35,6 +35,10 @@ impl Handle {
     /// returns and it can say goodbye. After `grace` whatever is left is cut; a handler that does not look at its connection
     /// runs on in its thread.
     ///
+    /// Threads that wait for connections are woken, so that the port is free when `serve` returns. If they cannot be woken
+    /// (see [`Server::from`](super::Server#impl-From<TcpListener>-for-Server)), `serve` returns all the same, at most two
+    /// seconds later than above, and a line on standard error says that the port stays in use.
+    ///
     /// Called again, the earlier end holds. Called before `serve`, that returns at once. May be called from a handler.
     pub fn shutdown(&self, grace: Duration) {
         let now = Instant::now();

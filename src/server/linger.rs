@@ -12,7 +12,7 @@ const SILENCE: Duration = Duration::from_secs(1);
 /// Many clients read only when they have sent their whole body. This is as long as we listen to it,
 const TIME: Duration = Duration::from_secs(5);
 
-/// and as much of it as we read: 16 bodies of the usual limit.
+/// and as much of it as we read: 64 bodies of the default limit.
 const BYTES: usize = 16 * 1024 * 1024;
 
 /// Ends the stream's write half and drains it: until the client closes too, or sends nothing for a second, or for five

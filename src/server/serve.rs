@@ -89,7 +89,7 @@ impl Service {
     /// Serves one connection to its end, or until it is taken over.
     pub fn serve(&self, socket: Socket, peer: SocketAddr) {
         let address = self.address.or_else(|| socket.local_addr().ok().map(|address| address.ip()));
-        let on_loopback = address.is_some_and(is_loopback);
+        let on_loopback = may_be_loopback(address);
         // It fails if the client is gone again already.
         let Ok(conn) = BufferedSocket::new(socket, peer, on_loopback, &self.config) else { return };
         let mut slot = Some(conn);
@@ -303,15 +303,21 @@ impl Service {
             duration: incoming.started.elapsed(),
             error: failure.as_ref().map(Failure::error),
         };
-        match (&self.hook, &failure) {
-            // The message of a hook that panics is on standard error.
-            (Some(hook), _) => drop(catch(|| hook(&exchange))),
+        // The hook and the error are the program's: each call, `Display` and `Drop` may panic.
+        catch(|| match (&self.hook, &failure) {
+            (Some(hook), _) => hook(&exchange),
             (None, Some(Failure::Limit(_, throttle))) => {
                 throttle.line(format_args!("{exchange}. Such lines are printed once a minute."));
             }
             (None, _) => stderr::line(format_args!("{exchange}")),
-        }
+        });
+        catch(|| drop(failure));
     }
+}
+
+/// Whether our end of a connection may have a loopback address. A failed lookup does not turn the `Host` check off.
+fn may_be_loopback(address: Option<IpAddr>) -> bool {
+    address.map_or(true, is_loopback)
 }
 
 impl Failure<'_> {
@@ -327,5 +333,18 @@ impl Failure<'_> {
         match self {
             Failure::Server(error) | Failure::Client(error) | Failure::Limit(error, _) => error,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::Ipv4Addr;
+
+    #[test]
+    fn host_check_with_an_unknown_address_is_on() {
+        assert!(may_be_loopback(None));
+        assert!(may_be_loopback(Some(Ipv4Addr::LOCALHOST.into())));
+        assert!(!may_be_loopback(Some(Ipv4Addr::new(192, 0, 2, 1).into())));
     }
 }

@@ -11,7 +11,8 @@ const INTERVAL: Duration = Duration::from_secs(60);
 
 /// Prints a line. `eprintln!` panics if standard error is closed, and a panic would end a thread of the server.
 pub fn line(message: fmt::Arguments<'_>) {
-    let _ = writeln!(io::stderr(), "brooklet: {message}");
+    // In one write: lines of several processes stay apart, and an error whose `Display` panics leaves no half of one.
+    let _ = io::stderr().write_all(format!("brooklet: {message}\n").as_bytes());
 }
 
 /// Prints a line once a minute at most: for what happens to each of many clients.

@@ -12,8 +12,13 @@ pub fn time_budget(timeout: Duration, bytes: u64) -> Duration {
     timeout.saturating_add(Duration::from_secs(bytes / MIN_BYTES_PER_SECOND))
 }
 
-/// A socket that takes the body of one response, and measures how long it waited for the client. The timeout of the socket
-/// itself starts again with each byte that a slow client takes.
+/// The most bytes of one write. On many lines 10 MB take longer than the timeout of a write, and the client still reads.
+const MAX_WRITE: usize = 16 * 1024;
+
+/// A socket that takes one response, and measures how long it waited for the client.
+///
+/// The timeout of the socket alone is not enough. If the kernel has room for a part of a write, it takes the part, waits until
+/// the time is up, and returns the length of the part instead of an error. The timeout starts again with the next write.
 pub struct ThroughputLimit<'a, W> {
     socket: &'a mut W,
     timeout: Duration,
@@ -26,13 +31,18 @@ impl<'a, W: Write> ThroughputLimit<'a, W> {
         ThroughputLimit { socket, timeout, written: 0, waited: Duration::ZERO }
     }
 
-    fn measure(&mut self, write: impl FnOnce(&mut W) -> io::Result<usize>) -> io::Result<usize> {
+    /// Makes a write of `length` bytes.
+    fn measure(&mut self, length: usize, write: impl FnOnce(&mut W) -> io::Result<usize>) -> io::Result<usize> {
         if self.waited > time_budget(self.timeout, self.written) {
             return Err(io::Error::new(io::ErrorKind::TimedOut, "the client reads too slowly"));
         }
         let started = Instant::now();
         let written = write(self.socket)?;
-        self.waited += started.elapsed();
+        let waited = started.elapsed();
+        if written < length && waited >= self.timeout {
+            return Err(io::Error::new(io::ErrorKind::TimedOut, "the client stopped reading"));
+        }
+        self.waited += waited;
         self.written += written as u64;
         Ok(written)
     }
@@ -40,11 +50,19 @@ impl<'a, W: Write> ThroughputLimit<'a, W> {
 
 impl<W: Write> Write for ThroughputLimit<'_, W> {
     fn write(&mut self, data: &[u8]) -> io::Result<usize> {
-        self.measure(|socket| socket.write(data))
+        let data = &data[..data.len().min(MAX_WRITE)];
+        self.measure(data.len(), |socket| socket.write(data))
     }
 
     fn write_vectored(&mut self, data: &[io::IoSlice<'_>]) -> io::Result<usize> {
-        self.measure(|socket| socket.write_vectored(data))
+        let mut left = MAX_WRITE;
+        let mut parts = Vec::with_capacity(data.len());
+        for part in data {
+            let length = part.len().min(left);
+            parts.push(io::IoSlice::new(&part[..length]));
+            left -= length;
+        }
+        self.measure(MAX_WRITE - left, |socket| socket.write_vectored(&parts))
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -78,5 +96,54 @@ mod tests {
         assert_eq!(copied.unwrap_err().kind(), io::ErrorKind::TimedOut);
         let mut body = [0; 5].as_slice();
         assert_eq!(io::copy(&mut body, &mut ThroughputLimit::new(&mut Trickle, Duration::MAX)).unwrap(), 5);
+    }
+
+    /// Takes `room` bytes of each write, after the timeout of a socket.
+    struct Stalling {
+        room: usize,
+        lengths: Vec<usize>,
+    }
+
+    const TIMEOUT: Duration = Duration::from_millis(2);
+
+    impl Write for Stalling {
+        fn write(&mut self, data: &[u8]) -> io::Result<usize> {
+            self.lengths.push(data.len());
+            thread::sleep(TIMEOUT);
+            Ok(data.len().min(self.room))
+        }
+
+        fn write_vectored(&mut self, data: &[io::IoSlice<'_>]) -> io::Result<usize> {
+            self.write(&vec![0; data.iter().map(|part| part.len()).sum()])
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// A part of a write that took its whole time is what was left of the kernel's buffer. The client reads nothing.
+    #[test]
+    fn write_of_a_part_after_the_timeout_times_out() {
+        let writes: [fn(&mut dyn Write) -> io::Result<usize>; 2] = [
+            |out| out.write(&[0; 100_000]),
+            |out| out.write_vectored(&[io::IoSlice::new(&[0; 200]), io::IoSlice::new(&[0; 100_000])]),
+        ];
+        for write in writes {
+            let mut socket = Stalling { room: MAX_WRITE - 1, lengths: Vec::new() };
+            let mut limit = ThroughputLimit::new(&mut socket, TIMEOUT);
+            assert_eq!(write(&mut limit).unwrap_err().kind(), io::ErrorKind::TimedOut);
+            assert_eq!(socket.lengths, [MAX_WRITE], "one write, of a length that a slow client takes in time");
+            let mut socket = Stalling { room: MAX_WRITE, lengths: Vec::new() };
+            assert_eq!(write(&mut ThroughputLimit::new(&mut socket, TIMEOUT)).unwrap(), MAX_WRITE, "slow, but whole");
+        }
+    }
+
+    /// A client that takes a large response slowly does not stall: each write is short enough for it.
+    #[test]
+    fn large_response_to_a_slow_client_arrives() {
+        let mut socket = Stalling { room: usize::MAX, lengths: Vec::new() };
+        ThroughputLimit::new(&mut socket, TIMEOUT).write_all(&[0; 50_000]).unwrap();
+        assert_eq!(socket.lengths, [MAX_WRITE, MAX_WRITE, MAX_WRITE, 50_000 - 3 * MAX_WRITE]);
     }
 }

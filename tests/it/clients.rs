@@ -3,13 +3,14 @@
 use super::event_stream::parse;
 use super::machine::TemporaryDirectory;
 use super::support::{serve, Running};
-use brooklet::{sse, Response};
+use brooklet::{sse, Config, Response};
 use std::process::{Command, Output};
 use std::time::Duration;
 
 fn everything() -> Running {
     serve(|server| {
         server
+            .config(Config { max_body_bytes: 1_000_000, ..Config::default() })
             .get("/", |_| "hello")
             .get("/chunked", |_| {
                 Response::stream("text/plain", |out| (0..1_000).try_for_each(|n| writeln!(out, "{n}")))

@@ -1,9 +1,12 @@
 //! Guards before, the hook after, and panics anywhere.
 
-use super::support::{serve, TIMEOUT};
-use brooklet::{sse, Response, StatusCode};
+use super::support::{serve, Running, TIMEOUT};
+use brooklet::{sse, Config, Response, Server, StatusCode};
+use std::panic::panic_any;
 use std::sync::mpsc;
 use std::sync::Mutex;
+use std::time::Instant;
+use std::{error, fmt, io};
 
 #[test]
 fn a_guard_answers_or_lets_pass_and_sees_every_path() {
@@ -188,4 +191,108 @@ fn a_panic_is_a_500_on_its_connection_alone() {
     assert_eq!(client.get("/hook").text(), "answered before");
     assert_eq!(client.get("/").text(), "fine", "a hook's panic costs nobody the connection");
     assert_eq!(other.get("/").text(), "fine");
+}
+
+/// A value of a program, whose `Drop` panics. So may its `Display`.
+#[derive(Debug)]
+struct Bomb {
+    in_display: bool,
+}
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        if !self.in_display {
+            panic_any(Bomb { in_display: false }); // and so does this payload's
+        }
+    }
+}
+
+impl fmt::Display for Bomb {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        assert!(!self.in_display, "on purpose, in a Display");
+        f.write_str("bomb")
+    }
+}
+
+impl error::Error for Bomb {}
+
+const IN_DROP: Bomb = Bomb { in_display: false };
+
+/// The program's values that the server drops or prints: payloads of panics, errors, bodies.
+fn bombs(server: Server) -> Server {
+    let body = |status| {
+        let bomb = IN_DROP;
+        let body = Response::stream("a/b", move |_| {
+            let _bomb = &bomb;
+            Ok(())
+        });
+        body.with_status(status)
+    };
+    server
+        .config(Config { max_connections: 2, ..Config::default() })
+        .before(|ctx| if ctx.path() == "/guard" { panic_any(IN_DROP) } else { None })
+        .get("/", |_| "fine")
+        .get("/handler", |_| -> &str { panic_any(IN_DROP) })
+        .get("/producer", |_| Response::stream("a/b", |_| panic_any(IN_DROP)))
+        .get("/error", |_| io::Error::other(IN_DROP))
+        .get("/display", |_| io::Error::other(Bomb { in_display: true }))
+        .get("/body", move |_| body(StatusCode::OK))
+        .get("/no-body", move |_| body(StatusCode::NO_CONTENT))
+        .get("/taken", move |ctx| {
+            drop(ctx.takeover_conn());
+            body(StatusCode::OK)
+        })
+}
+
+impl Running {
+    /// Asks until there is a place, which is when the server has seen the end of the client before. Returns the status;
+    /// `None` if the connection ends without a response.
+    fn get_in_turn(&self, target: &str) -> Option<u16> {
+        let deadline = Instant::now() + TIMEOUT;
+        loop {
+            let mut client = self.connect();
+            client.send(format!("GET {target} HTTP/1.1\r\nHost: localhost\r\n\r\n"));
+            let head = String::from_utf8(client.try_until(b"\r\n")?).unwrap();
+            if !head.contains(" 503 ") || Instant::now() > deadline {
+                return head.split(' ').nth(1).unwrap().parse().ok();
+            }
+        }
+    }
+}
+
+/// Asserts that each client gets its response, and that no place is lost.
+#[track_caller]
+fn assert_survives_bombs(server: &Running) {
+    let mut other = server.connect();
+    assert_eq!(other.get("/").text(), "fine");
+    for _ in 0..2 {
+        for (target, status) in [
+            ("/guard", 500),
+            ("/handler", 500),
+            ("/producer", 500),
+            ("/error", 500),
+            ("/display", 500),
+            ("/body", 500),
+            ("/no-body", 204),
+            ("/hook", 404),
+        ] {
+            assert_eq!(server.get_in_turn(target), Some(status), "{target}");
+        }
+        assert_eq!(server.get_in_turn("/taken"), None);
+        assert_eq!(other.get("/").text(), "fine");
+    }
+}
+
+#[test]
+fn panic_in_a_drop_or_a_display_ends_one_connection_after_its_response() {
+    assert_survives_bombs(&serve(bombs));
+    let hooked = |server| {
+        bombs(server).on_response(|exchange| {
+            let _line = exchange.to_string();
+            if exchange.path == Some("/hook") {
+                panic_any(IN_DROP);
+            }
+        })
+    };
+    assert_survives_bombs(&serve(hooked));
 }

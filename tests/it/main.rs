@@ -17,6 +17,7 @@ mod journal;
 mod kills;
 mod limits;
 mod machine;
+mod namespaces;
 mod parsing;
 mod proxy;
 mod requests;

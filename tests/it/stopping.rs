@@ -6,7 +6,7 @@ use super::takeover::{take, taking};
 use brooklet::{sse, Context, Handle, Response, Server};
 use std::collections::HashSet;
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Barrier, Mutex};
@@ -524,6 +524,49 @@ fn the_port_is_free_once_serve_has_returned_however_busy_it_was() {
     }
     handle.shutdown(Duration::ZERO);
     returns.recv_timeout(TIMEOUT).unwrap().unwrap();
+}
+
+/// Another process may hold the same listener: it is not shut down for all of them.
+#[test]
+fn listener_that_others_hold_goes_on_after_a_shutdown() {
+    let listener = TcpListener::bind((own_loopback_address(), 0)).unwrap();
+    let of_other_process = listener.try_clone().unwrap();
+    for _ in 0..2 {
+        let server = Server::from(of_other_process.try_clone().unwrap()).get("/", |_| "hello");
+        let (handle, address) = (server.handle(), server.local_addr());
+        assert_eq!(address, listener.local_addr().unwrap());
+        let (done, returns) = mpsc::channel();
+        thread::spawn(move || done.send(server.serve()));
+        assert_eq!(Client::connect(address).get("/").text(), "hello");
+        handle.shutdown(LONG);
+        returns.recv_timeout(TIMEOUT).expect("serve has not returned").unwrap();
+    }
+    let waiting = TcpStream::connect_timeout(&listener.local_addr().unwrap(), TIMEOUT).unwrap();
+    // Connections that woke the threads may be ahead of it.
+    while of_other_process.accept().unwrap().1 != waiting.local_addr().unwrap() {}
+}
+
+#[test]
+fn listener_that_does_not_block_is_made_blocking() {
+    let listener = TcpListener::bind((own_loopback_address(), 0)).unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let same = listener.try_clone().unwrap();
+    let _server = Server::from(listener);
+    let address = same.local_addr().unwrap();
+    let (done, accepted) = mpsc::channel();
+    thread::spawn(move || done.send(same.accept().map(drop).map_err(|error| error.kind())));
+    let _client = TcpStream::connect_timeout(&address, TIMEOUT).unwrap();
+    assert_eq!(accepted.recv_timeout(TIMEOUT).unwrap(), Ok(()));
+}
+
+/// A UNIX socket in the place of a TCP listener.
+#[cfg(unix)]
+#[test]
+fn listener_that_is_none_is_an_error_of_serve() {
+    let (one, _other) = std::os::unix::net::UnixStream::pair().unwrap();
+    let server = Server::from(TcpListener::from(std::os::fd::OwnedFd::from(one))).get("/", |_| "hello");
+    assert_eq!(server.local_addr(), SocketAddr::from(([0, 0, 0, 0], 0)));
+    assert!(server.serve().is_err());
 }
 
 #[test]

@@ -598,6 +598,25 @@ fn channel_without_a_thread_is_503_with_retry_after() {
     assert_eq!(client.head().status, 200);
 }
 
+#[test]
+#[ignore = "a server that other tests run"]
+fn a_server_with_deep_handlers() {
+    /// Uses a megabyte of stack, in a form that the compiler keeps.
+    fn deep(_: brooklet::Context<'_>) -> String {
+        let mut bytes = [1_u8; 1 << 20];
+        std::hint::black_box(&mut bytes);
+        bytes.iter().map(|&byte| usize::from(byte)).sum::<usize>().to_string()
+    }
+    be_a_server(|server| server.get("/", deep));
+}
+
+/// More than the stack is an abort of the whole process, so a handler has what it has in a thread of the program.
+#[test]
+fn handler_has_the_stack_of_a_thread_of_std() {
+    let child = Child::start("survival::a_server_with_deep_handlers", "unset RUST_MIN_STACK;");
+    assert_eq!(child.get("/").text(), (1 << 20).to_string());
+}
+
 /// `/deaf` is a stream that sends and never looks, `/heedful` one that waits; `/typo/{id}` asks for another parameter.
 #[test]
 #[ignore = "a server that other tests run"]

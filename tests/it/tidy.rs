@@ -130,6 +130,33 @@ fn the_readme_tells_the_defaults_as_they_are() {
     }
 }
 
+/// Clients that send the largest body to a handler that reads it whole: 96 KiB more for each connection, as measured.
+#[test]
+fn most_memory_of_the_defaults_is_what_the_documentation_says() {
+    let readme = fs::read_to_string(root().join("README.md")).unwrap();
+    let config = brooklet::Config::default();
+    let mebibytes = (config.max_connections as u64 * (config.max_body_bytes + 96 * 1024)) >> 20;
+    let claim = format!("{} MiB", (mebibytes + 25) / 50 * 50);
+    let documentation = fs::read_to_string(root().join("src/server/config.rs")).unwrap();
+    assert!(readme.contains(&format!("with the defaults {claim}")), "{claim}");
+    assert!(documentation.contains(&format!("With the defaults that is {claim}")), "{claim}");
+}
+
+/// The lines for a listener are in the example, with conditions between them.
+#[test]
+fn the_readme_shows_the_listener_of_the_example() {
+    let readme = fs::read_to_string(root().join("README.md")).unwrap();
+    let example = fs::read_to_string(root().join("examples/listener/src/main.rs")).unwrap();
+    let shown = readme.split("```rust\n").find(|block| block.starts_with("let socket = ")).unwrap();
+    let shown: Vec<_> = shown.split("```").next().unwrap().lines().collect();
+    assert_eq!(shown.len(), 6);
+    for line in &shown[..5] {
+        let call = line.replace("Duration::from_secs(30)", "patience");
+        assert!(example.contains(&call), "{line}");
+    }
+    assert!(example.contains("unwrap_or(\"30\".to_owned())") && shown[5].contains("Server::from"));
+}
+
 /// And times that are no settings are said as they are in the sources.
 #[test]
 fn the_readme_tells_the_times_as_they_are() {

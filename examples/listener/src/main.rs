@@ -1,0 +1,45 @@
+//! A clock on a socket with options that `std` does not set.
+//!
+//! ```text
+//! cargo run --manifest-path examples/listener/Cargo.toml [address [seconds]]
+//! ```
+//!
+//! `[::]:8080` as the address serves IPv4 and IPv6. The seconds are for clients that vanish; 0 is what a server has without
+//! the option.
+
+use brooklet::{sse, Server};
+use socket2::{Domain, Socket, Type};
+use std::net::{SocketAddr, TcpListener};
+use std::{env, io, time::Duration};
+
+fn main() -> io::Result<()> {
+    let address = env::args().nth(1).unwrap_or("127.0.0.1:8080".to_owned());
+    let seconds = env::args().nth(2).unwrap_or("30".to_owned());
+    let address = address.parse().map_err(io::Error::other)?;
+    let patience = Duration::from_secs(seconds.parse().map_err(io::Error::other)?);
+    let server = Server::from(listen(address, patience)?)
+        .get("/", |ctx| sse::stream(ctx, tick))
+        .on_response(|exchange| println!("{exchange}"));
+    println!("try: curl -N http://{}/", server.local_addr());
+    server.serve()
+}
+
+fn tick(mut events: sse::Connection) -> io::Result<()> {
+    loop {
+        events.send_message("tick")?;
+        events.wait(Duration::from_secs(1))?;
+    }
+}
+
+fn listen(address: SocketAddr, patience: Duration) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+    socket.set_reuse_address(cfg!(unix))?; // as std does
+    if address.is_ipv6() {
+        socket.set_only_v6(false)?;
+    }
+    #[cfg(target_os = "linux")]
+    socket.set_tcp_user_timeout(Some(patience))?; // accepted connections inherit it
+    socket.bind(&address.into())?;
+    socket.listen(4096)?;
+    Ok(socket.into())
+}
