@@ -38,7 +38,7 @@ pub mod stderr;
 
 pub use body::Body;
 pub use builder::Server;
-pub use client_error::is_client_error;
+pub use client_error::{is_client_error, mark as mark_client_error};
 pub use config::Config;
 pub use connection::Connection;
 pub use context::Context;

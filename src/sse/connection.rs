@@ -362,7 +362,7 @@ impl Connection {
         let _ = self.tcp_stream().shutdown(Shutdown::Both);
         match error.kind() {
             ErrorKind::WouldBlock => io::Error::new(ErrorKind::TimedOut, "the client stopped reading"),
-            _ => error,
+            _ => server::mark_client_error(error),
         }
     }
 
