@@ -35,6 +35,10 @@ const MAX_WAITING_BUSY: usize = 64;
 /// Clients beyond `max_connections` that may hold a thread while they read their 503. The others are sent it and closed.
 const MAX_REFUSING: usize = 64;
 
+/// Refused clients that may hold a thread because the hook has not returned. The others are not reported: each of them would
+/// hold a thread more for as long as the hook blocks, and no limit would be left.
+const MAX_REPORTING: usize = 128;
+
 /// How long to wait when not even a client can be refused: doubling up to a second, as Go does.
 const BACKOFF: Duration = Duration::from_millis(5);
 const MAX_BACKOFF: Duration = Duration::from_secs(1);
@@ -164,12 +168,14 @@ impl Acceptor {
 
     /// Sends a 503. Waits until the client has read it, if not too many threads do that already.
     fn refuse(&self, mut stream: TcpStream, peer: SocketAddr) {
-        let lingers = self.refusing.fetch_add(1, Ordering::SeqCst) < MAX_REFUSING;
-        if lingers {
+        let refusing = self.refusing.fetch_add(1, Ordering::SeqCst);
+        if refusing < MAX_REFUSING {
             self.service.refuse_connection(peer, |allowed| refuse_with_cors(&mut stream, allowed));
             linger::close(&stream);
-        } else {
+        } else if refusing < MAX_REPORTING {
             self.service.refuse_connection(peer, |_| refuse_at_once(&mut stream));
+        } else {
+            refuse_at_once(&mut stream);
         }
         self.refusing.fetch_sub(1, Ordering::SeqCst);
     }

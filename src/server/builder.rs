@@ -188,6 +188,9 @@ impl Server {
 
     /// Calls `hook` after each response, refusals of malformed requests included, in the thread that sent it. Without a
     /// hook, errors of handlers are printed to standard error. The last hook wins.
+    ///
+    /// Clients beyond [`max_connections`](Config::max_connections) are reported too, except while 128 others are being
+    /// refused: a hook that blocks does not hold more threads than that for them.
     #[doc(alias = "on_request")]
     pub fn on_response<H>(mut self, hook: H) -> Server
     where

@@ -11,7 +11,7 @@ use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::ops::Range;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How long [`refuse_at_once`] waits for the request of a refused client: 200 refusals a second.
 const REQUEST_WAIT: Duration = Duration::from_millis(5);
@@ -44,14 +44,31 @@ pub fn refuse(socket: &mut dyn Write, head_only: bool, headers: &Headers) -> u64
 /// [`HEAD_WAIT`], until the client's head is here: a page reads the response only if that has the CORS fields of the page's origin.
 pub fn refuse_with_cors(stream: &mut TcpStream, allowed: &HostAndOrigin) -> u64 {
     let mut head = [0; 4 * 1024];
-    let read = stream.set_read_timeout(Some(HEAD_WAIT)).and_then(|()| stream.read(&mut head));
+    let length = read_head(stream, &mut head);
     let mut headers = Headers::new();
-    allowed.set_cors_fields(origin(&head[..read.unwrap_or(0)]), &mut headers);
+    allowed.set_cors_fields(origin(&head[..length]), &mut headers);
     // An error would be one of a socket that is closed already.
     let _ = stream.set_write_timeout(Some(WRITE_TIMEOUT));
     let body_bytes = refuse(stream, false, &headers);
     let _ = stream.shutdown(Shutdown::Write);
     body_bytes
+}
+
+/// Reads until the head has ended, `head` is full, or [`HEAD_WAIT`] is over. Returns how many bytes were read.
+fn read_head(stream: &mut TcpStream, head: &mut [u8]) -> usize {
+    let started = Instant::now();
+    let mut length = 0;
+    while length < head.len() && !head[..length].windows(4).any(|bytes| bytes == b"\r\n\r\n") {
+        let left = HEAD_WAIT.saturating_sub(started.elapsed());
+        if left.is_zero() || stream.set_read_timeout(Some(left)).is_err() {
+            break;
+        }
+        match stream.read(&mut head[length..]) {
+            Ok(read @ 1..) => length += read,
+            _ => break,
+        }
+    }
+    length
 }
 
 /// Sends a 503 to a new connection and never waits for the client. The pause gives the request time to arrive: it is read,

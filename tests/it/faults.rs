@@ -495,6 +495,28 @@ fn send_that_fails_doubles_nothing() {
 
 #[test]
 #[ignore = "needs strace"]
+fn event_stream_to_a_client_that_cannot_be_reached_is_no_fault_of_the_program() {
+    let folder = Folder::new();
+    let logs = TemporaryDirectory::new();
+    let complaints = logs.path().join("stderr");
+    let mut command = testbed(&[folder.log().to_str().unwrap(), "never", "300"]);
+    command.stderr(fs::File::create(&complaints).unwrap());
+    let server = Example::run(command);
+    for how in ["each", "joined", "forward"] {
+        let unreachable = "sendto:error=EHOSTUNREACH:when=2+"; // the first one sends the head
+        let strace = Strace::attach(server.child.id(), &[unreachable], &logs.path().join("log"));
+        server.open(&format!("/sse?how={how}")).rest_of_broken_stream();
+        assert!(strace.detach() > 0, "{how}");
+    }
+    // This is a fault, so that the lines of the streams would be there too by now.
+    assert_eq!(server.post("/publish", &"x".repeat(300)), 500);
+    let said = || fs::read_to_string(&complaints).unwrap();
+    eventually(|| said().contains("max_bytes"));
+    assert_eq!(said().lines().count(), 1, "{}", said());
+}
+
+#[test]
+#[ignore = "needs strace"]
 fn write_that_fails_refuses_the_event() {
     survive(&Faults { calls: &[("write", &["EIO", "ENOSPC", "EINTR"])], ..FAULTS });
 }
