@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 /// less than a new connection.
 const MAX_DRAIN: u64 = 64 * 1024;
 
-const TOO_LARGE: Error = Error::new(StatusCode::CONTENT_TOO_LARGE, "the body is too large");
+const TOO_LARGE: Error = Error::fixed(StatusCode::CONTENT_TOO_LARGE, "the body is too large");
 
 const ENDED_EARLY: Error = Error::bad("the request ended in its body");
 
@@ -96,7 +96,7 @@ impl Read for Body<'_> {
         }
         let read = self.read_some(out);
         if let Err(error) = &read {
-            self.progress.left = Left::Failed(Error::of(error).unwrap_or(ENDED_EARLY));
+            self.progress.left = Left::Failed(Error::of(error).cloned().unwrap_or(ENDED_EARLY));
         }
         read
     }
@@ -156,8 +156,8 @@ impl BodyProgress {
     /// Decodes from the buffer; 0 is the end. `None` if the buffer holds nothing of the body but the body goes on.
     fn decode(&mut self, input: &mut Buffer, out: &mut [u8]) -> Result<Option<usize>, Error> {
         while !self.is_done() {
-            if let Left::Failed(error) = self.left {
-                return Err(error);
+            if let Left::Failed(error) = &self.left {
+                return Err(error.clone());
             }
             if input.is_empty() {
                 return Ok(None);
@@ -219,7 +219,7 @@ impl Left {
                 Ok(Decoded { consumed: length, produced: length })
             }
             Left::Chunked(decoder) => decoder.decode(input, out),
-            Left::Failed(error) => Err(*error),
+            Left::Failed(error) => Err(error.clone()),
         }
     }
 

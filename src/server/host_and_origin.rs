@@ -24,12 +24,12 @@ pub struct HostAndOrigin {
     pub allows_credentials: bool,
 }
 
-const MISDIRECTED: Error = Error::new(
+const MISDIRECTED: Error = Error::fixed(
     StatusCode::MISDIRECTED_REQUEST,
     "this server listens on a loopback address and answers to localhost; for another name, start it with allow_host",
 );
 
-const CROSS_ORIGIN: Error = Error::new(
+const CROSS_ORIGIN: Error = Error::fixed(
     StatusCode::FORBIDDEN,
     "this request comes from a page of another origin; to let that in, start the server with allow_origin",
 );
