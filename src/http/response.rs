@@ -2,6 +2,7 @@
 
 use super::{Error, Headers, StatusCode};
 use std::borrow::Cow;
+use std::error::Error as _;
 use std::fmt;
 use std::io::{self, Read, Write};
 
@@ -17,6 +18,8 @@ use std::io::{self, Read, Write};
 /// Handlers return whatever turns into one: a `Response`, a `&'static str` or `String` (text), a [`StatusCode`], or a
 /// `Result` of two such, so that `?` works in a handler. An [`io::Error`] becomes the status of the [`Error`] inside it,
 /// or else 500; its message is reported to [`on_response`](super::super::Server::on_response), and never sent to the client.
+/// The same holds for `Box<dyn std::error::Error + Send + Sync>`, into which `?` turns any error. An `anyhow::Error` is not a
+/// `Response`; a handler that returns this box can use `?` on it.
 pub struct Response {
     status: StatusCode,
     headers: Headers,
@@ -167,6 +170,38 @@ impl Response {
         append(&mut self.headers, name, value)
     }
 
+    /// Gives the response the error that is its cause. The client is not sent it.
+    ///
+    /// It is reported to [`on_response`](super::super::Server::on_response) with its sources. Without such a hook, the cause of
+    /// a 4xx is dropped, because that is the client's fault, and any other is printed to standard error. A
+    /// response that already has a cause keeps it.
+    ///
+    /// An error type of your own becomes a response like this, and then works with `?` in handlers. The [`io::Error`] of
+    /// reading a body keeps its status (413, 408):
+    ///
+    /// ```
+    /// # use brooklet::{Response, StatusCode};
+    /// # use std::{io, num::ParseIntError};
+    /// enum ApiError {
+    ///     NotANumber(ParseIntError),
+    ///     Io(io::Error),
+    /// }
+    ///
+    /// impl From<ApiError> for Response {
+    ///     fn from(error: ApiError) -> Response {
+    ///         match error {
+    ///             ApiError::NotANumber(error) => Response::status(StatusCode::BAD_REQUEST).with_cause(error),
+    ///             ApiError::Io(error) => error.into(),
+    ///         }
+    ///     }
+    /// }
+    /// ```
+    #[must_use]
+    pub fn with_cause(mut self, error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Response {
+        self.cause = self.cause.or_else(|| Some(into_io(error.into())));
+        self
+    }
+
     /// Closes the connection after this response, and tells the client so.
     #[must_use]
     pub fn close(mut self) -> Response {
@@ -231,17 +266,55 @@ impl From<StatusCode> for Response {
 
 impl From<Error> for Response {
     fn from(error: Error) -> Response {
-        Response::text(format!("{}\n", error.message())).with_status(error.status())
+        let response = Response::text(format!("{}\n", error.message())).with_status(error.status());
+        let is_reported = error.status() == StatusCode::INTERNAL_SERVER_ERROR || error.source().is_some();
+        Response { cause: is_reported.then(|| error.into()), ..response }
     }
 }
 
 impl From<io::Error> for Response {
     fn from(error: io::Error) -> Response {
         match Error::of(&error) {
-            Some(error) => Response::from(error),
+            Some(error) => Response::from(error.clone()),
             None => Response { cause: Some(error), ..Response::status(StatusCode::INTERNAL_SERVER_ERROR) },
         }
     }
+}
+
+/// What `?` makes of any error in a handler that returns such a box. It answers with the first [`Error`] that it finds in the
+/// error and its sources: that of a body which is too large, for example. Any other error is a 500 with this cause.
+impl From<Box<dyn std::error::Error + Send + Sync>> for Response {
+    fn from(error: Box<dyn std::error::Error + Send + Sync>) -> Response {
+        let Some(answer) = Error::find(&*error) else {
+            return Response::status(StatusCode::INTERNAL_SERVER_ERROR).with_cause(error);
+        };
+        let mut response = Response::from(answer.clone());
+        if response.cause.is_some() {
+            response.cause = Some(into_io(error));
+        }
+        response
+    }
+}
+
+/// As the box of an error that can cross threads. Of the cause only the text is kept, and that of its sources.
+impl From<Box<dyn std::error::Error>> for Response {
+    fn from(error: Box<dyn std::error::Error>) -> Response {
+        if let Some(answer) = Error::find(&*error) {
+            return answer.clone().into();
+        }
+        let mut text = error.to_string();
+        let mut next = error.source();
+        while let Some(source) = next {
+            text = format!("{text}: {source}");
+            next = source.source();
+        }
+        Response::status(StatusCode::INTERNAL_SERVER_ERROR).with_cause(text)
+    }
+}
+
+/// An [`io::Error`] keeps its kind.
+fn into_io(error: Box<dyn std::error::Error + Send + Sync>) -> io::Error {
+    error.downcast().map_or_else(io::Error::other, |error| *error)
 }
 
 impl<T: Into<Response>, E: Into<Response>> From<Result<T, E>> for Response {

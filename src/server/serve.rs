@@ -54,6 +54,9 @@ pub struct Service {
 /// What a client's kernel takes at once, so that nothing of it waits in ours.
 const KERNEL_BUFFER: u64 = 16 * 1024;
 
+/// What is reported of a 500 for which the program gave no reason. Other 5xx, such as 503, are deliberate answers.
+const NO_CAUSE: &str = "the handler answered 500 without a cause; Response::with_cause gives a response one";
+
 /// Why a connection ends, which decides how.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum CloseReason {
@@ -79,7 +82,7 @@ struct Incoming<'r> {
 /// What went wrong with a request, and on whose side.
 enum Failure<'s> {
     Server(io::Error),
-    /// The client left, or reads too slowly: no reason to print a line.
+    /// The client left, or reads too slowly, or sent what is answered with a 4xx: no reason to print a line.
     Client(io::Error),
     /// A limit of [`Config`] was reached. It is printed with a throttle, because many clients are refused at once.
     Limit(io::Error, &'s Throttle),
@@ -220,6 +223,7 @@ impl Service {
         let mut socket = ThroughputLimit::new(&mut conn.socket, self.config.write_timeout);
         let closes = response.closes();
         let status = response.status_code();
+        let is_clients_fault = response.cause.is_some() && (400..500).contains(&status.as_u16());
         let sent = match catch(|| outgoing::send(response, &options, &mut conn.scratch, &mut socket)) {
             Some(Ok(sent)) => sent,
             Some(Err(error)) => {
@@ -236,7 +240,15 @@ impl Service {
             // The end of the connection is the end of some responses, and does not wait for the hook either.
             let _ = conn.socket.shutdown(Shutdown::Write);
         }
-        self.report(conn.peer, incoming, Some(sent.status), sent.body_bytes, sent.error.map(Failure::of));
+        let failure = match sent.error {
+            Some(error) if is_clients_fault => Some(Failure::Client(error)),
+            Some(error) => Some(Failure::of(error)),
+            None if sent.status == StatusCode::INTERNAL_SERVER_ERROR => {
+                Some(Failure::Server(io::Error::other(NO_CAUSE)))
+            }
+            None => None,
+        };
+        self.report(conn.peer, incoming, Some(sent.status), sent.body_bytes, failure);
         if sent.keep_alive {
             return Ok(());
         }

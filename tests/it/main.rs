@@ -7,6 +7,7 @@ mod channel;
 mod clients;
 mod connections;
 mod copies;
+mod errors;
 mod event_stream;
 mod examples;
 mod files;
