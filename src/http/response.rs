@@ -147,27 +147,43 @@ impl Response {
         self
     }
 
-    /// Adds a header field; one of the same name stays beside it, but for `Content-Type`, where yours replaces ours.
+    /// Sets a header field: replaces those of the same name, also one that a guard
+    /// [set on the context](super::super::Context::set_response_header).
     ///
-    /// A field that [`set_header`](Response::set_header) would refuse turns the response into a 500, and the reason
-    /// goes to [`on_response`](super::super::Server::on_response): a wrong response is never sent, nor is one silently changed.
+    /// A field that cannot be sent turns the response into a 500, and the reason goes to
+    /// [`on_response`](super::super::Server::on_response): a wrong response is never sent, nor is one silently changed. These are
+    /// a name that is not a token, a value with CR, LF, NUL or another control character, and `Content-Length`,
+    /// `Transfer-Encoding` and `Connection`, which the server sends as they are true.
+    #[doc(alias = "set_header")]
+    #[doc(alias = "insert_header")]
     #[must_use]
-    pub fn header(mut self, name: &str, value: impl AsRef<str>) -> Response {
-        match self.set_header(name, value.as_ref()) {
+    pub fn header(self, name: &str, value: impl AsRef<str>) -> Response {
+        self.change_headers(|headers| set(headers, name, value.as_ref()))
+    }
+
+    /// Adds a header field; those of the same name stay, also those that were set on the context. For `Set-Cookie`, `Link`,
+    /// `Vary` and other fields that come several times. Refuses what [`header`](Response::header) refuses.
+    #[must_use]
+    pub fn append_header(self, name: &str, value: impl AsRef<str>) -> Response {
+        self.change_headers(|headers| append(headers, name, value.as_ref()))
+    }
+
+    /// Removes the header fields of that name from this response, the `Content-Type` of its body included. Those of the context
+    /// stay.
+    #[must_use]
+    pub fn remove_header(mut self, name: &str) -> Response {
+        self.headers.remove(name);
+        if name.eq_ignore_ascii_case("content-type") {
+            self.content_type = None;
+        }
+        self
+    }
+
+    fn change_headers(mut self, change: impl FnOnce(&mut Headers) -> io::Result<()>) -> Response {
+        match change(&mut self.headers) {
             Ok(()) => self,
             Err(error) => Response::from(error),
         }
-    }
-
-    /// Adds a header field, as [`header`](Response::header) does.
-    ///
-    /// # Errors
-    ///
-    /// [`InvalidInput`](io::ErrorKind::InvalidInput), and nothing is added: for a name that is no token, for a value with
-    /// CR, LF, NUL or another control character, and for `Content-Length`, `Transfer-Encoding` and `Connection`, which
-    /// the server sends as they are true.
-    pub fn set_header(&mut self, name: &str, value: &str) -> io::Result<()> {
-        append(&mut self.headers, name, value)
     }
 
     /// Gives the response the error that is its cause. The client is not sent it.
@@ -214,7 +230,7 @@ impl Response {
         self.status
     }
 
-    /// Returns the fields added so far.
+    /// Returns the header fields of this response so far, without `Content-Type` of [`text`](Response::text) and the like.
     pub fn headers(&self) -> &Headers {
         &self.headers
     }
@@ -238,12 +254,23 @@ impl Response {
 
 /// Adds a field to a response's, unless it is one that only the server can know to be true.
 pub fn append(headers: &mut Headers, name: &str, value: &str) -> io::Result<()> {
+    refuse_ours(name)?;
+    headers.append(name, value)
+}
+
+/// The same, in place of those of the same name.
+pub fn set(headers: &mut Headers, name: &str, value: &str) -> io::Result<()> {
+    refuse_ours(name)?;
+    headers.set(name, value)
+}
+
+fn refuse_ours(name: &str) -> io::Result<()> {
     const OURS: [&str; 3] = ["content-length", "transfer-encoding", "connection"];
     if OURS.iter().any(|ours| name.eq_ignore_ascii_case(ours)) {
         let rule = format!("header {name:?}: the server sends it; see Response::reader, stream and close");
         return Err(io::Error::new(io::ErrorKind::InvalidInput, rule));
     }
-    headers.append(name, value)
+    Ok(())
 }
 
 impl From<&'static str> for Response {

@@ -151,8 +151,7 @@ impl Server {
     /// `new EventSource(url, { withCredentials: true })`.
     ///
     /// Sends `Access-Control-Allow-Credentials: true` to those origins, in the answers to preflights too (WHATWG Fetch, "CORS
-    /// protocol and credentials"). A preflight carries no credentials itself, so guards do not run for it. Do not set
-    /// the field in a guard as well: browsers refuse a response that has it twice.
+    /// protocol and credentials"). A preflight carries no credentials itself, so guards do not run for it.
     pub fn allow_credentials(mut self) -> Server {
         self.service.dispatcher.allowed.allows_credentials = true;
         self
@@ -161,7 +160,7 @@ impl Server {
     /// Adds a guard. Guards run before routing, in the order of adding, for every valid request except preflights of
     /// [allowed origins](Server::allow_origin). A guard either lets the request pass with `None` or answers it, and sees the
     /// same [path](Context::path) as the router and the handler. Fields that it sets with
-    /// [`Context::set_response_header`] go with the later response.
+    /// [`Context::set_response_header`] go with the later response, unless that sets them too.
     ///
     /// ```no_run
     /// # use brooklet::{Server, StatusCode};

@@ -158,17 +158,47 @@ impl<'a> Context<'a> {
         self.conn().peer
     }
 
-    /// Adds a header field to whatever the response will be, that of a later handler or of a stream included: for guards
-    /// that set cookies or CORS fields.
+    /// Sets a header field of whatever the response will be, that of a later handler or of a stream included: replaces those of
+    /// the same name that were set or appended here. `Vary: Origin` stays if
+    /// [`allow_origin`](super::Server::allow_origin) was called.
+    ///
+    /// This is a default: a handler's [`Response::header`] of the same name replaces it. `Content-Type` is the exception: it
+    /// replaces that of [`Response::text`] and the like.
     ///
     /// # Errors
     ///
-    /// As [`Response::set_header`].
+    /// - Returns `InvalidInput` for a field that [`Response::header`] refuses. Nothing is changed then.
     pub fn set_response_header(&mut self, name: &str, value: &str) -> io::Result<()> {
-        response::append(self.response_headers, name, value)?;
-        if name.eq_ignore_ascii_case("vary") {
-            merge_vary(self.response_headers, &Headers::new());
+        self.change_response_headers(|headers| response::set(headers, name, value))
+    }
+
+    /// Adds a header field to whatever the response will be. Those of the same name stay, and no response replaces it. For
+    /// `Set-Cookie`, `Link`, `Vary` and other fields that come several times.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`set_response_header`](Context::set_response_header).
+    pub fn append_response_header(&mut self, name: &str, value: &str) -> io::Result<()> {
+        self.change_response_headers(|headers| response::append(headers, name, value))
+    }
+
+    /// Removes the header fields of that name that were set or appended here, by guards for example.
+    pub fn remove_response_header(&mut self, name: &str) {
+        let removed = self.change_response_headers(|headers| {
+            headers.remove(name);
+            Ok(())
+        });
+        removed.expect("nothing is refused");
+    }
+
+    /// Changes the fields, and lists `Origin` once in `Vary` if it was listed before.
+    fn change_response_headers(&mut self, change: impl FnOnce(&mut Headers) -> io::Result<()>) -> io::Result<()> {
+        let varies = self.response_headers.has_token("vary", "origin");
+        change(self.response_headers)?;
+        if varies && !self.response_headers.has_token("vary", "origin") {
+            self.response_headers.append("Vary", "Origin")?;
         }
+        merge_vary(self.response_headers, &Headers::new());
         Ok(())
     }
 

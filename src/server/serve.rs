@@ -177,6 +177,7 @@ impl Service {
         let context = Context::new(slot, request, body, headers, self.config.max_taken_over);
         let response = catch(|| self.dispatcher.dispatch(context, &self.config));
         let response = response.unwrap_or_else(|| Response::from(io::Error::other("the handler panicked")).close());
+        headers.remove_replaced(response.headers());
         merge_vary(headers, response.headers());
         response
     }

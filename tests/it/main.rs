@@ -10,6 +10,7 @@ mod copies;
 mod errors;
 mod event_stream;
 mod examples;
+mod fields;
 mod files;
 mod hooks;
 mod host_and_origin;

@@ -17,7 +17,9 @@ fn all() -> Running {
             .get("/bytes", |_| Response::bytes("image/png", vec![0, 255]))
             .get("/redirect", |_| Response::redirect("/elsewhere"))
             .get("/created", |_| Response::text("made").with_status(StatusCode::CREATED).header("Location", "/x"))
-            .get("/cookies", |_| Response::text("").header("Set-Cookie", "a=1").header("Set-Cookie", "b=2"))
+            .get("/cookies", |_| {
+                Response::text("").append_header("Set-Cookie", "a=1").append_header("Set-Cookie", "b=2")
+            })
             .get("/type", |_| Response::text("a,b").header("Content-Type", "text/csv"))
             .get("/date", |_| Response::text("").header("Date", "Sun, 06 Nov 1994 08:49:37 GMT"))
             .get("/204", |_| Response::text("no body").with_status(StatusCode::NO_CONTENT))
