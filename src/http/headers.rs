@@ -18,7 +18,7 @@ pub struct Headers {
     name_bits: u64,
 }
 
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 struct Field {
     /// The [`name_bit`] of its name.
     name_bit: u64,
@@ -55,11 +55,8 @@ impl Headers {
     }
 
     /// Returns all fields, names and values, in their order.
-    pub fn iter(&self) -> impl Iterator<Item = (&str, &[u8])> {
-        self.fields.iter().map(|field| {
-            let name = std::str::from_utf8(self.text(&field.name)).expect("names are tokens, tokens are ASCII");
-            (name, self.text(&field.value))
-        })
+    pub fn iter(&self) -> HeadersIter<'_> {
+        HeadersIter { headers: self, fields: self.fields.iter() }
     }
 
     /// Returns how many fields there are.
@@ -208,6 +205,32 @@ impl Headers {
 
     fn text(&self, range: &Range<u32>) -> &[u8] {
         &self.section[range.start as usize..range.end as usize]
+    }
+}
+
+/// The fields of a section, in their order.
+#[derive(Clone, Debug)]
+pub struct HeadersIter<'a> {
+    headers: &'a Headers,
+    fields: std::slice::Iter<'a, Field>,
+}
+
+impl<'a> Iterator for HeadersIter<'a> {
+    type Item = (&'a str, &'a [u8]);
+
+    fn next(&mut self) -> Option<(&'a str, &'a [u8])> {
+        let field = self.fields.next()?;
+        let name = std::str::from_utf8(self.headers.text(&field.name)).expect("names are tokens, tokens are ASCII");
+        Some((name, self.headers.text(&field.value)))
+    }
+}
+
+impl<'a> IntoIterator for &'a Headers {
+    type Item = (&'a str, &'a [u8]);
+    type IntoIter = HeadersIter<'a>;
+
+    fn into_iter(self) -> HeadersIter<'a> {
+        self.iter()
     }
 }
 

@@ -15,8 +15,8 @@ use std::io::{self, Read, Write};
 /// # assert_eq!(made.status_code(), StatusCode::CREATED);
 /// ```
 ///
-/// Handlers return whatever turns into one: a `Response`, a `&'static str` or `String` (text), a [`StatusCode`], or a
-/// `Result` of two such, so that `?` works in a handler. An [`io::Error`] becomes the status of the [`Error`] inside it,
+/// Handlers return whatever turns into one: a `Response`, a `&'static str`, `String` or `Cow` (text), a `Vec<u8>`, a
+/// [`StatusCode`], `()` (204), an `Option` of such (404 for `None`), or a `Result` of two such, so that `?` works in a handler. An [`io::Error`] becomes the status of the [`Error`] inside it,
 /// or else 500; its message is reported to [`on_response`](super::super::Server::on_response), and never sent to the client.
 /// The same holds for `Box<dyn std::error::Error + Send + Sync>`, into which `?` turns any error. An `anyhow::Error` is not a
 /// `Response`; a handler that returns this box can use `?` on it.
@@ -282,6 +282,33 @@ impl From<&'static str> for Response {
 impl From<String> for Response {
     fn from(text: String) -> Response {
         Response::text(text)
+    }
+}
+
+impl From<Cow<'static, str>> for Response {
+    fn from(text: Cow<'static, str>) -> Response {
+        Response::text(text)
+    }
+}
+
+/// Bytes of no known type: `application/octet-stream`. See [`Response::bytes`] for another.
+impl From<Vec<u8>> for Response {
+    fn from(bytes: Vec<u8>) -> Response {
+        Response::bytes("application/octet-stream", bytes)
+    }
+}
+
+/// `204 No Content`: it is done, and there is nothing to show. A page that sends a form stays as it is.
+impl From<()> for Response {
+    fn from((): ()) -> Response {
+        Response::status(StatusCode::NO_CONTENT)
+    }
+}
+
+/// `404 Not Found` for `None`.
+impl<T: Into<Response>> From<Option<T>> for Response {
+    fn from(found: Option<T>) -> Response {
+        found.map_or_else(|| Response::status(StatusCode::NOT_FOUND), T::into)
     }
 }
 
