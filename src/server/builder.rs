@@ -6,6 +6,7 @@ use super::context::Context;
 use super::exchange::Exchange;
 use super::handle::Handle;
 use super::http::{Method, Response};
+use super::running::Running;
 use super::serve::Service;
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
 use std::panic::Location;
@@ -49,6 +50,16 @@ impl Server {
     /// Those of [`TcpListener::bind`], with the address in the message, and what to do about the common ones.
     pub fn bind(address: impl ToSocketAddrs + fmt::Debug) -> io::Result<Server> {
         let listener = TcpListener::bind(&address).map_err(|error| explain_bind_error(&address, error))?;
+        Server::from_listener(listener)
+    }
+
+    /// Serves on a listener that is bound already: by systemd (socket activation), or with options of its own.
+    ///
+    /// # Errors
+    ///
+    /// - Returns the error of [`TcpListener::local_addr`] or [`TcpListener::set_nonblocking`].
+    pub fn from_listener(listener: TcpListener) -> io::Result<Server> {
+        listener.set_nonblocking(false)?; // threads wait in `accept`
         let handle = Handle::new(listener.local_addr()?);
         Ok(Server { listener, handle, service: Service::default(), refused: None })
     }
@@ -223,11 +234,8 @@ impl Server {
     ///
     /// `InvalidInput` for the first route, host or origin that was refused, and for a timeout of zero; and what the system
     /// says if not even one thread can be started. No error of a client or of `accept` ends the server.
-    pub fn serve(self) -> io::Result<()> {
-        if let Some(error) = self.refused {
-            return Err(error);
-        }
-        self.service.config.check()?;
+    pub fn serve(mut self) -> io::Result<()> {
+        self.check()?;
         let registry = self.handle.registry();
         let address = Some(self.local_addr().ip()).filter(|ip| !ip.is_unspecified());
         let service = Service { address, ..self.service };
@@ -238,6 +246,43 @@ impl Server {
         registry.wait_until_empty();
         closing.finish();
         Ok(())
+    }
+
+    /// Serves in a thread of its own, until the returned [`Running`] is dropped. For tests of handlers, and for programs whose
+    /// main thread does something else.
+    ///
+    /// ```
+    /// # use brooklet::{Context, Server};
+    /// # use std::io::{self, Read, Write};
+    /// # use std::net::TcpStream;
+    /// # fn hello(ctx: Context<'_>) -> String { format!("hello, {}\n", ctx.param("name")) }
+    /// # fn main() -> io::Result<()> {
+    /// let server = Server::bind("127.0.0.1:0")?.get("/hello/{name}", hello).spawn()?;
+    /// let mut client = TcpStream::connect(server.local_addr())?;
+    /// client.write_all(b"GET /hello/Ada HTTP/1.0\r\n\r\n")?;
+    /// let mut response = String::new();
+    /// client.read_to_string(&mut response)?;
+    /// assert!(response.starts_with("HTTP/1.1 200 OK\r\n"));
+    /// assert!(response.ends_with("\r\n\r\nhello, Ada\n"));
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// - Returns `InvalidInput` for what [`serve`](Server::serve) refuses: a malformed route, for example.
+    /// - Returns the error of the system if the thread cannot be started.
+    pub fn spawn(mut self) -> io::Result<Running> {
+        self.check()?;
+        Running::spawn(self.handle(), || self.serve())
+    }
+
+    /// Returns why a route, host, origin or timeout was refused.
+    fn check(&mut self) -> io::Result<()> {
+        if let Some(error) = self.refused.take() {
+            return Err(error);
+        }
+        self.service.config.check()
     }
 }
 

@@ -7,6 +7,7 @@ mod builder;
 mod config;
 mod exchange;
 mod handle;
+mod running;
 
 // Accepting connections, counting them, and refusing them.
 mod accept;
@@ -47,3 +48,4 @@ pub use handle::Handle;
 pub use panics::lock;
 pub use refusal::{jitter, unavailable_response};
 pub use registry::{OnStop, Socket};
+pub use running::Running;

@@ -12,6 +12,7 @@ mod event_stream;
 mod examples;
 mod fields;
 mod files;
+mod first_hour;
 mod hooks;
 mod host_and_origin;
 mod journal;
