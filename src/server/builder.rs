@@ -8,6 +8,7 @@ use super::handle::Handle;
 use super::http::{Method, Response};
 use super::running::Running;
 use super::serve::Service;
+use super::verdict::Verdict;
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
 use std::panic::Location;
 use std::{fmt, io};
@@ -184,11 +185,31 @@ impl Server {
     /// # .serve()
     /// # }
     /// ```
-    pub fn before<G>(mut self, guard: G) -> Server
+    ///
+    /// `?` works in a guard that says its type, and a guard can hand what it found to the handler:
+    ///
+    /// ```no_run
+    /// # use brooklet::{Error, Response, Server, StatusCode};
+    /// # struct User { name: String }
+    /// # fn find_user(session: &str) -> std::io::Result<User> { Ok(User { name: session.to_owned() }) }
+    /// # fn main() -> std::io::Result<()> {
+    /// # Server::bind("127.0.0.1:8080")?
+    /// .before(|ctx| -> Result<(), Response> {
+    ///     let session = ctx.cookie("session").ok_or(StatusCode::UNAUTHORIZED)?;
+    ///     let user = find_user(session)?;
+    ///     ctx.insert(user);
+    ///     Ok(())
+    /// })
+    /// .get("/me", |ctx| ctx.get::<User>().map(|user| user.name.clone()))
+    /// # .serve()
+    /// # }
+    /// ```
+    pub fn before<G, V>(mut self, guard: G) -> Server
     where
-        G: Fn(&mut Context<'_>) -> Option<Response> + Send + Sync + 'static,
+        G: Fn(&mut Context<'_>) -> V + Send + Sync + 'static,
+        V: Into<Verdict>,
     {
-        self.service.dispatcher.guards.push(Box::new(guard));
+        self.service.dispatcher.guards.push(Box::new(move |context| guard(context).into()));
         self
     }
 

@@ -50,8 +50,9 @@ pub struct Config {
     /// How many header fields a request may have. Default: 100, as in Apache; browsers send 10 to 20. Beyond it: `431`.
     pub max_headers: usize,
 
-    /// How many bytes of body a request may have. Default: 1 MiB, as in nginx. Beyond it: `413`; before the handler is
-    /// called where `Content-Length` says so, else as an error of the handler's read.
+    /// How many bytes of body a request may have. Default: 1 MiB, as in nginx. Beyond it: the handler's
+    /// read returns an error that answers `413`; the first read, if `Content-Length` announces more.
+    /// [`Context::limit_body`](super::Context::limit_body) changes the limit for one request.
     pub max_body_bytes: u64,
 
     /// How many connections may be served at once, those that were taken over not counted. Default: 1,024, about 40 MB

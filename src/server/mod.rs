@@ -27,11 +27,13 @@ mod throughput;
 mod dispatch;
 mod host_and_origin;
 mod router;
+mod verdict;
 
 // The types that a handler gets.
 mod body;
 mod connection;
 mod context;
+mod extensions;
 
 // Panics and messages, of any part.
 mod panics;
@@ -49,3 +51,4 @@ pub use panics::lock;
 pub use refusal::{jitter, unavailable_response};
 pub use registry::{OnStop, Socket};
 pub use running::Running;
+pub use verdict::Verdict;

@@ -140,10 +140,7 @@ impl Service {
         let incoming = Incoming { request: Some(&request), started: Instant::now() };
         let peer = conn.peer;
         let mut headers = self.cors_fields(request.headers().get("origin"));
-        let mut body = match BodyProgress::new(framing, &self.config) {
-            Ok(body) => body,
-            Err(error) => return self.refuse(conn, &incoming, error, &headers),
-        };
+        let mut body = BodyProgress::new(framing, &self.config);
         let mut response = self.handle(slot, &request, &mut body, &mut headers);
         let Some(conn) = slot else {
             self.report_takeover(&incoming, response, peer);
