@@ -158,4 +158,4 @@ pub mod sse;
 
 pub use files::Files;
 pub use http::{http_date, Error, Form, Headers, Method, Request, Response, StatusCode, Version};
-pub use server::{Body, Config, Connection, Context, Exchange, Handle, Running, Server, Verdict};
+pub use server::{Body, Config, Connection, Context, Exchange, Handle, Problem, Running, Server, Verdict};

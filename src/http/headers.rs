@@ -145,6 +145,14 @@ impl Headers {
         self.retain(|(name, _, is_default)| !is_default || !is_set(name));
     }
 
+    /// Replaces fields of these names by these.
+    pub(super) fn set_all(&mut self, others: &Headers) {
+        self.retain(|(name, _, _)| !others.contains(name));
+        for (field, (name, value)) in others.fields.iter().zip(others) {
+            self.push(name.as_bytes(), value, field.is_set);
+        }
+    }
+
     /// Keeps the fields for which `keep` is true of name, value, and whether it was set.
     fn retain(&mut self, mut keep: impl FnMut((&str, &[u8], bool)) -> bool) {
         let mut kept = Headers::new();

@@ -33,8 +33,11 @@ pub struct Response {
 /// The body, or who else sends it.
 pub enum Payload {
     Bytes(Cow<'static, [u8]>),
+    /// A line of text that says what was wrong; without one, the status. The program may give it another form.
+    Problem(Option<Box<str>>),
     /// Written while it is produced; of so many bytes, if that is known.
-    Stream(Option<u64>, Producer),
+    // In a box: a `Response` of 128 bytes would be too large for the `Err` of a `Result`, by clippy's measure.
+    Stream(Box<(Option<u64>, Producer)>),
     /// Whoever took the connection over answers.
     TakenOver,
     /// The connection could not be taken over, and the client was sent a 503. Holds the length of its body.
@@ -54,6 +57,11 @@ impl Response {
             Ok(()) => Response { content_type: Some(content_type), ..Response::new(StatusCode::OK, payload) },
             Err(error) => Response::from(error),
         }
+    }
+
+    fn of_problem(status: StatusCode, message: Option<Box<str>>) -> Response {
+        let content_type = Some("text/plain; charset=utf-8".into());
+        Response { content_type, ..Response::new(status, Payload::Problem(message)) }
     }
 
     fn of_text(content_type: &'static str, text: Cow<'static, str>) -> Response {
@@ -102,7 +110,7 @@ impl Response {
         body: impl Read + Send + 'static,
     ) -> Response {
         let produce: Producer = Box::new(move |out| io::copy(&mut body.take(length), out).map(drop));
-        Response::of_type(content_type.into(), Payload::Stream(Some(length), produce))
+        Response::of_type(content_type.into(), Payload::Stream(Box::new((Some(length), produce))))
     }
 
     /// Answers 200 with what `produce` writes, while it writes it: chunked to HTTP/1.1, until the connection closes to
@@ -123,13 +131,14 @@ impl Response {
         content_type: impl Into<Cow<'static, str>>,
         produce: impl FnOnce(&mut dyn Write) -> io::Result<()> + Send + 'static,
     ) -> Response {
-        Response::of_type(content_type.into(), Payload::Stream(None, Box::new(produce)))
+        Response::of_type(content_type.into(), Payload::Stream(Box::new((None, Box::new(produce)))))
     }
 
-    /// Answers with a status: an error with its name as a line of text, anything else with no body.
+    /// Answers with a status: an error with its name as a line of text, or in the form of
+    /// [`Server::error_response`](super::super::Server::error_response); anything else with no body.
     pub fn status(status: StatusCode) -> Response {
         match status.as_u16() {
-            400.. => Response::text(format!("{status}\n")).with_status(status),
+            400.. => Response::of_problem(status, None),
             _ => Response::new(status, Payload::Bytes(Cow::Borrowed(b""))),
         }
     }
@@ -147,7 +156,7 @@ impl Response {
         self
     }
 
-    /// Sets a header field: replaces those of the same name, also one that a guard
+    /// Sets a header field. Replaces all fields of the same name, and a field of the same name that a guard
     /// [set on the context](super::super::Context::set_response_header).
     ///
     /// A field that cannot be sent turns the response into a 500, and the reason goes to
@@ -161,15 +170,15 @@ impl Response {
         self.change_headers(|headers| set(headers, name, value.as_ref()))
     }
 
-    /// Adds a header field; those of the same name stay, also those that were set on the context. For `Set-Cookie`, `Link`,
-    /// `Vary` and other fields that come several times. Refuses what [`header`](Response::header) refuses.
+    /// Adds a header field. Other fields of the same name stay, also fields of the context. Meant for `Set-Cookie`, `Link`, `Vary`
+    /// and other fields that come several times. Refuses what [`header`](Response::header) refuses.
     #[must_use]
     pub fn append_header(self, name: &str, value: impl AsRef<str>) -> Response {
         self.change_headers(|headers| append(headers, name, value.as_ref()))
     }
 
-    /// Removes the header fields of that name from this response, the `Content-Type` of its body included. Those of the context
-    /// stay.
+    /// Removes the header fields of that name from this response, or the `Content-Type` that
+    /// [`text`](Response::text) and the like give it. Fields of the context stay.
     #[must_use]
     pub fn remove_header(mut self, name: &str) -> Response {
         self.headers.remove(name);
@@ -243,6 +252,28 @@ impl Response {
         Response::new(StatusCode::SERVICE_UNAVAILABLE, Payload::Refused(body_bytes))
     }
 
+    /// Takes body and fields of `form`. Status, cause and fields of this response stay.
+    pub(in super::super) fn with_form(self, mut form: Response) -> Response {
+        form.headers.set_all(&self.headers);
+        Response {
+            status: self.status,
+            closes: self.closes || form.closes,
+            cause: self.cause.or(form.cause.take()),
+            ..form
+        }
+    }
+
+    /// Makes the text of a problem the body.
+    pub(super) fn write_problem(&mut self) {
+        if let Payload::Problem(message) = &self.payload {
+            let line = match message {
+                Some(message) => format!("{message}\n"),
+                None => format!("{}\n", self.status),
+            };
+            self.payload = Payload::Bytes(line.into_bytes().into());
+        }
+    }
+
     pub(in super::super) fn closes(&self) -> bool {
         self.closes
     }
@@ -258,7 +289,7 @@ pub fn append(headers: &mut Headers, name: &str, value: &str) -> io::Result<()> 
     headers.append(name, value)
 }
 
-/// The same, in place of those of the same name.
+/// Replaces the fields of that name, as [`append`] adds a field.
 pub fn set(headers: &mut Headers, name: &str, value: &str) -> io::Result<()> {
     refuse_ours(name)?;
     headers.set(name, value)
@@ -320,7 +351,7 @@ impl From<StatusCode> for Response {
 
 impl From<Error> for Response {
     fn from(error: Error) -> Response {
-        let response = Response::text(format!("{}\n", error.message())).with_status(error.status());
+        let response = Response::of_problem(error.status(), Some(error.message().into()));
         let is_reported = error.status() == StatusCode::INTERNAL_SERVER_ERROR || error.source().is_some();
         Response { cause: is_reported.then(|| error.into()), ..response }
     }
@@ -335,8 +366,8 @@ impl From<io::Error> for Response {
     }
 }
 
-/// What `?` makes of any error in a handler that returns such a box. It answers with the first [`Error`] that it finds in the
-/// error and its sources: that of a body which is too large, for example. Any other error is a 500 with this cause.
+/// `?` turns any error into such a box. If the error or one of its sources is an [`Error`], such as the 413 of a large body, the
+/// response has the status of that `Error`. Any other error is a 500 with this cause.
 impl From<Box<dyn std::error::Error + Send + Sync>> for Response {
     fn from(error: Box<dyn std::error::Error + Send + Sync>) -> Response {
         let Some(answer) = Error::find(&*error) else {
@@ -350,7 +381,7 @@ impl From<Box<dyn std::error::Error + Send + Sync>> for Response {
     }
 }
 
-/// As the box of an error that can cross threads. Of the cause only the text is kept, and that of its sources.
+/// As the box of an error that can cross threads, except that the cause keeps only the texts of the error and its sources.
 impl From<Box<dyn std::error::Error>> for Response {
     fn from(error: Box<dyn std::error::Error>) -> Response {
         if let Some(answer) = Error::find(&*error) {
@@ -381,8 +412,8 @@ impl fmt::Debug for Response {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let body = match &self.payload {
             Payload::Bytes(bytes) => format!("{} bytes", bytes.len()),
-            Payload::Stream(Some(length), _) => format!("a stream of {length} bytes"),
-            Payload::Stream(None, _) => "a stream".to_owned(),
+            Payload::Problem(message) => format!("a line: {message:?}"),
+            Payload::Stream(stream) => format!("a stream of length {:?}", stream.0),
             Payload::TakenOver => "somebody else answers".to_owned(),
             Payload::Refused(_) => "the client was refused".to_owned(),
         };

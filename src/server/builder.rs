@@ -6,6 +6,7 @@ use super::context::Context;
 use super::exchange::Exchange;
 use super::handle::Handle;
 use super::http::{Method, Response};
+use super::problem::Problem;
 use super::running::Running;
 use super::serve::Service;
 use super::verdict::Verdict;
@@ -210,6 +211,49 @@ impl Server {
         V: Into<Verdict>,
     {
         self.service.dispatcher.guards.push(Box::new(move |context| guard(context).into()));
+        self
+    }
+
+    /// Gives one form to all error responses that the program did not write: the server's own, such as 404, 405, 413 and the
+    /// 500 after a panic, and those that a handler or guard returns as a bare [`StatusCode`](super::http::StatusCode), `None`
+    /// or error. Without this, they are a line of text. The last call wins.
+    ///
+    /// ```
+    /// # use brooklet::{Response, Server};
+    /// # use std::{io::{self, Read, Write}, net::TcpStream};
+    /// # fn main() -> io::Result<()> {
+    /// # let server = Server::bind("127.0.0.1:0")?
+    /// .error_response(|problem| {
+    ///     let status = problem.status.as_u16();
+    ///     // Or with serde_json. `{:?}` is right for ASCII, which all messages of this crate are.
+    ///     Response::json(format!(r#"{{"status":{status},"error":{:?}}}"#, problem.message))
+    /// })
+    /// .get("/things/{id}", |ctx| (ctx.param("id") == "7").then(|| Response::json(r#"{"id":7}"#)))
+    /// .post("/things", |mut ctx| -> io::Result<_> { Ok(Response::json(ctx.body_text()?)) })
+    /// # ;
+    /// # let server = server.spawn()?;
+    /// # let ask = |request: &[u8]| -> io::Result<String> {
+    /// #     let mut client = TcpStream::connect(server.local_addr())?;
+    /// #     client.write_all(request)?;
+    /// #     let mut answer = String::new();
+    /// #     client.read_to_string(&mut answer).map(|_| answer)
+    /// # };
+    /// # assert!(ask(b"GET /things/7 HTTP/1.0\r\n\r\n")?.ends_with("\r\n\r\n{\"id\":7}"));
+    /// # assert!(ask(b"GET /things/8 HTTP/1.0\r\n\r\n")?.ends_with("\r\n\r\n{\"status\":404,\"error\":\"Not Found\"}"));
+    /// # assert!(ask(b"nonsense\r\n\r\n")?.contains("\r\nContent-Type: application/json\r\n"));
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// Whatever `form` returns, the response keeps its status, its `Allow`, `Retry-After` and `Connection`, and the CORS fields. If `form` panics or returns a bare status, the line of text is sent. A body that a program
+    /// wrote itself, such as `Response::text("no").with_status(..)`, stays as it is. So does the 503 of a client beyond
+    /// [`max_connections`](Config::max_connections), whose request nobody has read.
+    pub fn error_response<F, R>(mut self, form: F) -> Server
+    where
+        F: Fn(&Problem<'_>) -> R + Send + Sync + 'static,
+        R: Into<Response>,
+    {
+        self.service.form = Some(Box::new(move |problem| form(problem).into()));
         self
     }
 

@@ -5,9 +5,11 @@ use super::buffered_socket::BufferedSocket;
 use super::connection::Connection;
 use super::extensions::Extensions;
 use super::host_and_origin::merge_vary;
-use super::http::{response, Error, Form, Headers, Method, Request, Response, StatusCode};
+use super::http::outgoing::{self, SendOptions};
+use super::http::{response, Error, Form, Headers, Method, Request, Response, StatusCode, Version};
 use super::linger;
-use super::refusal::refuse;
+use super::problem::{self, ErrorForm};
+use super::refusal::unavailable_response;
 use super::router::Params;
 use std::any::Any;
 use std::fmt;
@@ -35,6 +37,7 @@ pub struct Context<'a> {
     params: Params<'a>,
     response_headers: &'a mut Headers,
     extensions: Extensions,
+    form: Option<&'a ErrorForm>,
     max_taken_over: usize,
 }
 
@@ -44,10 +47,11 @@ impl<'a> Context<'a> {
         request: &'a Request,
         body: &'a mut BodyProgress,
         response_headers: &'a mut Headers,
+        form: Option<&'a ErrorForm>,
         max_taken_over: usize,
     ) -> Context<'a> {
         let (params, extensions) = (Params::default(), Extensions::default());
-        Context { slot, request, body, params, response_headers, extensions, max_taken_over }
+        Context { slot, request, body, params, response_headers, extensions, form, max_taken_over }
     }
 
     pub(super) fn set_params(&mut self, params: Params<'a>) {
@@ -272,7 +276,13 @@ impl<'a> Context<'a> {
         let mut no_result = Response::taken_over();
         if !conn.socket.take_over(self.max_taken_over) {
             let head_only = self.request.method() == Method::Head;
-            no_result = Response::refused(refuse(&mut conn.socket, head_only, self.response_headers));
+            let response = problem::apply(self.form, unavailable_response(), Some(self.request), self.response_headers);
+            self.response_headers.remove_replaced(response.headers());
+            let headers = &*self.response_headers;
+            let options = SendOptions { version: Version::Http11, head_only, keep_alive: false, headers };
+            // A client that leaves meanwhile needs no 503.
+            let sent = outgoing::send(response, &options, &mut Vec::new(), &mut conn.socket);
+            no_result = Response::refused(sent.map_or(0, |sent| sent.body_bytes));
             linger::close(&conn.socket);
             // Bytes after the 503 would be taken for a part of it. Reading from the connection finds the end.
             let _ = conn.socket.shutdown(Shutdown::Both);

@@ -7,6 +7,7 @@ mod builder;
 mod config;
 mod exchange;
 mod handle;
+mod problem;
 mod running;
 
 // Accepting connections, counting them, and refusing them.
@@ -48,6 +49,7 @@ pub use context::Context;
 pub use exchange::Exchange;
 pub use handle::Handle;
 pub use panics::lock;
+pub use problem::Problem;
 pub use refusal::{jitter, unavailable_response};
 pub use registry::{OnStop, Socket};
 pub use running::Running;

@@ -24,11 +24,12 @@ use super::context::Context;
 use super::dispatch::Dispatcher;
 use super::exchange::{Exchange, Hook};
 use super::host_and_origin::{is_loopback, merge_vary, HostAndOrigin};
-use super::http::outgoing::{self, SendOptions};
+use super::http::outgoing::{self, SendError, SendOptions};
 use super::http::parse::ParsedHead;
 use super::http::response::Payload;
 use super::http::{Error, Headers, Method, Request, Response, StatusCode, Version};
 use super::panics::catch;
+use super::problem::{self, ErrorForm};
 use super::registry::Socket;
 use super::stderr::{self, Throttle};
 use super::throughput::ThroughputLimit;
@@ -44,6 +45,7 @@ pub struct Service {
     pub config: Config,
     pub dispatcher: Dispatcher,
     pub hook: Option<Hook>,
+    pub form: Option<ErrorForm>,
     /// Where the server listens, if that is one address.
     pub address: Option<IpAddr>,
     /// The lines about refused clients, one throttle for each limit.
@@ -54,7 +56,7 @@ pub struct Service {
 /// What a client's kernel takes at once, so that nothing of it waits in ours.
 const KERNEL_BUFFER: u64 = 16 * 1024;
 
-/// What is reported of a 500 for which the program gave no reason. Other 5xx, such as 503, are deliberate answers.
+/// The error that is reported for a 500 without a cause. Other 5xx, such as 503, are deliberate answers.
 const NO_CAUSE: &str = "the handler answered 500 without a cause; Response::with_cause gives a response one";
 
 /// Why a connection ends, which decides how.
@@ -151,7 +153,7 @@ impl Service {
         }
         let remainder = body.discard_buffered(&mut conn.input);
         let keep_alive = request.wants_keep_alive() && remainder != Remainder::Unknown && !conn.socket.is_stopping();
-        if let Err(reason) = self.send(conn, response, &incoming, keep_alive, &headers) {
+        if let Err(reason) = self.send(conn, response, &incoming, keep_alive, headers) {
             // Closing a socket with unread input sends a reset.
             let is_unread = reason == CloseReason::Announced && remainder != Remainder::Nothing;
             return Err(if is_unread { CloseReason::Linger } else { reason });
@@ -171,12 +173,9 @@ impl Service {
         body: &mut BodyProgress,
         headers: &mut Headers,
     ) -> Response {
-        let context = Context::new(slot, request, body, headers, self.config.max_taken_over);
+        let context = Context::new(slot, request, body, headers, self.form.as_ref(), self.config.max_taken_over);
         let response = catch(|| self.dispatcher.dispatch(context, &self.config));
-        let response = response.unwrap_or_else(|| Response::from(io::Error::other("the handler panicked")).close());
-        headers.remove_replaced(response.headers());
-        merge_vary(headers, response.headers());
-        response
+        response.unwrap_or_else(|| Response::from(io::Error::other("the handler panicked")).close())
     }
 
     /// Makes the CORS fields of a response to a request from this origin. They go with errors too: without them a page
@@ -191,19 +190,8 @@ impl Service {
     fn refuse_unparsed(&self, conn: &mut BufferedSocket, error: Error) -> Result<(), CloseReason> {
         let headers = self.cors_fields(refusal::origin(conn.input.data()));
         let incoming = Incoming { request: None, started: Instant::now() };
-        self.refuse(conn, &incoming, error, &headers)
-    }
-
-    /// Answers a request that is malformed or too large, and ends the connection: where the next request would begin is
-    /// unknown.
-    fn refuse(
-        &self,
-        conn: &mut BufferedSocket,
-        incoming: &Incoming<'_>,
-        error: Error,
-        headers: &Headers,
-    ) -> Result<(), CloseReason> {
-        self.send(conn, Response::from(error).close(), incoming, false, headers)
+        // Where the next request would begin is unknown.
+        self.send(conn, Response::from(error).close(), &incoming, false, headers)
     }
 
     /// Sends a response and reports it; `Err` if the connection ends after it.
@@ -213,16 +201,28 @@ impl Service {
         response: Response,
         incoming: &Incoming<'_>,
         keep_alive: bool,
-        headers: &Headers,
+        mut headers: Headers,
     ) -> Result<(), CloseReason> {
+        let response = problem::apply(self.form.as_ref(), response, incoming.request, &headers);
+        headers.remove_replaced(response.headers());
+        merge_vary(&mut headers, response.headers());
         let head_only = incoming.request.map(Request::method) == Some(Method::Head);
         let version = incoming.request.map_or(Version::Http11, Request::version);
-        let options = SendOptions { version, head_only, keep_alive, headers };
+        let options = SendOptions { version, head_only, keep_alive, headers: &headers };
         let mut socket = ThroughputLimit::new(&mut conn.socket, self.config.write_timeout);
         let closes = response.closes();
         let status = response.status_code();
         let is_clients_fault = response.cause.is_some() && (400..500).contains(&status.as_u16());
-        let sent = match catch(|| outgoing::send(response, &options, &mut conn.scratch, &mut socket)) {
+        let out = &mut conn.scratch;
+        let send = || match outgoing::try_send(response, &options, out, &mut socket) {
+            Ok(sent) => Ok(sent),
+            Err(SendError::Socket(error)) => Err(error),
+            Err(SendError::Unsent(error)) => {
+                let response = problem::apply(self.form.as_ref(), error.into(), incoming.request, &headers);
+                outgoing::send(response, &options, out, &mut socket)
+            }
+        };
+        let sent = match catch(send) {
             Some(Ok(sent)) => sent,
             Some(Err(error)) => {
                 self.report(conn.peer, incoming, Some(status), 0, Some(Failure::Client(error)));

@@ -1,7 +1,8 @@
-//! Errors of handlers: what the client is sent, and what is reported.
+//! Errors of handlers: the response to the client, and the report to the program.
 
 use super::support::{serve, Running, TIMEOUT};
 use brooklet::{Error, Response, StatusCode};
+use std::process::Command;
 use std::sync::mpsc::{self, Receiver};
 use std::sync::Mutex;
 use std::{fmt, io};
@@ -110,4 +111,34 @@ fn error_with_a_status_keeps_it_in_a_box_and_below_other_errors() {
     assert_eq!((answer.status, answer.text()), (503, "later\n"), "the source is not sent");
     let cause = "cannot query: 503 Service Unavailable: later: the pool is empty".to_owned();
     assert_eq!(reports.recv_timeout(TIMEOUT).unwrap(), (503, cause));
+}
+
+/// In a process of its own, so that its standard error can be read.
+#[test]
+fn causes_are_on_standard_error_without_a_hook_except_those_of_4xx() {
+    let mut process = Command::new(std::env::current_exe().unwrap());
+    let output = process
+        .args(["--exact", "errors::without_hook", "--ignored", "--nocapture"])
+        .output()
+        .unwrap();
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success(), "{text}");
+    let lines: Vec<_> = text.lines().filter_map(|line| Some(line.split_once(" ms: ")?.1)).collect();
+    let no_cause = "the handler answered 500 without a cause; Response::with_cause gives a response one";
+    assert_eq!(lines, ["cannot save: disk on fire", no_cause]);
+}
+
+#[test]
+#[ignore = "a process that another test starts"]
+fn without_hook() {
+    let server = serve(|server| {
+        server
+            .get("/own", |_| Err::<&str, _>(fire()))
+            .get("/fault", |_| Response::status(StatusCode::BAD_REQUEST).with_cause("no comma"))
+            .get("/busy", |_| StatusCode::SERVICE_UNAVAILABLE)
+            .get("/bare", |_| StatusCode::INTERNAL_SERVER_ERROR)
+    });
+    let mut client = server.connect();
+    let statuses = ["/own", "/fault", "/busy", "/bare"].map(|target| client.get(target).status);
+    assert_eq!(statuses, [502, 400, 503, 500]);
 }

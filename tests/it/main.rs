@@ -20,6 +20,7 @@ mod kills;
 mod limits;
 mod machine;
 mod parsing;
+mod problems;
 mod proxy;
 mod requests;
 mod responses;
