@@ -136,7 +136,7 @@ impl Headers {
         });
     }
 
-    /// Removes the fields that were set and that `others` sets too. What was appended, here or there, stays.
+    /// Removes the fields that were set and that `others` sets too. Appended fields stay, and replace nothing.
     pub(in super::super) fn remove_replaced(&mut self, others: &Headers) {
         if self.name_bits & others.name_bits == 0 {
             return;

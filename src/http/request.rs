@@ -69,7 +69,7 @@ impl Request {
         &self.headers
     }
 
-    /// Returns the first cookie of that name (RFC 6265 5.4), as it was set: not decoded, and with its quotes if it has any.
+    /// Returns the value of the first cookie named `name` (RFC 6265 5.4). The value is not decoded, and keeps its quotes. Returns
     /// `None` also for a value that is not UTF-8.
     ///
     /// ```

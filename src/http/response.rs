@@ -177,8 +177,8 @@ impl Response {
         self.change_headers(|headers| append(headers, name, value.as_ref()))
     }
 
-    /// Removes the header fields of that name from this response, or the `Content-Type` that
-    /// [`text`](Response::text) and the like give it. Fields of the context stay.
+    /// Removes all header fields named `name` from this response, also the `Content-Type` of [`text`](Response::text) and the like.
+    /// Fields of the context stay.
     #[must_use]
     pub fn remove_header(mut self, name: &str) -> Response {
         self.headers.remove(name);
@@ -289,7 +289,7 @@ pub fn append(headers: &mut Headers, name: &str, value: &str) -> io::Result<()> 
     headers.append(name, value)
 }
 
-/// Replaces the fields of that name, as [`append`] adds a field.
+/// Replaces all fields named `name`. Refuses what [`append`] refuses.
 pub fn set(headers: &mut Headers, name: &str, value: &str) -> io::Result<()> {
     refuse_ours(name)?;
     headers.set(name, value)

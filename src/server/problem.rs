@@ -1,4 +1,4 @@
-//! The program's form for the error responses that it did not write: the server's own, and those of a bare status or error.
+//! The program's form for error responses whose body the program did not write.
 
 use super::http::response::Payload;
 use super::http::{Headers, Request, Response, StatusCode};
@@ -6,14 +6,14 @@ use super::panics::catch;
 
 pub type ErrorForm = Box<dyn for<'p> Fn(&Problem<'p>) -> Response + Send + Sync>;
 
-/// What an error response says, for [`Server::error_response`](super::Server::error_response).
+/// The content of an error response. [`Server::error_response`](super::Server::error_response) makes a response of it.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Problem<'a> {
     /// The status of the response, 400 to 599.
     pub status: StatusCode,
-    /// What was wrong, for people: one line, without the end of the line. That of an [`Error`](super::http::Error), or the
-    /// status's [`reason`](StatusCode::reason).
+    /// One line that people read, without the end of the line: the message of an [`Error`](super::http::Error), or the
+    /// [`reason`](StatusCode::reason) of the status.
     pub message: &'a str,
     /// The request. `None` if it was malformed, too large or too slow.
     pub request: Option<&'a Request>,

@@ -1,4 +1,4 @@
-//! A server in a thread of its own, for tests and for programs that do something else meanwhile.
+//! A server in a thread of its own: tests use it, and programs whose main thread does something else.
 
 use super::handle::Handle;
 use super::stderr;
@@ -10,7 +10,7 @@ use std::{fmt, io, panic};
 /// A server that [`Server::spawn`](super::Server::spawn) has started.
 ///
 /// Dropping it stops the server without a grace and waits until it has stopped: its connections are closed, and its port is
-/// free. So a test that fails leaves nothing behind.
+/// free. A test that fails stops its server too.
 #[must_use = "dropping it stops the server"]
 pub struct Running {
     handle: Handle,

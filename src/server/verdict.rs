@@ -1,4 +1,4 @@
-//! What a guard decides.
+//! The decision of a guard.
 
 use super::http::Response;
 
