@@ -119,6 +119,10 @@
 //!
 //! Ctrl-C ends the process without a goodbye: `std` knows no signals.
 //!
+//! # Testing
+//!
+//! [`Server::spawn`] serves in a thread until the test ends, on a port of its own.
+//!
 //! # Limits
 //!
 //! Whatever a client can have too much of has a limit: [`Config`] says of each what a client sees beyond it, and
@@ -154,4 +158,4 @@ pub mod sse;
 
 pub use files::Files;
 pub use http::{http_date, Error, Form, Headers, Method, Request, Response, StatusCode, Version};
-pub use server::{Body, Config, Connection, Context, Exchange, Handle, Server};
+pub use server::{Body, Config, Connection, Context, Exchange, Handle, Problem, Running, Server, Verdict};

@@ -49,7 +49,7 @@ fn body_length(request: &Request) -> Result<Length, Error> {
 fn check_chunked(headers: &Headers) -> Result<(), Error> {
     const RULE: Error = Error::bad("Transfer-Encoding is one `chunked` (RFC 9112 6.1, 7.1)");
     const UNKNOWN: Error =
-        Error::new(StatusCode::NOT_IMPLEMENTED, "the only transfer coding here is chunked (RFC 9112 6.1)");
+        Error::fixed(StatusCode::NOT_IMPLEMENTED, "the only transfer coding here is chunked (RFC 9112 6.1)");
     let is_chunked = |coding: &[u8]| coding.eq_ignore_ascii_case(b"chunked");
     let codings: Vec<&[u8]> = headers.get_all("transfer-encoding").flat_map(list_members).collect();
     match codings.as_slice() {

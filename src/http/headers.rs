@@ -18,12 +18,14 @@ pub struct Headers {
     name_bits: u64,
 }
 
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 struct Field {
     /// The [`name_bit`] of its name.
     name_bit: u64,
     name: Range<u32>,
     value: Range<u32>,
+    /// [`set`](Headers::set) makes a field that another may replace later, the others make one that stays.
+    is_set: bool,
 }
 
 impl Headers {
@@ -53,11 +55,8 @@ impl Headers {
     }
 
     /// Returns all fields, names and values, in their order.
-    pub fn iter(&self) -> impl Iterator<Item = (&str, &[u8])> {
-        self.fields.iter().map(|field| {
-            let name = std::str::from_utf8(self.text(&field.name)).expect("names are tokens, tokens are ASCII");
-            (name, self.text(&field.value))
-        })
+    pub fn iter(&self) -> HeadersIter<'_> {
+        HeadersIter { headers: self, fields: self.fields.iter() }
     }
 
     /// Returns how many fields there are.
@@ -70,13 +69,38 @@ impl Headers {
         self.fields.is_empty()
     }
 
+    /// Replaces all fields of that name by one with this value, or adds it if there is none.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`append`](Headers::append).
+    pub fn set(&mut self, name: &str, value: &str) -> io::Result<()> {
+        self.check(name, value)?;
+        self.remove(name);
+        self.push(name.as_bytes(), value.as_bytes(), true);
+        Ok(())
+    }
+
     /// Adds a field; one of the same name that is there already stays.
     ///
     /// # Errors
     ///
-    /// [`InvalidInput`](io::ErrorKind::InvalidInput), and nothing is added, if `name` is not a token (RFC 9110 5.6.2) or
-    /// `value` has a control character in it: a CR, LF or NUL would forge fields.
+    /// Returns [`InvalidInput`](io::ErrorKind::InvalidInput), and changes nothing, if `name` is not a token (RFC 9110
+    /// 5.6.2) or `value` has a control character in it: a CR, LF or NUL would forge fields.
     pub fn append(&mut self, name: &str, value: &str) -> io::Result<()> {
+        self.check(name, value)?;
+        self.push(name.as_bytes(), value.as_bytes(), false);
+        Ok(())
+    }
+
+    /// Removes all fields of that name.
+    pub fn remove(&mut self, name: &str) {
+        if self.contains(name) {
+            self.retain(|field| !field.0.eq_ignore_ascii_case(name));
+        }
+    }
+
+    fn check(&self, name: &str, value: &str) -> io::Result<()> {
         let refuse = |rule: &str| Err(io::Error::new(io::ErrorKind::InvalidInput, format!("header {name:?}: {rule}")));
         if !ascii::is_token(name.as_bytes()) {
             return refuse("a field name is letters, digits and !#$%&'*+-.^_`|~ (RFC 9110 5.6.2)");
@@ -87,7 +111,6 @@ impl Headers {
         if self.section.len() + name.len() + value.len() + 4 > u32::MAX as usize {
             return refuse("more than 4 GiB of fields");
         }
-        self.push(name.as_bytes(), value.as_bytes());
         Ok(())
     }
 
@@ -104,23 +127,51 @@ impl Headers {
     }
 
     /// Removes the first field of this name and value.
-    pub(in super::super) fn remove(&mut self, name: &str, value: &str) {
-        let is_it = |field: (&str, &[u8])| field.0.eq_ignore_ascii_case(name) && field.1 == value.as_bytes();
-        let Some(index) = self.iter().position(is_it) else { return };
+    pub(in super::super) fn remove_value(&mut self, name: &str, value: &str) {
+        let mut is_removed = false;
+        self.retain(|field| {
+            let is_first = !is_removed && field.0.eq_ignore_ascii_case(name) && field.1 == value.as_bytes();
+            is_removed |= is_first;
+            !is_first
+        });
+    }
+
+    /// Removes the fields that were set and that `others` sets too. Appended fields stay, and replace nothing.
+    pub(in super::super) fn remove_replaced(&mut self, others: &Headers) {
+        if self.name_bits & others.name_bits == 0 {
+            return;
+        }
+        let is_set = |name: &str| others.fields.iter().any(|field| field.is_set && others.is_named(field, name));
+        self.retain(|(name, _, is_default)| !is_default || !is_set(name));
+    }
+
+    /// Replaces fields of these names by these.
+    pub(super) fn set_all(&mut self, others: &Headers) {
+        self.retain(|(name, _, _)| !others.contains(name));
+        for (field, (name, value)) in others.fields.iter().zip(others) {
+            self.push(name.as_bytes(), value, field.is_set);
+        }
+    }
+
+    /// Keeps the fields for which `keep` is true of name, value, and whether it was set.
+    fn retain(&mut self, mut keep: impl FnMut((&str, &[u8], bool)) -> bool) {
         let mut kept = Headers::new();
-        for (_, (name, value)) in self.iter().enumerate().filter(|field| field.0 != index) {
-            kept.push(name.as_bytes(), value);
+        for (field, (name, value)) in self.fields.iter().zip(self.iter()) {
+            if keep((name, value, field.is_set)) {
+                kept.push(name.as_bytes(), value, field.is_set);
+            }
         }
         *self = kept;
     }
 
     /// Adds a field that is known to be well-formed.
-    fn push(&mut self, name: &[u8], value: &[u8]) {
+    fn push(&mut self, name: &[u8], value: &[u8], is_set: bool) {
         let at = self.section.len();
         for part in [name, b": ", value, b"\r\n"] {
             self.section.extend_from_slice(part);
         }
         self.push_range(name, at, at + name.len() + 2..self.section.len() - 2);
+        self.fields.last_mut().expect("it was just added").is_set = is_set;
     }
 
     /// Adds a well-formed field of a section that [`set_section`](Headers::set_section) brings when it is whole: its
@@ -132,7 +183,7 @@ impl Headers {
         let name_bit = name_bit(name);
         self.name_bits |= name_bit;
         self.fields
-            .push(Field { name_bit, name: range(at..at + name.len()), value: range(value) });
+            .push(Field { name_bit, name: range(at..at + name.len()), value: range(value), is_set: false });
     }
 
     pub(super) fn set_section(&mut self, section: &[u8]) {
@@ -162,6 +213,32 @@ impl Headers {
 
     fn text(&self, range: &Range<u32>) -> &[u8] {
         &self.section[range.start as usize..range.end as usize]
+    }
+}
+
+/// The fields of a section, in their order.
+#[derive(Clone, Debug)]
+pub struct HeadersIter<'a> {
+    headers: &'a Headers,
+    fields: std::slice::Iter<'a, Field>,
+}
+
+impl<'a> Iterator for HeadersIter<'a> {
+    type Item = (&'a str, &'a [u8]);
+
+    fn next(&mut self) -> Option<(&'a str, &'a [u8])> {
+        let field = self.fields.next()?;
+        let name = std::str::from_utf8(self.headers.text(&field.name)).expect("names are tokens, tokens are ASCII");
+        Some((name, self.headers.text(&field.value)))
+    }
+}
+
+impl<'a> IntoIterator for &'a Headers {
+    type Item = (&'a str, &'a [u8]);
+    type IntoIter = HeadersIter<'a>;
+
+    fn into_iter(self) -> HeadersIter<'a> {
+        self.iter()
     }
 }
 
@@ -219,10 +296,39 @@ mod tests {
         for (name, value) in [("A", "x"), ("B", "x"), ("b", "y"), ("b", "x")] {
             headers.append(name, value).unwrap();
         }
-        headers.remove("b", "x");
-        headers.remove("c", "x");
+        headers.remove_value("b", "x");
+        headers.remove_value("c", "x");
         assert_eq!(headers.section(), b"A: x\r\nb: y\r\nb: x\r\n");
         assert_eq!(headers.get_all("B").collect::<Vec<_>>(), [b"y", b"x"]);
+    }
+
+    #[test]
+    fn set_replaces_all_fields_of_a_name_and_remove_removes_them() {
+        let mut headers = Headers::new();
+        for (name, value) in [("A", "1"), ("B", "2"), ("a", "3"), ("Bb", "4")] {
+            headers.append(name, value).unwrap();
+        }
+        headers.set("a", "5").unwrap();
+        assert_eq!(headers.section(), b"B: 2\r\nBb: 4\r\na: 5\r\n");
+        assert!(headers.set("a", "\r").is_err());
+        assert_eq!(headers.get("A"), Some("5"), "as before");
+        headers.remove("b");
+        headers.remove("c");
+        assert_eq!(headers.section(), b"Bb: 4\r\na: 5\r\n");
+    }
+
+    #[test]
+    fn only_set_fields_are_replaced_and_only_by_set_fields() {
+        let fields = |set: &[(&str, &str)], appended: &[(&str, &str)]| {
+            let mut headers = Headers::new();
+            set.iter().for_each(|(name, value)| headers.set(name, value).unwrap());
+            appended.iter().for_each(|(name, value)| headers.append(name, value).unwrap());
+            headers
+        };
+        let others = fields(&[("a", "new"), ("b", "new"), ("D", "new")], &[("C", "new")]);
+        let mut headers = fields(&[("A", "old"), ("C", "old")], &[("B", "old")]);
+        headers.remove_replaced(&others);
+        assert_eq!(headers.section(), b"C: old\r\nB: old\r\n");
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The request methods that we know (RFC 9110 9, RFC 5789).
 
-use std::fmt;
+use std::str::FromStr;
+use std::{fmt, io};
 
 macro_rules! methods {
     ($($name:ident $token:literal $doc:literal)*) => {
@@ -47,6 +48,18 @@ impl Method {
     /// Whether the method promises to change nothing (RFC 9110 9.2.1).
     pub const fn is_safe(self) -> bool {
         matches!(self, Method::Get | Method::Head | Method::Options | Method::Trace)
+    }
+}
+
+/// # Errors
+///
+/// - Returns `InvalidInput` for a name that is not one of these, in upper case.
+impl FromStr for Method {
+    type Err = io::Error;
+
+    fn from_str(name: &str) -> io::Result<Method> {
+        let refuse = || io::Error::new(io::ErrorKind::InvalidInput, format!("{name:?} is not a method known here"));
+        Method::from_token(name.as_bytes()).ok_or_else(refuse)
     }
 }
 

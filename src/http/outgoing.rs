@@ -54,9 +54,12 @@ impl ResponseFraming {
         }
         match &response.payload {
             Payload::Bytes(bytes) => ResponseFraming::Length(bytes.len() as u64),
-            Payload::Stream(Some(length), _) => ResponseFraming::Length(*length),
-            Payload::Stream(None, _) if version == Version::Http10 => ResponseFraming::UntilClose,
-            Payload::Stream(None, _) => ResponseFraming::Chunked,
+            Payload::Stream(stream) => match stream.0 {
+                Some(length) => ResponseFraming::Length(length),
+                None if version == Version::Http10 => ResponseFraming::UntilClose,
+                None => ResponseFraming::Chunked,
+            },
+            Payload::Problem(_) => unreachable!("its text was written"),
             Payload::TakenOver | Payload::Refused(_) => {
                 unreachable!("the serve loop sends nothing on a connection that it no longer has")
             }
@@ -64,17 +67,41 @@ impl ResponseFraming {
     }
 }
 
-/// Writes the whole response to `socket`. `out` is memory for it: empty before and after.
+/// Why a response was not sent, or not whole.
+pub enum SendError {
+    /// The socket failed.
+    Socket(io::Error),
+    /// The body's producer failed before a byte was sent: another response can take the place of this one.
+    Unsent(io::Error),
+}
+
+/// Writes the whole response to `socket`, or a 500 if its body cannot be produced. `out` is memory for it: empty before and
+/// after.
 ///
 /// # Errors
 ///
 /// Those of writing to `socket`.
 pub fn send(
-    mut response: Response,
+    response: Response,
     options: &SendOptions<'_>,
     out: &mut Vec<u8>,
     socket: &mut dyn Write,
 ) -> io::Result<SendReport> {
+    match try_send(response, options, out, socket) {
+        Ok(report) => Ok(report),
+        Err(SendError::Socket(error)) => Err(error),
+        Err(SendError::Unsent(error)) => send(Response::from(error), options, out, socket),
+    }
+}
+
+/// Writes the whole response to `socket`, if its body can be produced.
+pub fn try_send(
+    mut response: Response,
+    options: &SendOptions<'_>,
+    out: &mut Vec<u8>,
+    socket: &mut dyn Write,
+) -> Result<SendReport, SendError> {
+    response.write_problem();
     let framing = ResponseFraming::of(&response, options.version);
     let mut report = SendReport {
         status: response.status_code(),
@@ -84,7 +111,7 @@ pub fn send(
     };
     push_head(out, &response, options, framing, report.keep_alive);
     if options.head_only || framing == ResponseFraming::Bodiless {
-        write_and_clear(socket, out)?;
+        write_and_clear(socket, out).map_err(SendError::Socket)?;
         return Ok(report);
     }
     match response.payload {
@@ -92,21 +119,21 @@ pub fn send(
             report.body_bytes = bytes.len() as u64;
             if bytes.len() <= MAX_COLLECTED {
                 out.extend_from_slice(&bytes);
-                write_and_clear(socket, out)?;
+                write_and_clear(socket, out).map_err(SendError::Socket)?;
             } else {
-                write_head_and_body(socket, std::mem::take(out), &bytes)?;
+                write_head_and_body(socket, std::mem::take(out), &bytes).map_err(SendError::Socket)?;
             }
         }
-        Payload::Stream(_, producer) => {
+        Payload::Stream(stream) => {
             let mut body = BodyWriter::new(out, socket, framing);
-            let produced = body.run(producer);
+            let produced = body.run(stream.1);
             report.body_bytes = body.bytes;
             if let Err(error) = produced {
                 match body.state {
-                    WriterState::SocketFailed => return Err(error),
+                    WriterState::SocketFailed => return Err(SendError::Socket(error)),
                     WriterState::Unsent => {
                         out.clear();
-                        return send(Response::from(error), options, out, socket);
+                        return Err(SendError::Unsent(error));
                     }
                     WriterState::Sending => {
                         report.keep_alive = false;
@@ -115,7 +142,7 @@ pub fn send(
                 }
             }
         }
-        Payload::TakenOver | Payload::Refused(_) => (),
+        Payload::Problem(_) | Payload::TakenOver | Payload::Refused(_) => (),
     }
     Ok(report)
 }

@@ -1,6 +1,6 @@
 //! Status codes of final responses (RFC 9110 15, RFC 6585).
 
-use std::fmt;
+use std::{fmt, io};
 
 /// The status code of a final response, 200 to 599.
 ///
@@ -94,6 +94,30 @@ impl StatusCode {
     /// Whether a response with this code never has a body (RFC 9110 6.4.1): 204 and 304.
     pub(super) const fn is_bodiless(self) -> bool {
         matches!(self, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
+    }
+}
+
+/// # Errors
+///
+/// - Returns `InvalidInput` outside 200 to 599.
+impl TryFrom<u16> for StatusCode {
+    type Error = io::Error;
+
+    fn try_from(code: u16) -> io::Result<StatusCode> {
+        let refuse = || io::Error::new(io::ErrorKind::InvalidInput, format!("{code} is not a status from 200 to 599"));
+        StatusCode::new(code).ok_or_else(refuse)
+    }
+}
+
+impl From<StatusCode> for u16 {
+    fn from(status: StatusCode) -> u16 {
+        status.0
+    }
+}
+
+impl PartialEq<u16> for StatusCode {
+    fn eq(&self, code: &u16) -> bool {
+        self.0 == *code
     }
 }
 

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 /// less than a new connection.
 const MAX_DRAIN: u64 = 64 * 1024;
 
-const TOO_LARGE: Error = Error::new(StatusCode::CONTENT_TOO_LARGE, "the body is too large");
+const TOO_LARGE: Error = Error::fixed(StatusCode::CONTENT_TOO_LARGE, "the body is too large");
 
 const ENDED_EARLY: Error = Error::bad("the request ended in its body");
 
@@ -96,7 +96,7 @@ impl Read for Body<'_> {
         }
         let read = self.read_some(out);
         if let Err(error) = &read {
-            self.progress.left = Left::Failed(Error::of(error).unwrap_or(ENDED_EARLY));
+            self.progress.left = Left::Failed(Error::of(error).cloned().unwrap_or(ENDED_EARLY));
         }
         read
     }
@@ -109,7 +109,8 @@ pub struct BodyProgress {
     /// The client waits for a `100 Continue` before it sends the body (RFC 9110 10.1.1).
     expects_continue: bool,
     received: u64,
-    max: u64,
+    /// What [`Context::limit_body`](super::Context::limit_body) changes.
+    pub max: u64,
     timeout: Duration,
     started: Option<Instant>,
 }
@@ -134,45 +135,51 @@ pub enum Remainder {
 }
 
 impl BodyProgress {
-    /// # Errors
-    ///
-    /// 413 if the length is known and above [`Config::max_body_bytes`].
-    pub fn new(framing: RequestFraming, config: &Config) -> Result<BodyProgress, Error> {
+    pub fn new(framing: RequestFraming, config: &Config) -> BodyProgress {
         let left = match framing.body {
-            Length::Exact(length) if length > config.max_body_bytes => return Err(TOO_LARGE),
             Length::Exact(length) => Left::Exact(length),
             Length::Chunked => Left::Chunked(Decoder::new()),
         };
-        Ok(BodyProgress {
+        BodyProgress {
             left,
             expects_continue: framing.expects_continue && framing.body != Length::Exact(0),
             received: 0,
             max: config.max_body_bytes,
             timeout: config.read_timeout,
             started: None,
-        })
+        }
     }
 
     /// Decodes from the buffer; 0 is the end. `None` if the buffer holds nothing of the body but the body goes on.
     fn decode(&mut self, input: &mut Buffer, out: &mut [u8]) -> Result<Option<usize>, Error> {
         while !self.is_done() {
-            if let Left::Failed(error) = self.left {
-                return Err(error);
+            if let Left::Failed(error) = &self.left {
+                return Err(error.clone());
             }
+            self.check_length()?;
             if input.is_empty() {
                 return Ok(None);
             }
             let Decoded { consumed, produced } = self.left.decode(input.data(), out)?;
             input.consume(consumed);
             self.received += produced as u64;
-            if self.received.saturating_add(self.left.announced()) > self.max {
-                return Err(TOO_LARGE);
-            }
+            self.check_length()?;
             if produced > 0 {
                 return Ok(Some(produced));
             }
         }
         Ok(Some(0))
+    }
+
+    /// # Errors
+    ///
+    /// 413 if more came or was announced than is allowed. A length is checked when the body is read, because the handler may
+    /// allow more, and not if nobody reads it.
+    fn check_length(&self) -> Result<(), Error> {
+        match self.received.saturating_add(self.left.announced()) > self.max {
+            true => Err(TOO_LARGE),
+            false => Ok(()),
+        }
     }
 
     /// Drops what the handler did not read, as far as it is in the buffer, and returns what is left then.
@@ -219,15 +226,16 @@ impl Left {
                 Ok(Decoded { consumed: length, produced: length })
             }
             Left::Chunked(decoder) => decoder.decode(input, out),
-            Left::Failed(error) => Err(*error),
+            Left::Failed(error) => Err(error.clone()),
         }
     }
 
-    /// Returns how many bytes of the current chunk are still to come. A size line announces them, as Content-Length does.
+    /// Returns how many bytes are known to be still to come, by Content-Length or by the size line of the current chunk.
     fn announced(&self) -> u64 {
         match self {
             Left::Chunked(decoder) => decoder.announced(),
-            Left::Exact(_) | Left::Failed(_) => 0,
+            Left::Exact(left) => *left,
+            Left::Failed(_) => 0,
         }
     }
 }

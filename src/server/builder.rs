@@ -6,7 +6,10 @@ use super::context::Context;
 use super::exchange::Exchange;
 use super::handle::Handle;
 use super::http::{Method, Response};
+use super::problem::Problem;
+use super::running::Running;
 use super::serve::Service;
+use super::verdict::Verdict;
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
 use std::panic::Location;
 use std::{fmt, io};
@@ -155,8 +158,7 @@ impl Server {
     /// `new EventSource(url, { withCredentials: true })`.
     ///
     /// Sends `Access-Control-Allow-Credentials: true` to those origins, in the answers to preflights too (WHATWG Fetch, "CORS
-    /// protocol and credentials"). A preflight carries no credentials itself, so guards do not run for it. Do not set
-    /// the field in a guard as well: browsers refuse a response that has it twice.
+    /// protocol and credentials"). A preflight carries no credentials itself, so guards do not run for it.
     pub fn allow_credentials(mut self) -> Server {
         self.service.dispatcher.allowed.allows_credentials = true;
         self
@@ -165,7 +167,7 @@ impl Server {
     /// Adds a guard. Guards run before routing, in the order of adding, for every valid request except preflights of
     /// [allowed origins](Server::allow_origin). A guard either lets the request pass with `None` or answers it, and sees the
     /// same [path](Context::path) as the router and the handler. Fields that it sets with
-    /// [`Context::set_response_header`] go with the later response.
+    /// [`Context::set_response_header`] go with the later response, unless that sets them too.
     ///
     /// ```no_run
     /// # use brooklet::{Server, StatusCode};
@@ -178,11 +180,74 @@ impl Server {
     /// # .serve()
     /// # }
     /// ```
-    pub fn before<G>(mut self, guard: G) -> Server
+    ///
+    /// `?` works in a guard that says its type, and a guard can hand what it found to the handler:
+    ///
+    /// ```no_run
+    /// # use brooklet::{Error, Response, Server, StatusCode};
+    /// # struct User { name: String }
+    /// # fn find_user(session: &str) -> std::io::Result<User> { Ok(User { name: session.to_owned() }) }
+    /// # fn main() -> std::io::Result<()> {
+    /// # Server::bind("127.0.0.1:8080")?
+    /// .before(|ctx| -> Result<(), Response> {
+    ///     let session = ctx.cookie("session").ok_or(StatusCode::UNAUTHORIZED)?;
+    ///     let user = find_user(session)?;
+    ///     ctx.insert(user);
+    ///     Ok(())
+    /// })
+    /// .get("/me", |ctx| ctx.get::<User>().map(|user| user.name.clone()))
+    /// # .serve()
+    /// # }
+    /// ```
+    pub fn before<G, V>(mut self, guard: G) -> Server
     where
-        G: Fn(&mut Context<'_>) -> Option<Response> + Send + Sync + 'static,
+        G: Fn(&mut Context<'_>) -> V + Send + Sync + 'static,
+        V: Into<Verdict>,
     {
-        self.service.dispatcher.guards.push(Box::new(guard));
+        self.service.dispatcher.guards.push(Box::new(move |context| guard(context).into()));
+        self
+    }
+
+    /// Gives one form to all error responses that the program did not write: the server's own, such as 404, 405, 413 and the
+    /// 500 after a panic, and those that a handler or guard returns as a bare [`StatusCode`](super::http::StatusCode), `None`
+    /// or error. Without this, they are a line of text. The last call wins.
+    ///
+    /// ```
+    /// # use brooklet::{Response, Server};
+    /// # use std::{io::{self, Read, Write}, net::TcpStream};
+    /// # fn main() -> io::Result<()> {
+    /// # let server = Server::bind("127.0.0.1:0")?
+    /// .error_response(|problem| {
+    ///     let status = problem.status.as_u16();
+    ///     // Or with serde_json. `{:?}` is right for ASCII, which all messages of this crate are.
+    ///     Response::json(format!(r#"{{"status":{status},"error":{:?}}}"#, problem.message))
+    /// })
+    /// .get("/things/{id}", |ctx| (ctx.param("id") == "7").then(|| Response::json(r#"{"id":7}"#)))
+    /// .post("/things", |mut ctx| -> io::Result<_> { Ok(Response::json(ctx.body_text()?)) })
+    /// # ;
+    /// # let server = server.spawn()?;
+    /// # let ask = |request: &[u8]| -> io::Result<String> {
+    /// #     let mut client = TcpStream::connect(server.local_addr())?;
+    /// #     client.write_all(request)?;
+    /// #     let mut answer = String::new();
+    /// #     client.read_to_string(&mut answer).map(|_| answer)
+    /// # };
+    /// # assert!(ask(b"GET /things/7 HTTP/1.0\r\n\r\n")?.ends_with("\r\n\r\n{\"id\":7}"));
+    /// # assert!(ask(b"GET /things/8 HTTP/1.0\r\n\r\n")?.ends_with("\r\n\r\n{\"status\":404,\"error\":\"Not Found\"}"));
+    /// # assert!(ask(b"nonsense\r\n\r\n")?.contains("\r\nContent-Type: application/json\r\n"));
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// Whatever `form` returns, the response keeps its status, its `Allow`, `Retry-After` and `Connection`, and the CORS fields. If `form` panics or returns a bare status, the line of text is sent. A body that a program
+    /// wrote itself, such as `Response::text("no").with_status(..)`, stays as it is. So does the 503 of a client beyond
+    /// [`max_connections`](Config::max_connections), whose request nobody has read.
+    pub fn error_response<F, R>(mut self, form: F) -> Server
+    where
+        F: Fn(&Problem<'_>) -> R + Send + Sync + 'static,
+        R: Into<Response>,
+    {
+        self.service.form = Some(Box::new(move |problem| form(problem).into()));
         self
     }
 
@@ -234,11 +299,8 @@ impl Server {
     /// - Returns the system's error if a listener that the program made is not one.
     ///
     /// No error of a client or of `accept` ends the server.
-    pub fn serve(self) -> io::Result<()> {
-        if let Some(error) = self.refused {
-            return Err(error);
-        }
-        self.service.config.check()?;
+    pub fn serve(mut self) -> io::Result<()> {
+        self.check()?;
         let registry = self.handle.registry();
         let address = Some(self.local_addr().ip()).filter(|ip| !ip.is_unspecified());
         let service = Service { address, ..self.service };
@@ -249,6 +311,43 @@ impl Server {
         registry.wait_until_empty();
         closing.finish();
         Ok(())
+    }
+
+    /// Serves in a thread of its own, until the returned [`Running`] is dropped. For tests of handlers, and for programs whose
+    /// main thread does something else.
+    ///
+    /// ```
+    /// # use brooklet::{Context, Server};
+    /// # use std::io::{self, Read, Write};
+    /// # use std::net::TcpStream;
+    /// # fn hello(ctx: Context<'_>) -> String { format!("hello, {}\n", ctx.param("name")) }
+    /// # fn main() -> io::Result<()> {
+    /// let server = Server::bind("127.0.0.1:0")?.get("/hello/{name}", hello).spawn()?;
+    /// let mut client = TcpStream::connect(server.local_addr())?;
+    /// client.write_all(b"GET /hello/Ada HTTP/1.0\r\n\r\n")?;
+    /// let mut response = String::new();
+    /// client.read_to_string(&mut response)?;
+    /// assert!(response.starts_with("HTTP/1.1 200 OK\r\n"));
+    /// assert!(response.ends_with("\r\n\r\nhello, Ada\n"));
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// - Returns `InvalidInput` for what [`serve`](Server::serve) refuses: a malformed route, for example.
+    /// - Returns the error of the system if the thread cannot be started.
+    pub fn spawn(mut self) -> io::Result<Running> {
+        self.check()?;
+        Running::spawn(self.handle(), || self.serve())
+    }
+
+    /// Returns why a route, host, origin or timeout was refused.
+    fn check(&mut self) -> io::Result<()> {
+        if let Some(error) = self.refused.take() {
+            return Err(error);
+        }
+        self.service.config.check()
     }
 }
 

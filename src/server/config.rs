@@ -56,11 +56,12 @@ pub struct Config {
     pub max_headers: usize,
 
     /// How many bytes of body a request may have. Default: 256 KiB, as in actix-web: forms and JSON fit, uploads do not.
-    /// Beyond it: `413`; before the handler is called where `Content-Length` says so, else as an error of the handler's read.
+    /// Beyond it: the handler's read returns an error that answers `413`; the first read, if `Content-Length` announces more.
+    /// [`Context::limit_body`](super::Context::limit_body) changes the limit for one request.
     ///
     /// A handler that reads a whole body holds it in memory. So the product with `max_connections` is what clients can make
-    /// the server hold. With the defaults that is 350 MiB, 0.1 MiB for each connection included; with bodies of 1 MiB it is 1.15 GiB. A handler that reads from
-    /// [`Context::body`](super::Context::body) piece by piece does not hold the body.
+    /// the server hold. With the defaults that is 350 MiB, 0.1 MiB for each connection included; with bodies of 1 MiB it is
+    /// 1.15 GiB. A handler that reads from [`Context::body`](super::Context::body) piece by piece does not hold the body.
     pub max_body_bytes: u64,
 
     /// How many connections may be served at once, those that were taken over not counted. Default: 1,024, about 40 MB

@@ -3,11 +3,15 @@
 use super::body::{Body, BodyProgress};
 use super::buffered_socket::BufferedSocket;
 use super::connection::Connection;
+use super::extensions::Extensions;
 use super::host_and_origin::merge_vary;
-use super::http::{response, Error, Form, Headers, Method, Request, Response, StatusCode};
+use super::http::outgoing::{self, SendOptions};
+use super::http::{response, Error, Form, Headers, Method, Request, Response, StatusCode, Version};
 use super::linger;
-use super::refusal::refuse;
+use super::problem::{self, ErrorForm};
+use super::refusal::unavailable_response;
 use super::router::Params;
+use std::any::Any;
 use std::fmt;
 use std::io::{self, Read};
 use std::net::{Shutdown, SocketAddr};
@@ -32,6 +36,8 @@ pub struct Context<'a> {
     body: &'a mut BodyProgress,
     params: Params<'a>,
     response_headers: &'a mut Headers,
+    extensions: Extensions,
+    form: Option<&'a ErrorForm>,
     max_taken_over: usize,
 }
 
@@ -41,9 +47,11 @@ impl<'a> Context<'a> {
         request: &'a Request,
         body: &'a mut BodyProgress,
         response_headers: &'a mut Headers,
+        form: Option<&'a ErrorForm>,
         max_taken_over: usize,
     ) -> Context<'a> {
-        Context { slot, request, body, params: Params::default(), response_headers, max_taken_over }
+        let (params, extensions) = (Params::default(), Extensions::default());
+        Context { slot, request, body, params, response_headers, extensions, form, max_taken_over }
     }
 
     pub(super) fn set_params(&mut self, params: Params<'a>) {
@@ -78,11 +86,48 @@ impl<'a> Context<'a> {
         self.request.headers()
     }
 
+    /// Returns the value of the first cookie named `name`, as the cookie was set. See [`Request::cookie`].
+    pub fn cookie(&self, name: &str) -> Option<&str> {
+        self.request.cookie(name)
+    }
+
+    /// Returns the id of the last event that a reconnecting client received. See [`Request::last_event_id`].
+    pub fn last_event_id(&self) -> Option<String> {
+        self.request.last_event_id()
+    }
+
+    /// Hands a value to later guards and the handler, which [`get`](Context::get) it by its type: the user that a guard found, for
+    /// example. Returns the value of the same type that it replaces.
+    pub fn insert<T: Any + Send + Sync>(&mut self, value: T) -> Option<T> {
+        self.extensions.insert(value)
+    }
+
+    /// Returns the value of this type that a guard [inserted](Context::insert).
+    pub fn get<T: Any>(&self) -> Option<&T> {
+        self.extensions.get()
+    }
+
+    /// Takes the value of this type that a guard [inserted](Context::insert), into the thread of a stream for example.
+    pub fn remove<T: Any>(&mut self) -> Option<T> {
+        self.extensions.remove()
+    }
+
     /// Returns a path parameter, percent-decoded: the text that stood for `{name}` or `{*name}` in the route's pattern.
     ///
     /// Joined to the path of a directory, it names something in that directory. A `{name}` is not empty. A segment, which is
     /// a `{name}` or a part of a `{*name}`, is not `.` or `..`, and does not hold `/`, `\`, NUL or, on Windows, `:`. No segment
     /// of a `{*name}` is empty except the last. A request with another value is answered with 400, and no handler sees it.
+    ///
+    /// A number is read with an error of yours, because an `io::Error` or a box would be a 500:
+    ///
+    /// ```
+    /// # use brooklet::{Context, Error, StatusCode};
+    /// fn double(ctx: Context<'_>) -> Result<String, Error> {
+    ///     let bad = |_| Error::new(StatusCode::BAD_REQUEST, "the id is not a number");
+    ///     let id: u32 = ctx.param("id").parse().map_err(bad)?;
+    ///     Ok(format!("{}\n", 2 * u64::from(id)))
+    /// }
+    /// ```
     ///
     /// # Panics
     ///
@@ -108,6 +153,21 @@ impl<'a> Context<'a> {
     /// Returns all fields of the query.
     pub fn query_form(&self) -> Form {
         Form::parse(self.request.query().unwrap_or(""))
+    }
+
+    /// Limits this request's body to `bytes`, instead of [`Config::max_body_bytes`](super::Config::max_body_bytes): for the one
+    /// route that takes uploads. Holds for all reads from here on, and may be called in a guard.
+    ///
+    /// ```
+    /// # use brooklet::Context;
+    /// fn upload(mut ctx: Context<'_>) -> std::io::Result<String> {
+    ///     ctx.limit_body(400 * 1024 * 1024);
+    ///     let bytes = std::io::copy(&mut ctx.body(), &mut std::fs::File::create("upload")?)?;
+    ///     Ok(format!("{bytes} bytes\n"))
+    /// }
+    /// ```
+    pub fn limit_body(&mut self, bytes: u64) {
+        self.body.max = bytes;
     }
 
     /// Returns the body, to read from. A client that waits for `100 Continue` is told to go on when the first read waits.
@@ -168,17 +228,47 @@ impl<'a> Context<'a> {
         self.slot.as_mut().expect("only takeover_conn empties the slot").poll_end()
     }
 
-    /// Adds a header field to whatever the response will be, that of a later handler or of a stream included: for guards
-    /// that set cookies or CORS fields.
+    /// Sets a header field of the later response, also if a handler takes the connection over for a stream. Replaces all fields of
+    /// the same name that were set or appended here. `Vary: Origin` stays if
+    /// [`allow_origin`](super::Server::allow_origin) was called.
+    ///
+    /// The field is a default: [`Response::header`] of the same name replaces it. But a `Content-Type` that is set here replaces the
+    /// type that [`Response::text`] and the like give a body.
     ///
     /// # Errors
     ///
-    /// As [`Response::set_header`].
+    /// - Returns `InvalidInput` for a field that [`Response::header`] refuses. Nothing is changed then.
     pub fn set_response_header(&mut self, name: &str, value: &str) -> io::Result<()> {
-        response::append(self.response_headers, name, value)?;
-        if name.eq_ignore_ascii_case("vary") {
-            merge_vary(self.response_headers, &Headers::new());
+        self.change_response_headers(|headers| response::set(headers, name, value))
+    }
+
+    /// Adds a header field to the later response. Other fields of the same name stay, and no response replaces it. Meant for
+    /// `Set-Cookie`, `Link`, `Vary` and other fields that come several times.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`set_response_header`](Context::set_response_header).
+    pub fn append_response_header(&mut self, name: &str, value: &str) -> io::Result<()> {
+        self.change_response_headers(|headers| response::append(headers, name, value))
+    }
+
+    /// Removes the header fields that were set or appended here under this name, by guards for example.
+    pub fn remove_response_header(&mut self, name: &str) {
+        let removed = self.change_response_headers(|headers| {
+            headers.remove(name);
+            Ok(())
+        });
+        removed.expect("nothing is refused");
+    }
+
+    /// Changes the fields, and lists `Origin` once in `Vary` if it was listed before.
+    fn change_response_headers(&mut self, change: impl FnOnce(&mut Headers) -> io::Result<()>) -> io::Result<()> {
+        let varies = self.response_headers.has_token("vary", "origin");
+        change(self.response_headers)?;
+        if varies && !self.response_headers.has_token("vary", "origin") {
+            self.response_headers.append("Vary", "Origin")?;
         }
+        merge_vary(self.response_headers, &Headers::new());
         Ok(())
     }
 
@@ -196,7 +286,13 @@ impl<'a> Context<'a> {
         let mut no_result = Response::taken_over();
         if !conn.socket.take_over(self.max_taken_over) {
             let head_only = self.request.method() == Method::Head;
-            no_result = Response::refused(refuse(&mut conn.socket, head_only, self.response_headers));
+            let response = problem::apply(self.form, unavailable_response(), Some(self.request), self.response_headers);
+            self.response_headers.remove_replaced(response.headers());
+            let headers = &*self.response_headers;
+            let options = SendOptions { version: Version::Http11, head_only, keep_alive: false, headers };
+            // A client that leaves meanwhile needs no 503.
+            let sent = outgoing::send(response, &options, &mut Vec::new(), &mut conn.socket);
+            no_result = Response::refused(sent.map_or(0, |sent| sent.body_bytes));
             linger::close(&conn.socket);
             // Bytes after the 503 would be taken for a part of it. Reading from the connection finds the end.
             let _ = conn.socket.shutdown(Shutdown::Both);

@@ -5,8 +5,9 @@ use super::context::Context;
 use super::host_and_origin::HostAndOrigin;
 use super::http::{Method, Response, StatusCode};
 use super::router::{Found, Router};
+use super::verdict::Verdict;
 
-pub type Guard = Box<dyn for<'c, 'a> Fn(&'c mut Context<'a>) -> Option<Response> + Send + Sync>;
+pub type Guard = Box<dyn for<'c, 'a> Fn(&'c mut Context<'a>) -> Verdict + Send + Sync>;
 pub type Handler = Box<dyn for<'a> Fn(Context<'a>) -> Response + Send + Sync>;
 
 #[derive(Default)]
@@ -25,7 +26,7 @@ impl Dispatcher {
             return response;
         }
         for guard in &self.guards {
-            if let Some(response) = guard(&mut context) {
+            if let Verdict::Answer(response) = guard(&mut context) {
                 return response;
             }
         }

@@ -1,6 +1,7 @@
 //! What [`Server::on_response`](super::Server::on_response) is called with.
 
 use super::http::{Method, Request, StatusCode};
+use std::error::Error;
 use std::net::SocketAddr;
 use std::time::Duration;
 use std::{fmt, io};
@@ -36,7 +37,8 @@ pub struct Exchange<'a> {
     /// connection over returned.
     pub duration: Duration,
     /// Why the response is a 500, was cut short, did not reach a client that had left, or is the 503 of a
-    /// [`Config`](super::Config) limit.
+    /// [`Config`](super::Config) limit; or the cause that a handler gave another response
+    /// ([`with_cause`](super::http::Response::with_cause)).
     pub error: Option<&'a io::Error>,
 }
 
@@ -51,9 +53,21 @@ impl fmt::Display for Exchange<'_> {
         // In whole numbers: what formats floating-point ones would be a twentieth of a small program.
         let microseconds = self.duration.as_micros();
         write!(f, "{}.{:03} ms", microseconds / 1_000, microseconds % 1_000)?;
-        match self.error {
-            Some(error) => write!(f, ": {error}"),
-            None => Ok(()),
-        }
+        self.error.map_or(Ok(()), |error| write_with_sources(f, error))
     }
+}
+
+/// Writes an error and its sources, except those whose text is a part of the text before: many errors print their source.
+fn write_with_sources(f: &mut fmt::Formatter<'_>, error: &(dyn Error + 'static)) -> fmt::Result {
+    let mut next = Some(error);
+    let mut written = String::new();
+    while let Some(error) = next {
+        let text = error.to_string();
+        if !written.contains(&text) || written.is_empty() {
+            write!(f, ": {text}")?;
+            written = text;
+        }
+        next = error.source();
+    }
+    Ok(())
 }

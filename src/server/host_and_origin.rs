@@ -24,12 +24,12 @@ pub struct HostAndOrigin {
     pub allows_credentials: bool,
 }
 
-const MISDIRECTED: Error = Error::new(
+const MISDIRECTED: Error = Error::fixed(
     StatusCode::MISDIRECTED_REQUEST,
     "this server listens on a loopback address and answers to localhost; for another name, start it with allow_host",
 );
 
-const CROSS_ORIGIN: Error = Error::new(
+const CROSS_ORIGIN: Error = Error::fixed(
     StatusCode::FORBIDDEN,
     "this request comes from a page of another origin; to let that in, start the server with allow_origin",
 );
@@ -85,8 +85,9 @@ impl HostAndOrigin {
         if self.origins.is_empty() {
             return;
         }
-        let mut set = |name, value| headers.append(name, value).expect("the value is an origin that was named");
-        set("Vary", "Origin");
+        headers.append("Vary", "Origin").expect("it is well-formed");
+        // Set, so that a program that sends these fields itself replaces them: a browser refuses them twice.
+        let mut set = |name, value| headers.set(name, value).expect("the value is an origin that was named");
         let Some(origin) = origin.filter(|origin| self.knows_origin(origin)) else { return };
         set("Access-Control-Allow-Origin", origin);
         if self.allows_credentials {
@@ -133,7 +134,7 @@ impl HostAndOrigin {
 /// Removes our `Vary: Origin` if the program lists `Origin` too: among the fields of the context or of its response.
 pub fn merge_vary(context: &mut Headers, response: &Headers) {
     if context.count_token("vary", "origin") + response.count_token("vary", "origin") > 1 {
-        context.remove("Vary", "Origin");
+        context.remove_value("Vary", "Origin");
     }
 }
 

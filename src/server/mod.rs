@@ -7,6 +7,8 @@ mod builder;
 mod config;
 mod exchange;
 mod handle;
+mod problem;
+mod running;
 
 // Accepting connections, counting them, and refusing them.
 mod accept;
@@ -26,11 +28,13 @@ mod throughput;
 mod dispatch;
 mod host_and_origin;
 mod router;
+mod verdict;
 
 // The types that a handler gets.
 mod body;
 mod connection;
 mod context;
+mod extensions;
 
 // Panics and messages, of any part.
 mod panics;
@@ -45,5 +49,8 @@ pub use context::Context;
 pub use exchange::Exchange;
 pub use handle::Handle;
 pub use panics::lock;
+pub use problem::Problem;
 pub use refusal::{jitter, unavailable_response};
 pub use registry::{OnStop, Socket};
+pub use running::Running;
+pub use verdict::Verdict;

@@ -111,7 +111,7 @@ impl<H> Router<H> {
         };
         let segments = match parse(pattern) {
             Ok(segments) => segments,
-            Err(rule) => return refuse(rule.to_owned()),
+            Err(rule) => return refuse(rule),
         };
         let mut node = &mut self.root;
         let mut names = Vec::new();
@@ -270,18 +270,18 @@ fn allowed(methods: &[Method]) -> Vec<Method> {
 }
 
 /// Takes a pattern apart, or returns the rule that it breaks.
-fn parse(pattern: &str) -> Result<Vec<Segment<'_>>, &'static str> {
+fn parse(pattern: &str) -> Result<Vec<Segment<'_>>, String> {
     let path = pattern.strip_prefix('/').ok_or("a pattern starts with `/`")?;
     let mut segments = Vec::new();
     let mut names = Vec::new();
     for part in path.split('/') {
         if matches!(segments.last(), Some(Segment::CatchAll(_))) {
-            return Err("`{*name}` is the last segment");
+            return Err("`{*name}` is the last segment".to_owned());
         }
         let segment = parse_segment(part)?;
         if let Segment::Parameter(name) | Segment::CatchAll(name) = segment {
             if names.contains(&name) {
-                return Err("a name comes once in a pattern");
+                return Err("a name comes once in a pattern".to_owned());
             }
             names.push(name);
         }
@@ -290,7 +290,7 @@ fn parse(pattern: &str) -> Result<Vec<Segment<'_>>, &'static str> {
     Ok(segments)
 }
 
-fn parse_segment(part: &str) -> Result<Segment<'_>, &'static str> {
+fn parse_segment(part: &str) -> Result<Segment<'_>, String> {
     if let Some(name) = part.strip_prefix('{').and_then(|part| part.strip_suffix('}')) {
         return match name.strip_prefix('*') {
             Some(name) => Ok(Segment::CatchAll(check_name(name)?)),
@@ -298,16 +298,18 @@ fn parse_segment(part: &str) -> Result<Segment<'_>, &'static str> {
         };
     }
     if part.contains(['{', '}']) {
-        return Err("`{name}` and `{*name}` take a whole segment");
+        return Err("`{name}` and `{*name}` take a whole segment".to_owned());
     }
     // Other routers' parameters, which would quietly match nothing here.
     if part.starts_with(':') || part == "*" {
-        return Err("a parameter is `{name}`, the rest `{*name}`");
+        return Err("a parameter is `{name}`, the rest `{*name}`".to_owned());
     }
     if !part.bytes().all(ascii::is_target) || part.contains('?') {
-        return Err("a segment is as it stands on the wire: no query, and percent-encoded what is not plain ASCII");
+        return Err(
+            "a segment is as it stands on the wire: no query, and percent-encoded what is not plain ASCII".to_owned()
+        );
     }
-    let normalized = normalize(part).map_err(Error::message)?;
+    let normalized = normalize(part).map_err(|error| error.message().to_owned())?;
     Ok(Segment::Static(normalized))
 }
 

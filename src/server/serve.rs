@@ -24,11 +24,12 @@ use super::context::Context;
 use super::dispatch::Dispatcher;
 use super::exchange::{Exchange, Hook};
 use super::host_and_origin::{is_loopback, merge_vary, HostAndOrigin};
-use super::http::outgoing::{self, SendOptions};
+use super::http::outgoing::{self, SendError, SendOptions};
 use super::http::parse::ParsedHead;
 use super::http::response::Payload;
 use super::http::{Error, Headers, Method, Request, Response, StatusCode, Version};
 use super::panics::catch;
+use super::problem::{self, ErrorForm};
 use super::registry::Socket;
 use super::stderr::{self, Throttle};
 use super::throughput::ThroughputLimit;
@@ -44,6 +45,7 @@ pub struct Service {
     pub config: Config,
     pub dispatcher: Dispatcher,
     pub hook: Option<Hook>,
+    pub form: Option<ErrorForm>,
     /// Where the server listens, if that is one address.
     pub address: Option<IpAddr>,
     /// The lines about refused clients, one throttle for each limit.
@@ -53,6 +55,9 @@ pub struct Service {
 
 /// What a client's kernel takes at once, so that nothing of it waits in ours.
 const KERNEL_BUFFER: u64 = 16 * 1024;
+
+/// The error that is reported for a 500 without a cause. Other 5xx, such as 503, are deliberate answers.
+const NO_CAUSE: &str = "the handler answered 500 without a cause; Response::with_cause gives a response one";
 
 /// Why a connection ends, which decides how.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -79,7 +84,7 @@ struct Incoming<'r> {
 /// What went wrong with a request, and on whose side.
 enum Failure<'s> {
     Server(io::Error),
-    /// The client left, or reads too slowly: no reason to print a line.
+    /// The client left, or reads too slowly, or sent what is answered with a 4xx: no reason to print a line.
     Client(io::Error),
     /// A limit of [`Config`] was reached. It is printed with a throttle, because many clients are refused at once.
     Limit(io::Error, &'s Throttle),
@@ -137,10 +142,7 @@ impl Service {
         let incoming = Incoming { request: Some(&request), started: Instant::now() };
         let peer = conn.peer;
         let mut headers = self.cors_fields(request.headers().get("origin"));
-        let mut body = match BodyProgress::new(framing, &self.config) {
-            Ok(body) => body,
-            Err(error) => return self.refuse(conn, &incoming, error, &headers),
-        };
+        let mut body = BodyProgress::new(framing, &self.config);
         let mut response = self.handle(slot, &request, &mut body, &mut headers);
         let Some(conn) = slot else {
             self.report_takeover(&incoming, response, peer);
@@ -151,7 +153,7 @@ impl Service {
         }
         let remainder = body.discard_buffered(&mut conn.input);
         let keep_alive = request.wants_keep_alive() && remainder != Remainder::Unknown && !conn.socket.is_stopping();
-        if let Err(reason) = self.send(conn, response, &incoming, keep_alive, &headers) {
+        if let Err(reason) = self.send(conn, response, &incoming, keep_alive, headers) {
             // Closing a socket with unread input sends a reset.
             let is_unread = reason == CloseReason::Announced && remainder != Remainder::Nothing;
             return Err(if is_unread { CloseReason::Linger } else { reason });
@@ -171,11 +173,9 @@ impl Service {
         body: &mut BodyProgress,
         headers: &mut Headers,
     ) -> Response {
-        let context = Context::new(slot, request, body, headers, self.config.max_taken_over);
+        let context = Context::new(slot, request, body, headers, self.form.as_ref(), self.config.max_taken_over);
         let response = catch(|| self.dispatcher.dispatch(context, &self.config));
-        let response = response.unwrap_or_else(|| Response::from(io::Error::other("the handler panicked")).close());
-        merge_vary(headers, response.headers());
-        response
+        response.unwrap_or_else(|| Response::from(io::Error::other("the handler panicked")).close())
     }
 
     /// Makes the CORS fields of a response to a request from this origin. They go with errors too: without them a page
@@ -190,19 +190,8 @@ impl Service {
     fn refuse_unparsed(&self, conn: &mut BufferedSocket, error: Error) -> Result<(), CloseReason> {
         let headers = self.cors_fields(refusal::origin(conn.input.data()));
         let incoming = Incoming { request: None, started: Instant::now() };
-        self.refuse(conn, &incoming, error, &headers)
-    }
-
-    /// Answers a request that is malformed or too large, and ends the connection: where the next request would begin is
-    /// unknown.
-    fn refuse(
-        &self,
-        conn: &mut BufferedSocket,
-        incoming: &Incoming<'_>,
-        error: Error,
-        headers: &Headers,
-    ) -> Result<(), CloseReason> {
-        self.send(conn, Response::from(error).close(), incoming, false, headers)
+        // Where the next request would begin is unknown.
+        self.send(conn, Response::from(error).close(), &incoming, false, headers)
     }
 
     /// Sends a response and reports it; `Err` if the connection ends after it.
@@ -212,15 +201,28 @@ impl Service {
         response: Response,
         incoming: &Incoming<'_>,
         keep_alive: bool,
-        headers: &Headers,
+        mut headers: Headers,
     ) -> Result<(), CloseReason> {
+        let response = problem::apply(self.form.as_ref(), response, incoming.request, &headers);
+        headers.remove_replaced(response.headers());
+        merge_vary(&mut headers, response.headers());
         let head_only = incoming.request.map(Request::method) == Some(Method::Head);
         let version = incoming.request.map_or(Version::Http11, Request::version);
-        let options = SendOptions { version, head_only, keep_alive, headers };
+        let options = SendOptions { version, head_only, keep_alive, headers: &headers };
         let mut socket = ThroughputLimit::new(&mut conn.socket, self.config.write_timeout);
         let closes = response.closes();
         let status = response.status_code();
-        let sent = match catch(|| outgoing::send(response, &options, &mut conn.scratch, &mut socket)) {
+        let is_clients_fault = response.cause.is_some() && (400..500).contains(&status.as_u16());
+        let out = &mut conn.scratch;
+        let send = || match outgoing::try_send(response, &options, out, &mut socket) {
+            Ok(sent) => Ok(sent),
+            Err(SendError::Socket(error)) => Err(error),
+            Err(SendError::Unsent(error)) => {
+                let response = problem::apply(self.form.as_ref(), error.into(), incoming.request, &headers);
+                outgoing::send(response, &options, out, &mut socket)
+            }
+        };
+        let sent = match catch(send) {
             Some(Ok(sent)) => sent,
             Some(Err(error)) => {
                 self.report(conn.peer, incoming, Some(status), 0, Some(Failure::Client(error)));
@@ -236,7 +238,15 @@ impl Service {
             // The end of the connection is the end of some responses, and does not wait for the hook either.
             let _ = conn.socket.shutdown(Shutdown::Write);
         }
-        self.report(conn.peer, incoming, Some(sent.status), sent.body_bytes, sent.error.map(Failure::of));
+        let failure = match sent.error {
+            Some(error) if is_clients_fault => Some(Failure::Client(error)),
+            Some(error) => Some(Failure::of(error)),
+            None if sent.status == StatusCode::INTERNAL_SERVER_ERROR => {
+                Some(Failure::Server(io::Error::other(NO_CAUSE)))
+            }
+            None => None,
+        };
+        self.report(conn.peer, incoming, Some(sent.status), sent.body_bytes, failure);
         if sent.keep_alive {
             return Ok(());
         }

@@ -9,7 +9,6 @@
 use super::framing::Framing;
 use super::http::outgoing::{push_date, push_status_line};
 use super::http::{Method, Response, StatusCode};
-use super::last_event_id::last_event_id;
 use super::message::{self, Message};
 use super::server::{self, linger, Context};
 use std::error::Error;
@@ -103,7 +102,7 @@ struct StreamEnd {
 pub fn start_connection(conn: server::Connection) -> io::Result<Connection> {
     let conn = start_response(conn, None)?;
     let framing = Framing::of(conn.request());
-    let last_event_id = last_event_id(conn.request());
+    let last_event_id = conn.request().last_event_id();
     let stream = Stream { conn, framing, ended: AtomicBool::new(false), failed: AtomicBool::new(false) };
     Ok(Connection {
         stream: Arc::new(stream),

@@ -10,7 +10,6 @@ use super::{http, server};
 mod channel;
 mod connection;
 mod framing;
-mod last_event_id;
 mod message;
 
 pub use channel::{Channel, ChannelConfig, Id, Lag, Newcomers, SyncPolicy};

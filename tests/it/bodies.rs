@@ -1,7 +1,7 @@
 //! Request bodies: by length and chunked, asked for with 100, cut short, too large, left unread.
 
 use super::support::{serve, Running, TIMEOUT};
-use brooklet::{Config, Context, Error, StatusCode};
+use brooklet::{Config, Context, Error, Server, StatusCode};
 use std::io::{ErrorKind, Read};
 use std::sync::{mpsc, Mutex};
 
@@ -139,6 +139,57 @@ fn too_large_is_413_whether_it_is_announced_or_not() {
     let chunk = format!("4000\r\n{}\r\n", "x".repeat(0x4000));
     let answer = server.ask(post("/", &format!("Transfer-Encoding: chunked\r\n\r\n{}0\r\n\r\n", chunk.repeat(7))));
     assert_eq!(answer.status, 413);
+}
+
+#[test]
+fn limit_of_one_route_replaces_the_general_one() {
+    let limits = |server: Server| {
+        server
+            .config(Config { max_body_bytes: 1_000, ..Config::default() })
+            .before(|ctx| {
+                if let Some(limit) = ctx.query("guard") {
+                    ctx.limit_body(limit.parse().unwrap());
+                }
+            })
+            .post("/read", |mut ctx| ctx.body_bytes().map(|body| body.len().to_string()))
+            .post("/upload", |mut ctx| {
+                ctx.limit_body(200_000);
+                ctx.body_bytes().map(|body| body.len().to_string())
+            })
+            .post("/late", |mut ctx| {
+                let mut first = [0; 3];
+                ctx.body().read_exact(&mut first)?;
+                ctx.limit_body(3);
+                ctx.body_bytes().map(|body| body.len().to_string())
+            })
+            .post("/ignored", |_| "done")
+    };
+    let server = serve(limits);
+    for (target, length, status) in [
+        ("/read", 1_000, 200),
+        ("/read", 1_001, 413),
+        ("/upload", 200_000, 200),
+        ("/upload", 200_001, 413),
+        ("/read?guard=5", 5, 200),
+        ("/read?guard=5", 6, 413),
+        ("/read?guard=70000", 70_000, 200),
+        ("/late", 3, 200),
+        ("/late", 4, 413),
+        ("/nope", 1_001, 404),
+        ("/ignored", 1_001, 200),
+    ] {
+        let body = "x".repeat(length);
+        let plain = server.ask(post(target, &format!("Content-Length: {length}\r\n\r\n{body}")));
+        assert_eq!(plain.status, status, "{target} {length}");
+        let chunks = format!("Transfer-Encoding: chunked\r\n\r\n{length:x}\r\n{body}\r\n0\r\n\r\n");
+        assert_eq!(server.ask(post(target, &chunks)).status, status, "{target} {length}, chunked");
+    }
+    // The client is asked for a body that is allowed, and not for one that is too large.
+    let mut client = server.connect();
+    client.send(post("/upload", "Content-Length: 2000\r\nExpect: 100-continue\r\n\r\n"));
+    assert_eq!(client.until(b"\r\n\r\n"), b"HTTP/1.1 100 Continue\r\n\r\n");
+    let answer = server.ask(post("/read", "Content-Length: 2000\r\nExpect: 100-continue\r\n\r\n"));
+    assert_eq!((answer.status, answer.header("connection")), (413, Some("close")));
 }
 
 #[test]

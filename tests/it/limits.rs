@@ -286,6 +286,7 @@ fn error_before_routing_has_the_cors_fields_of_an_allowed_origin() {
                 ..Config::default()
             })
             .allow_origin("https://app.example")
+            .get("/", |mut ctx| ctx.body_text())
             .get("/sse", |ctx| sse::stream(ctx, |events| events.close()))
     });
     let long = "x".repeat(1_000);
@@ -294,7 +295,7 @@ fn error_before_routing_has_the_cors_fields_of_an_allowed_origin() {
         (400, "GET / HTTP/1.1", "no colon\r\n\r\n".to_owned()),
         (400, "\r\nGET /", "\r\n".to_owned()),
         (408, "GET / HTTP/1.1", "half-a-he".to_owned()),
-        (413, "POST / HTTP/1.1", "Content-Length: 11\r\n\r\n".to_owned()),
+        (413, "GET / HTTP/1.1", "Content-Length: 11\r\n\r\n".to_owned()),
         (417, "POST / HTTP/1.1", "Expect: the best\r\n\r\n".to_owned()),
         (431, "GET / HTTP/1.1", format!("X: {long}")),
         (431, "GET / HTTP/1.1", format!("X: {long}\r\n\r\n")),

@@ -17,7 +17,9 @@ fn all() -> Running {
             .get("/bytes", |_| Response::bytes("image/png", vec![0, 255]))
             .get("/redirect", |_| Response::redirect("/elsewhere"))
             .get("/created", |_| Response::text("made").with_status(StatusCode::CREATED).header("Location", "/x"))
-            .get("/cookies", |_| Response::text("").header("Set-Cookie", "a=1").header("Set-Cookie", "b=2"))
+            .get("/cookies", |_| {
+                Response::text("").append_header("Set-Cookie", "a=1").append_header("Set-Cookie", "b=2")
+            })
             .get("/type", |_| Response::text("a,b").header("Content-Type", "text/csv"))
             .get("/date", |_| Response::text("").header("Date", "Sun, 06 Nov 1994 08:49:37 GMT"))
             .get("/204", |_| Response::text("no body").with_status(StatusCode::NO_CONTENT))
@@ -170,6 +172,7 @@ fn response_is_whole_before_the_hook_is_called() {
         server
             .config(Config { max_body_bytes: 10, ..Config::default() })
             .get("/small", |_| "small")
+            .get("/read", |mut ctx| ctx.body_text())
             .get("/large", |_| "0123456789".repeat(100_000))
             .get("/reader", |_| Response::reader("text/plain", 5, &b"hello world"[..]))
             .get("/stream", |_| Response::stream("text/plain", |out| out.write_all(b"streamed")))
@@ -201,7 +204,7 @@ fn response_is_whole_before_the_hook_is_called() {
         (get("/bye", ""), 200, 3, End::Connection),
         (get("/small", "Connection: close\r\n"), 200, 5, End::Connection),
         ("GET /pieces HTTP/1.0\r\n\r\n".to_owned(), 200, 7, End::Connection),
-        (get("/small", "Content-Length: 11\r\n"), 413, 22, End::Connection),
+        (get("/read", "Content-Length: 11\r\n"), 413, 22, End::Connection),
         ("nonsense\r\n\r\n".to_owned(), 400, 42, End::Connection),
     ] {
         let mut client = server.connect();

@@ -5,7 +5,6 @@
 use brooklet::{Handle, Server};
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream};
-use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 /// After this a test fails. It is long, because a busy machine may keep a thread waiting, and shorter than the timeouts of a
@@ -13,10 +12,7 @@ use std::time::Duration;
 pub const TIMEOUT: Duration = Duration::from_secs(9);
 
 /// A server that runs until this is dropped.
-pub struct Running {
-    handle: Handle,
-    thread: Option<JoinHandle<io::Result<()>>>,
-}
+pub struct Running(brooklet::Running);
 
 /// Starts a server on a free port of 127.0.0.1, with the routes that `build` adds.
 pub fn serve(build: impl FnOnce(Server) -> Server) -> Running {
@@ -25,19 +21,16 @@ pub fn serve(build: impl FnOnce(Server) -> Server) -> Running {
 
 /// Starts a server on a free port of an address.
 pub fn serve_on(address: Ipv4Addr, build: impl FnOnce(Server) -> Server) -> Running {
-    let server = build(Server::bind((address, 0)).unwrap());
-    let handle = server.handle();
-    let thread = thread::Builder::new().name("serve".to_owned()).spawn(move || server.serve()).unwrap();
-    Running { handle, thread: Some(thread) }
+    Running(build(Server::bind((address, 0)).unwrap()).spawn().unwrap())
 }
 
 impl Running {
     pub fn address(&self) -> SocketAddr {
-        self.handle.local_addr()
+        self.0.local_addr()
     }
 
-    pub fn handle(&self) -> &Handle {
-        &self.handle
+    pub fn handle(&self) -> Handle {
+        self.0.handle()
     }
 
     pub fn connect(&self) -> Client {
@@ -56,20 +49,8 @@ impl Running {
     }
 
     /// Waits for `serve` to return by itself.
-    pub fn join(mut self) -> io::Result<()> {
-        self.thread.take().unwrap().join().unwrap()
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        if let Some(thread) = self.thread.take() {
-            self.handle.shutdown(Duration::ZERO);
-            let served = thread.join();
-            if !thread::panicking() {
-                served.unwrap().unwrap();
-            }
-        }
+    pub fn join(self) -> io::Result<()> {
+        self.0.join()
     }
 }
 

@@ -200,6 +200,8 @@ fn the_readme_shows_pieces_that_compile() {
         ("let news = sse::Channel::open", "sse/channel/file/mod.rs"),
         ("let assets = Files::new", "files/mod.rs"),
         (".before(", "server/builder.rs"),
+        (".error_response(", "server/builder.rs"),
+        ("let server = Server::bind(\"127.0.0.1:0\")", "server/builder.rs"),
     ] {
         let shown = readme.split("```rust\n").find(|block| block.starts_with(start)).unwrap();
         let shown = shown.split("```").next().unwrap();

@@ -97,7 +97,7 @@ impl Node {
     /// it would tell of a gap, and send what it has already.
     fn subscribe(&self, mut ctx: Context<'_>) -> io::Result<Response> {
         // An `EventSource` shows its page no fields of the answer. A cookie it can read.
-        ctx.set_response_header("Set-Cookie", &format!("node={}; Path=/; SameSite=Strict", self.name))?;
+        ctx.append_response_header("Set-Cookie", &format!("node={}; Path=/; SameSite=Strict", self.name))?;
         let asked = ctx.headers().get("last-event-id").filter(|id| !id.is_empty()).map(str::to_owned);
         let asked = asked.or_else(|| ctx.query("lastEventId")).unwrap_or_default();
         // Only an id that the log does not have, for sure, is a gap for every node.

@@ -7,7 +7,6 @@
 use super::connection::{start_response, MIN_KEEP_ALIVE};
 use super::framing::Framing;
 use super::http::{Method, Response, StatusCode};
-use super::last_event_id::last_event_id;
 use super::message::Message;
 use super::server::lock;
 use super::server::{Connection, Context, Socket};
@@ -123,7 +122,7 @@ impl Channel {
             return unavailable;
         }
         // Before the head is sent: a client whose stream is open misses no event from then on.
-        let cursor = hub.cursor(last_event_id(ctx.request()).as_deref());
+        let cursor = hub.cursor(ctx.last_event_id().as_deref());
         let (conn, no_result) = ctx.takeover_conn();
         match start_stream(conn, hub.config().retry) {
             Ok(output) => {

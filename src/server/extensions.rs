@@ -1,0 +1,31 @@
+//! Values that guards hand to handlers, one of each type.
+
+use std::any::{Any, TypeId};
+
+#[derive(Default)]
+pub struct Extensions {
+    // A few at most, so a list is the fastest map; none cost no memory.
+    values: Vec<(TypeId, Box<dyn Any + Send + Sync>)>,
+}
+
+impl Extensions {
+    /// Adds a value, and returns the one of the same type that it replaces.
+    pub fn insert<T: Any + Send + Sync>(&mut self, value: T) -> Option<T> {
+        let replaced = self.remove();
+        self.values.push((TypeId::of::<T>(), Box::new(value)));
+        replaced
+    }
+
+    pub fn get<T: Any>(&self) -> Option<&T> {
+        self.values[self.find::<T>()?].1.downcast_ref()
+    }
+
+    pub fn remove<T: Any>(&mut self) -> Option<T> {
+        let index = self.find::<T>()?;
+        self.values.swap_remove(index).1.downcast().ok().map(|value| *value)
+    }
+
+    fn find<T: Any>(&self) -> Option<usize> {
+        self.values.iter().position(|(id, _)| *id == TypeId::of::<T>())
+    }
+}

@@ -1,0 +1,75 @@
+//! A server in a thread of its own: tests use it, and programs whose main thread does something else.
+
+use super::handle::Handle;
+use super::stderr;
+use std::net::SocketAddr;
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+use std::{fmt, io, panic};
+
+/// A server that [`Server::spawn`](super::Server::spawn) has started.
+///
+/// Dropping it stops the server without a grace and waits until it has stopped: its connections are closed, and its port is
+/// free. A test that fails stops its server too.
+#[must_use = "dropping it stops the server"]
+pub struct Running {
+    handle: Handle,
+    thread: Option<JoinHandle<io::Result<()>>>,
+}
+
+impl Running {
+    /// Calls `serve` in a new thread.
+    pub(super) fn spawn(
+        handle: Handle,
+        serve: impl FnOnce() -> io::Result<()> + Send + 'static,
+    ) -> io::Result<Running> {
+        let thread = thread::Builder::new().name("brooklet-serve".to_owned()).spawn(serve)?;
+        Ok(Running { handle, thread: Some(thread) })
+    }
+
+    /// Returns the address that the server listens on, with the port that it was given for port 0.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.handle.local_addr()
+    }
+
+    /// Returns a handle that can stop the server from anywhere.
+    pub fn handle(&self) -> Handle {
+        self.handle.clone()
+    }
+
+    /// Stops the server ([`Handle::shutdown`]), and blocks until it has stopped, at most for `grace`.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`join`](Running::join).
+    pub fn shutdown(self, grace: Duration) -> io::Result<()> {
+        self.handle.shutdown(grace);
+        self.join()
+    }
+
+    /// Blocks until the server has stopped: until somebody calls [`Handle::shutdown`].
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Server::serve`](super::Server::serve).
+    pub fn join(mut self) -> io::Result<()> {
+        let thread = self.thread.take().expect("only this takes it");
+        thread.join().unwrap_or_else(|panic| panic::resume_unwind(panic))
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let Some(thread) = self.thread.take() else { return };
+        self.handle.shutdown(Duration::ZERO);
+        if let Ok(Err(error)) = thread.join() {
+            stderr::line(format_args!("{error}"));
+        }
+    }
+}
+
+impl fmt::Debug for Running {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Running").field("local_addr", &self.local_addr()).finish_non_exhaustive()
+    }
+}
