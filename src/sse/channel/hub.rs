@@ -211,10 +211,12 @@ impl Hub {
         self.subscribers.fetch_sub(count, Ordering::SeqCst);
     }
 
+    /// Calls a hook, if there is one. The lock of its slot is not held meanwhile, because the hook may set a hook.
     pub fn call(&self, hook: &Mutex<Option<Hook>>) {
-        if let Some(hook) = lock(hook).clone() {
-            // The panic of a hook is on standard error already. It must not end the broadcaster.
-            let _ = catch_unwind(AssertUnwindSafe(|| hook(self.subscribers())));
+        let hook = lock(hook).clone();
+        if let Some(hook) = hook {
+            // The closure owns the hook: it may be replaced meanwhile, and dropping it runs code of the program too.
+            catch(move || hook(self.subscribers()));
         }
     }
 
@@ -247,6 +249,20 @@ impl Hub {
 
     pub fn skip(&self, cursor: &mut Cursor, socket: &mut impl Write) -> io::Result<Progress> {
         cursor.skip(&self.state().history, socket)
+    }
+}
+
+/// Calls the program's code. Returns `None` if that panics; the panic hook has printed the message. The panic's value is
+/// dropped in here, because that may panic too.
+pub fn catch<T>(call: impl FnOnce() -> T) -> Option<T> {
+    match catch_unwind(AssertUnwindSafe(call)) {
+        Ok(returned) => Some(returned),
+        Err(payload) => {
+            if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
+                std::mem::forget(payload);
+            }
+            None
+        }
     }
 }
 

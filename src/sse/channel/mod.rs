@@ -209,11 +209,13 @@ impl Channel {
     /// The hook receives the channel. The slot holds the channel weakly: a channel that held itself would never close.
     fn set_hook(&self, slot: &Mutex<Option<Hook>>, hook: impl Fn(&Channel, usize) + Send + Sync + 'static) {
         let publisher = Arc::downgrade(&self.publisher);
-        *lock(slot) = Some(Arc::new(move |subscribers| {
+        let hook: Hook = Arc::new(move |subscribers| {
             if let Some(publisher) = publisher.upgrade() {
                 hook(&Channel { publisher }, subscribers);
             }
-        }));
+        });
+        let replaced = lock(slot).replace(hook);
+        drop(replaced); // without the lock, because this drops values of the program
     }
 }
 
