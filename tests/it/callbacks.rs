@@ -1,11 +1,13 @@
 //! Every method, called from within every callback: no lock is held while code of the program runs.
 
-use super::channel::{eventually, subscribe};
+use super::channel::{eventually, subscribe, subscribe_on, Subscriber};
 use super::support::{serve, Running, TIMEOUT};
+use super::survival::{be_a_server, Child};
 use brooklet::sse::{self, Channel, Message};
-use brooklet::{Handle, Response, Server};
+use brooklet::{Context, Handle, Response, Server};
 use std::fmt;
 use std::io::{self, Write};
+use std::panic::panic_any;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Barrier, Mutex};
 use std::thread;
@@ -264,4 +266,105 @@ fn callback_may_close_its_channel_and_stop_its_server() {
         ends.recv_timeout(TIMEOUT).unwrap_or_else(|_| panic!("{callback} hangs"));
         server.join().unwrap();
     }
+}
+
+/// Panics when it is dropped.
+struct PanicOnDrop;
+
+impl Drop for PanicOnDrop {
+    fn drop(&mut self) {
+        if !thread::panicking() {
+            panic!("dropped");
+        }
+    }
+}
+
+const WITH_PANICS: &str = "callbacks::a_server_with_panics";
+
+/// More than there are broadcasters, so that each of them has some.
+fn channels() -> usize {
+    2 * thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// `/feed/{n}` are channels, whose `on_leave` panics with a value whose `Drop` panics; `/say/{n}` publishes. `/panic` is a
+/// channel of its own whose broadcaster panics when it drops the channel.
+#[test]
+#[ignore = "a child of other tests"]
+fn a_server_with_panics() {
+    be_a_server(|server| {
+        let handle = server.handle();
+        let channels: Arc<Vec<Channel>> = Arc::new((0..channels()).map(|_| Channel::new()).collect());
+        for channel in channels.iter() {
+            channel.on_leave(|_, _| panic_any(PanicOnDrop));
+        }
+        let [feeds, posts, counts] = [(); 3].map(|()| Arc::clone(&channels));
+        let number = |ctx: &Context<'_>| ctx.param("n").parse::<usize>().unwrap();
+        server
+            .get("/feed/{n}", move |ctx| feeds[number(&ctx)].subscribe(ctx))
+            .get("/say/{n}", move |ctx| posts[number(&ctx)].publish("said").unwrap().to_string())
+            .get("/count", move |_| counts.iter().map(Channel::subscribers).sum::<usize>().to_string())
+            .get("/panic", |ctx| {
+                let channel = Channel::new();
+                let value = PanicOnDrop;
+                channel.on_leave(move |_, _| _ = &value);
+                channel.subscribe(ctx)
+            })
+            .get("/stop", move |_| {
+                handle.shutdown(TIMEOUT);
+                ""
+            })
+    });
+}
+
+fn feed(child: &Child, n: usize, fields: &str) -> Subscriber {
+    subscribe_on(child.connect(), &format!("/feed/{n}"), fields)
+}
+
+#[test]
+fn panic_of_a_broadcaster_disconnects_its_subscribers_which_resume() {
+    let child = Child::start(WITH_PANICS, "");
+    let mut subscribers: Vec<_> = (0..channels()).map(|n| feed(&child, n, "")).collect();
+    let ids: Vec<_> = (0..channels()).map(|n| child.get(&format!("/say/{n}")).text().to_owned()).collect();
+    subscribers.iter_mut().for_each(|subscriber| assert_eq!(subscriber.data(), "said"));
+    for _ in 0..channels() / 2 {
+        let mut client = child.connect();
+        client.send("GET /panic HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        client.head();
+    }
+    for subscriber in &mut subscribers {
+        assert_eq!(subscriber.client.rest_of_broken_stream(), b"");
+    }
+    eventually(|| child.get("/count").text() == "0");
+    let missed: Vec<_> = (0..channels()).map(|n| child.get(&format!("/say/{n}")).text().to_owned()).collect();
+    let mut resumed: Vec<_> = (0..channels())
+        .map(|n| feed(&child, n, &format!("Last-Event-ID: {}\r\n", ids[n])))
+        .collect();
+    assert_eq!(child.get("/count").text(), channels().to_string());
+    for (n, subscriber) in resumed.iter_mut().enumerate() {
+        assert_eq!(subscriber.next().last_event_id, missed[n]);
+        let id = child.get(&format!("/say/{n}")).text().to_owned();
+        assert_eq!(subscriber.next().last_event_id, id, "events are announced again");
+    }
+    child.get("/stop");
+    let (_, printed) = child.end();
+    let lines = printed.matches("brooklet: a thread that sends the events of channels panicked").count();
+    assert_eq!(lines, channels() / 2, "{printed}");
+}
+
+#[test]
+fn panic_value_that_panics_when_dropped_ends_only_the_hook() {
+    let child = Child::start(WITH_PANICS, "");
+    let mut staying = feed(&child, 0, "");
+    let leaving = feed(&child, 0, "");
+    assert_eq!(child.get("/count").text(), "2");
+    drop(leaving);
+    eventually(|| child.get("/count").text() == "1");
+    for _ in 0..2 {
+        child.get("/say/0");
+        assert_eq!(staying.data(), "said");
+    }
+    child.get("/stop");
+    assert_eq!(staying.next().kind, "close");
+    let (_, printed) = child.end();
+    assert!(!printed.contains("a thread that sends"), "{printed}");
 }

@@ -32,7 +32,10 @@ pub struct Subscriber {
 }
 
 pub fn subscribe(server: &Running, target: &str, fields: &str) -> Subscriber {
-    let mut client = server.connect();
+    subscribe_on(server.connect(), target, fields)
+}
+
+pub fn subscribe_on(mut client: Client, target: &str, fields: &str) -> Subscriber {
     client.send(format!("GET {target} HTTP/1.1\r\nHost: localhost\r\n{fields}\r\n"));
     client.stream_head();
     Subscriber { client, parser: Parser::default(), taken: 0 }

@@ -100,7 +100,7 @@ impl Child {
 
     /// Waits for the child to end by itself, and well; what it said on the way: standard output, and error.
     #[track_caller]
-    fn end(mut self) -> (String, String) {
+    pub fn end(mut self) -> (String, String) {
         let all = |lines: &Receiver<String>| {
             let mut said = String::new();
             loop {

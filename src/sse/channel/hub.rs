@@ -197,18 +197,14 @@ impl Hub {
 
     /// Counts a subscriber at a broadcaster, which is notified of the events that are published from now on. Earlier events
     /// past the subscriber's cursor are sent when the broadcaster adds it.
-    pub fn add_subscriber(&self, index: usize) {
+    pub fn count_subscriber(self: &Arc<Hub>, index: usize) -> Counted {
         let mut state = self.state();
         if self.shards[index].is_empty() {
             state.round_ends[index] = state.history.end();
         }
         self.subscribers.fetch_add(1, Ordering::SeqCst);
         self.shards[index].subscribers.fetch_add(1, Ordering::SeqCst);
-    }
-
-    pub fn remove_subscribers(&self, index: usize, count: usize) {
-        self.shards[index].subscribers.fetch_sub(count, Ordering::SeqCst);
-        self.subscribers.fetch_sub(count, Ordering::SeqCst);
+        Counted { hub: Arc::clone(self), index }
     }
 
     /// Calls a hook, if there is one. The lock of its slot is not held meanwhile, because the hook may set a hook.
@@ -249,6 +245,20 @@ impl Hub {
 
     pub fn skip(&self, cursor: &mut Cursor, socket: &mut impl Write) -> io::Result<Progress> {
         cursor.skip(&self.state().history, socket)
+    }
+}
+
+/// One of a channel's subscribers, which is counted until this is dropped, however that comes about.
+pub struct Counted {
+    pub hub: Arc<Hub>,
+    /// The index of the subscriber's broadcaster.
+    index: usize,
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.hub.shards[self.index].subscribers.fetch_sub(1, Ordering::SeqCst);
+        self.hub.subscribers.fetch_sub(1, Ordering::SeqCst);
     }
 }
 

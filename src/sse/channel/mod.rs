@@ -127,8 +127,7 @@ impl Channel {
         let (conn, no_result) = ctx.takeover_conn();
         match start_stream(conn, hub.config().retry) {
             Ok(output) => {
-                hub.add_subscriber(index);
-                broadcaster.add(Arc::clone(hub), Subscriber::new(output, cursor));
+                broadcaster.add(Subscriber::new(output, cursor, hub.count_subscriber(index)));
                 hub.call(&hub.on_join);
             }
             Err(_) => broadcaster.release(), // the client left, or the request was HEAD

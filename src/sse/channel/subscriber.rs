@@ -8,13 +8,14 @@
 
 use super::cursor::{Cursor, Progress};
 use super::framing::Framing;
-use super::hub::Hub;
+use super::hub::{Counted, Hub};
 use super::message;
 use super::output::Output;
 use super::server::Socket;
 use super::settings::Lag;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::Shutdown;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// A client that takes nothing for this long is disconnected, as with any other write of this server.
@@ -40,6 +41,7 @@ pub struct Subscriber {
     backoff: Option<Backoff>,
     /// Its server had begun to stop before the round was copied: its stream ends after that round.
     stopping: bool,
+    counted: Counted,
 }
 
 #[derive(Clone, Copy)]
@@ -80,8 +82,12 @@ pub enum Outcome {
 }
 
 impl Subscriber {
-    pub fn new(output: Output<Socket>, cursor: Cursor) -> Subscriber {
-        Subscriber { output, cursor, last_sent: Instant::now(), backoff: None, stopping: false }
+    pub fn new(output: Output<Socket>, cursor: Cursor, counted: Counted) -> Subscriber {
+        Subscriber { output, cursor, last_sent: Instant::now(), backoff: None, stopping: false, counted }
+    }
+
+    pub fn hub(&self) -> &Arc<Hub> {
+        &self.counted.hub
     }
 
     pub fn socket(&self) -> &Socket {
