@@ -368,3 +368,20 @@ fn panic_value_that_panics_when_dropped_ends_only_the_hook() {
     let (_, printed) = child.end();
     assert!(!printed.contains("a thread that sends"), "{printed}");
 }
+
+/// A broadcaster's stack is that of any thread.
+#[test]
+fn on_leave_has_the_stack_that_a_thread_has_by_default() {
+    let channel = Channel::new();
+    let feed = channel.clone();
+    let server = serve(|server| server.get("/", move |ctx| feed.subscribe(ctx)));
+    let (used, uses) = mpsc::channel();
+    channel.on_leave(move |_, _| {
+        let large = std::hint::black_box([1_u8; 1024 * 1024]);
+        used.send(large.iter().map(|byte| usize::from(*byte)).sum::<usize>()).unwrap();
+    });
+    let subscriber = subscribe(&server, "/", "");
+    eventually(|| channel.subscribers() == 1);
+    drop(subscriber);
+    assert_eq!(uses.recv_timeout(2 * TIMEOUT), Ok(1024 * 1024));
+}

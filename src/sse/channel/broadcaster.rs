@@ -34,9 +34,6 @@ const SWEEP_BATCH: usize = 200;
 /// The capacity that a round's buffer keeps after a large round, in bytes.
 const USUAL_ROUND: usize = 256 * 1024;
 
-/// A broadcaster's stack: its calls are few and shallow, except the hooks of channels.
-const STACK: usize = 256 * 1024;
-
 #[derive(Default)]
 pub struct Broadcaster {
     inbox: Mutex<Inbox>,
@@ -93,7 +90,8 @@ impl Broadcaster {
     pub fn reserve(&'static self) -> io::Result<()> {
         let mut inbox = self.inbox();
         if !inbox.running {
-            let thread = thread::Builder::new().name("brooklet-sse".to_owned()).stack_size(STACK);
+            // With the stack that any thread has by default, because hooks of channels run in it.
+            let thread = thread::Builder::new().name("brooklet-sse".to_owned());
             thread.spawn(|| self.run())?;
             inbox.running = true;
         }
