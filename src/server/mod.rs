@@ -46,4 +46,6 @@ pub use exchange::Exchange;
 pub use handle::Handle;
 pub use panics::lock;
 pub use refusal::{jitter, unavailable_response};
+#[cfg(test)]
+pub use registry::Registry;
 pub use registry::{OnStop, Socket};

@@ -93,6 +93,12 @@ impl Hub {
         self.state().closed
     }
 
+    /// Whether the channel is closed, and everything up to an offset is everything that it has to send.
+    pub fn is_closed_at(&self, offset: u64) -> bool {
+        let state = self.state();
+        state.closed && offset == state.history.end()
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         lock(&self.state)
     }

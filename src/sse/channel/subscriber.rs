@@ -113,7 +113,7 @@ impl Subscriber {
         }
         let end = round.base + round.bytes.len() as u64;
         if round.bytes.is_empty() && self.cursor.has_sent_up_to(end) {
-            return self.finish_if_over(round);
+            return self.finish_if_over(round, hub);
         }
         let before = self.cursor.progress_key();
         let mut progress = self.cursor.send(round.base, round.bytes, hub.config().lag, &mut self.output);
@@ -127,7 +127,7 @@ impl Subscriber {
         match progress {
             Ok(Progress::UpToDate) => {
                 self.backoff = None;
-                self.finish_if_over(round)
+                self.finish_if_over(round, hub)
             }
             Ok(Progress::Pending) => {
                 hub.remember_last_id(&mut self.cursor);
@@ -175,11 +175,12 @@ impl Subscriber {
 
     /// Ends the stream of a subscriber that is up to date, if the channel is closed or the server stops. The last event of a
     /// closed channel is its `close` event, and the last chunk follows it; when the server stops, both are sent here.
-    fn finish_if_over(&mut self, round: &Round<'_>) -> Outcome {
+    fn finish_if_over(&mut self, round: &Round<'_>, hub: &Hub) -> Outcome {
         if !round.closed && !self.stopping {
             return Outcome::UpToDate;
         }
-        if !round.closed {
+        // A subscriber that was behind the round may have caught up with a channel that was closed after the round was copied.
+        if !round.closed && !hub.is_closed_at(self.cursor.offset()) {
             let mut chunks = Vec::new();
             Framing::Chunked.push_message(&message::close_event(true), &mut chunks);
             Framing::Chunked.push_end(&mut chunks);
@@ -225,7 +226,61 @@ impl Subscriber {
 
 #[cfg(test)]
 mod tests {
+    use super::super::history::History;
+    use super::super::server::Registry;
+    use super::super::settings::{ChannelConfig, Newcomers};
     use super::*;
+    use std::net::{Ipv4Addr, TcpListener, TcpStream};
+
+    /// A hub with one broadcaster, and how a subscriber of it is connected.
+    struct Fixture {
+        hub: Arc<Hub>,
+        registry: Arc<Registry>,
+        client: TcpStream,
+    }
+
+    /// A newcomer, which is sent the whole history.
+    fn subscriber() -> (Fixture, Subscriber) {
+        let config = ChannelConfig { newcomers: Newcomers::Last(usize::MAX), ..ChannelConfig::default() };
+        let history = History::new(config.max_events, config.max_bytes);
+        let hub = Arc::new(Hub::new(config, history, None, 1));
+        hub.append(|_| "event".into(), false).unwrap();
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        client.set_read_timeout(Some(Duration::from_secs(9))).unwrap();
+        let registry = Arc::new(Registry::default());
+        let Ok(socket) = registry.join(listener.accept().unwrap().0, 1) else { panic!("there is room for one") };
+        socket.set_nonblocking(true).unwrap();
+        let cursor = hub.cursor(None);
+        let subscriber = Subscriber::new(Output::new(socket, Framing::Chunked), cursor, hub.count_subscriber(0));
+        (Fixture { hub, registry, client }, subscriber)
+    }
+
+    impl Fixture {
+        /// The bytes of a round, and the offset of the first one.
+        fn round<'a>(&self, from: u64, bytes: &'a mut Vec<u8>) -> Round<'a> {
+            let copied = self.hub.copy_round(0, from, bytes);
+            Round { now: Instant::now(), base: copied.base, bytes, closed: copied.closed, previous: (from, None) }
+        }
+    }
+
+    #[test]
+    fn channel_that_closes_while_the_server_stops_sends_one_close_event() {
+        let (mut fixture, mut subscriber) = subscriber();
+        let mut bytes = Vec::new();
+        fixture.hub.copy(0, usize::MAX, &mut bytes);
+        let end = bytes.len() as u64;
+        let round = fixture.round(end, &mut bytes);
+        fixture.registry.stop(Instant::now() + Duration::from_secs(9));
+        subscriber.observe_stop();
+        fixture.hub.close(); // after the round was copied, and before the subscriber catches up
+        assert!(subscriber.send(&round, &fixture.hub, &mut Vec::new()) == Outcome::Remove);
+        drop(subscriber);
+        let mut received = String::new();
+        fixture.client.read_to_string(&mut received).unwrap();
+        assert_eq!(received.matches("event: close").count(), 1, "{received}");
+        assert!(received.contains("data: event") && received.ends_with("\r\n0\r\n\r\n"), "{received}");
+    }
 
     #[test]
     fn stalled_subscriber_is_tried_more_rarely_and_then_removed() {
