@@ -192,7 +192,7 @@ impl Subscriber {
     }
 
     /// Drains the client's input, and sends a keep-alive comment if nothing was sent for `keep_alive` and everything was sent
-    /// up to `end`. Returns `false` if the client left.
+    /// up to `end`. Returns `false` if the client left, or took no keep-alive for `STALL`.
     pub fn sweep(&mut self, now: Instant, keep_alive: Duration, end: u64) -> bool {
         if !self.drain_input() {
             return false;
@@ -200,12 +200,19 @@ impl Subscriber {
         if now.saturating_duration_since(self.last_sent) < keep_alive || !self.cursor.has_sent_up_to(end) {
             return true;
         }
-        self.last_sent = now;
         let mut chunk = Vec::new();
         Framing::Chunked.push_frame(message::KEEP_ALIVE, &mut chunk);
         match self.output.write(&chunk) {
-            Ok(written) => written == chunk.len(), // after a part of a chunk no other can follow
-            Err(error) => error.kind() == ErrorKind::WouldBlock,
+            Ok(written) => {
+                self.last_sent = now;
+                self.backoff = None;
+                written == chunk.len() // after a part of a chunk no other can follow
+            }
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                self.backoff = Backoff::next(self.backoff, now);
+                self.backoff.is_some()
+            }
+            Err(_) => false,
         }
     }
 
@@ -280,6 +287,25 @@ mod tests {
         fixture.client.read_to_string(&mut received).unwrap();
         assert_eq!(received.matches("event: close").count(), 1, "{received}");
         assert!(received.contains("data: event") && received.ends_with("\r\n0\r\n\r\n"), "{received}");
+    }
+
+    /// No event comes that would find this out.
+    #[test]
+    fn client_that_takes_no_keep_alive_is_removed() {
+        let (fixture, mut subscriber) = subscriber();
+        let mut bytes = Vec::new();
+        let round = fixture.round(0, &mut bytes);
+        let end = round.base + round.bytes.len() as u64;
+        assert!(subscriber.send(&round, &fixture.hub, &mut Vec::new()) == Outcome::UpToDate);
+        while subscriber.output.socket.write(&[b'x'; 64 * 1024]).is_ok() {}
+        let keep_alive = Duration::from_secs(15);
+        let start = Instant::now();
+        let mut stayed = Duration::ZERO;
+        while subscriber.sweep(start + stayed, keep_alive, end) {
+            stayed += Duration::from_secs(5);
+            assert!(stayed <= keep_alive + STALL + Duration::from_secs(10));
+        }
+        assert!(stayed >= keep_alive + STALL);
     }
 
     #[test]
