@@ -274,24 +274,29 @@ impl History {
 
     /// The offset right after the event with that id; `None` if the id is not known, or an event after it was evicted.
     pub fn find(&self, id: &str) -> Option<u64> {
-        self.find_given(id).or_else(|| self.find_own(id))
+        // An own id may look like a given one. It is an event that is kept, so it comes before the one that was evicted, whose
+        // id may never have been given: of a restored history, the event before the first is not known.
+        self.find_given(id).or_else(|| self.find_own(id)).or_else(|| self.find_evicted(id))
     }
 
     fn find_given(&self, id: &str) -> Option<u64> {
-        let sequence = self.sequence_of(id)?;
-        if sequence == self.first_sequence.wrapping_sub(1) {
-            return (self.last_evicted == FrameId::Given).then_some(self.start);
-        }
-        let index = usize::try_from(sequence.checked_sub(self.first_sequence)?).ok()?;
+        let index = usize::try_from(self.sequence_of(id)?.checked_sub(self.first_sequence)?).ok()?;
         let frame = self.frames.get(index)?;
         (frame.id == FrameId::Given).then_some(frame.end)
     }
 
     fn find_own(&self, id: &str) -> Option<u64> {
-        if let Some(frame) = self.frames.iter().rev().find(|frame| frame.id.is_own(id)) {
-            return Some(frame.end);
-        }
-        self.last_evicted.is_own(id).then_some(self.start)
+        let frame = self.frames.iter().rev().find(|frame| frame.id.is_own(id))?;
+        Some(frame.end)
+    }
+
+    /// The start, if the id is that of the last event that was evicted.
+    fn find_evicted(&self, id: &str) -> Option<u64> {
+        let is_last_evicted = match self.last_evicted {
+            FrameId::Given => self.sequence_of(id)? == self.first_sequence.checked_sub(1)?,
+            _ => self.last_evicted.is_own(id),
+        };
+        is_last_evicted.then_some(self.start)
     }
 
     /// The first id at or past an offset; `None` if no event up to the end has one.
@@ -508,6 +513,16 @@ mod tests {
             (history.find("own"), history.find("a-8"), history.next_id()),
             (None, Some(history.start()), "e-9".to_owned())
         );
+    }
+
+    /// The number before the first one that is kept is taken to be given, unless an event has it as its own.
+    #[test]
+    fn own_id_with_the_number_before_a_restored_history_is_found() {
+        let mut history = history(10, 1_000);
+        history.restore("a", 7, b"data: x\n\n", FrameId::Given);
+        history.restore("a", 8, b"id: a-6\ndata: x\n\n", FrameId::Own("a-6".to_owned()));
+        history.restore("a", 9, b"data: y\n\n", FrameId::Given);
+        assert_eq!(history.find("a-6"), Some(history.frames[1].end));
     }
 
     #[test]
