@@ -3,7 +3,8 @@
 use super::http::{Form, Request};
 
 /// Returns the id in the header field `Last-Event-ID`. Without one, returns the id in the query field `lastEventId`, which
-/// clients use that cannot set header fields. An empty id counts as none (WHATWG HTML 9.2.4).
+/// clients use that cannot set header fields. An empty id counts as none (WHATWG HTML 9.2.4), and so does one with a line break
+/// or NUL, which no event can have (9.2.6).
 pub fn last_event_id(request: &Request) -> Option<String> {
     from_header(request).or_else(|| from_query(request))
 }
@@ -16,5 +17,6 @@ fn from_header(request: &Request) -> Option<String> {
 }
 
 fn from_query(request: &Request) -> Option<String> {
-    Form::parse(request.query()?).get("lastEventId").filter(|id| !id.is_empty())
+    let id = Form::parse(request.query()?).get("lastEventId")?;
+    (!id.is_empty() && !id.contains(['\r', '\n', '\0'])).then_some(id)
 }

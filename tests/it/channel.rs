@@ -574,6 +574,9 @@ fn last_event_id_is_that_of_the_header_or_else_of_the_query_and_empty_is_none() 
         ("/?lastEventId=c", b"Last-Event-ID: a\r\n", "\u{e9}"),
         ("/?lastEventId=c", b"Last-Event-ID:\r\n", "d"),
         ("/?lastEventId=", b"Last-Event-ID:\r\n", "d"),
+        ("/?lastEventId=a%0Ab", b"", "d"), // these three cannot be the id of an event
+        ("/?lastEventId=a%0D", b"", "d"),
+        ("/?lastEventId=%00", b"", "d"),
     ] {
         let mut client = server.connect();
         client.send([format!("GET {target} HTTP/1.1\r\nHost: localhost\r\n").as_bytes(), fields, b"\r\n"].concat());
