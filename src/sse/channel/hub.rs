@@ -4,6 +4,7 @@
 //! The history's lock is held to append to it or to copy out of it, and never while a socket or file is written. Publishers
 //! to a channel with a store also hold the store's lock, which broadcasters never take.
 
+use super::begun::BegunChunks;
 use super::cursor::{Cursor, Progress};
 use super::history::{History, Id};
 use super::message::{self, Message};
@@ -30,6 +31,7 @@ pub struct Hub {
     /// The store of a channel that has one, until the channel is closed. Publishers lock it before the state.
     store: Option<Mutex<Option<Box<dyn Store>>>>,
     round_begun: Condvar,
+    begun: BegunChunks,
     subscribers: AtomicUsize,
     /// One for each broadcaster.
     shards: Vec<Shard>,
@@ -69,6 +71,7 @@ impl Hub {
             state: Mutex::new(State { history, closed: false, round_ends, given_up }),
             store: store.map(|store| Mutex::new(Some(store))),
             round_begun: Condvar::new(),
+            begun: BegunChunks::default(),
             subscribers: AtomicUsize::new(0),
             shards: (0..broadcasters).map(|_| Shard::default()).collect(),
             on_join: Mutex::new(None),
@@ -240,6 +243,11 @@ impl Hub {
     /// Returns the offset of the copy.
     pub fn copy(&self, offset: u64, max: usize, out: &mut Vec<u8>) -> u64 {
         self.state().copy(offset, max, out)
+    }
+
+    /// The chunks that subscribers have begun to receive, if they may skip.
+    pub fn begun(&self) -> Option<&BegunChunks> {
+        (self.config.lag == Lag::Skip).then_some(&self.begun)
     }
 
     /// Lets the cursor of a pending subscriber remember the last event that was sent, in case it has to skip.

@@ -22,6 +22,7 @@ use std::time::Duration;
 use store::Store;
 use subscriber::Subscriber;
 
+mod begun;
 mod broadcaster;
 mod cursor;
 mod file;

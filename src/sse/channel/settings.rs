@@ -57,8 +57,8 @@ impl Default for ChannelConfig {
 pub enum Lag {
     /// It is disconnected. An `EventSource` reconnects by itself, and receives a `gap` event then.
     Disconnect,
-    /// It receives a `gap` event, and continues with the oldest event of the history. The channel keeps the rest of an event
-    /// that the subscriber has begun to receive until it takes that.
+    /// It receives a `gap` event, and continues with the oldest event of the history. The channel keeps an
+    /// event that a subscriber has begun to receive until the subscriber has taken it: one copy, however many have begun it.
     Skip,
 }
 

@@ -116,7 +116,7 @@ impl Subscriber {
             return self.finish_if_over(round, hub);
         }
         let before = self.cursor.progress_key();
-        let mut progress = self.cursor.send(round.base, round.bytes, hub.config().lag, &mut self.output);
+        let mut progress = self.cursor.send(round.base, round.bytes, hub.begun(), &mut self.output);
         if let Ok(Progress::Evicted) = progress {
             progress = self.catch_up(round, hub, piece);
         }
@@ -155,7 +155,7 @@ impl Subscriber {
             let progress = if is_evicted {
                 self.skip(round, hub)?
             } else {
-                self.cursor.send(base, piece, lag, &mut self.output)?
+                self.cursor.send(base, piece, hub.begun(), &mut self.output)?
             };
             let is_at_end = !is_evicted && piece.is_empty();
             if progress != Progress::UpToDate || is_at_end {
