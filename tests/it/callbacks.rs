@@ -42,6 +42,7 @@ impl Api {
         standard_error.join().unwrap().unwrap(); // the server does not hold that either
         let short_lived = Channel::new();
         short_lived.publish("then closed").unwrap();
+        short_lived.finish();
         short_lived.close();
         self.called.send(callback).unwrap();
     }

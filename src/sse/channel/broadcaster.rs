@@ -354,7 +354,7 @@ impl Group {
         let copied = self.hub.copy_round(shard, self.round_end, bytes);
         let last_id = self.last_id.take();
         let previous = (self.round_end, last_id.as_deref());
-        let round = Round { now, base: copied.base, bytes, closed: copied.closed, previous };
+        let round = Round { now, base: copied.base, bytes, ended: copied.ended, previous };
         self.retry_at = None;
         let mut slot = 0;
         while slot < self.subscribers.len() {

@@ -189,15 +189,19 @@ impl History {
         self.runs.push_back(present);
     }
 
-    /// Appends the `close` event, which may be larger than `max_bytes`, and the last chunk: nothing follows.
-    pub fn append_close(&mut self, close: &Message) {
+    /// Appends the `close` event, which may be larger than `max_bytes`.
+    pub fn push_close(&mut self, close: &Message) {
         let mut frame = Vec::new();
         close.encode(&mut frame);
         self.push(&frame, close);
+    }
+
+    /// Appends the last chunk to the last event, if there is one: nothing follows.
+    pub fn push_last_chunk(&mut self) {
         self.bytes.extend(LAST_CHUNK);
         let end = self.end();
-        if let Some(close) = self.frames.back_mut() {
-            close.end = end;
+        if let Some(last) = self.frames.back_mut() {
+            last.end = end;
         }
     }
 
@@ -260,6 +264,11 @@ impl History {
         let frames = self.frames.len() - self.frame_at(offset);
         let bytes = self.end().saturating_sub(offset.max(self.start));
         2 * frames > self.max_events || 2 * bytes > self.max_bytes as u64
+    }
+
+    /// Whether there are events at or past an offset.
+    pub fn has_events_from(&self, offset: u64) -> bool {
+        self.frame_at(offset) < self.frames.len()
     }
 
     /// The bytes from an offset to the end, in two slices; `None` if some of them were evicted.

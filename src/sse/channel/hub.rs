@@ -9,7 +9,7 @@ use super::cursor::{Cursor, Progress};
 use super::history::{History, Id};
 use super::message::{self, Message};
 use super::server::lock;
-use super::settings::{ChannelConfig, Lag, Newcomers};
+use super::settings::{ChannelConfig, Lag};
 use super::store::Store;
 use std::io::{self, ErrorKind, Write};
 use std::panic::{catch_unwind, AssertUnwindSafe};
@@ -39,12 +39,23 @@ pub struct Hub {
     pub on_leave: Mutex<Option<Hook>>,
 }
 
+/// How a channel ends its streams.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// With a `close` event. A client that subscribes later is answered with 204.
+    Close,
+    /// Without one. A client that subscribes later receives the events that it missed, and is answered with 204 if there are
+    /// none.
+    Finish,
+}
+
 /// Is called with the number of subscribers.
 pub type Hook = Arc<dyn Fn(usize) + Send + Sync>;
 
 struct State {
     history: History,
-    closed: bool,
+    /// `Some` when no more events are published.
+    end: Option<End>,
     /// The offset at which each broadcaster's last round ended.
     round_ends: Vec<u64>,
     /// The round end of each broadcaster that a publisher waited for in vain. No publisher waits again until it changes.
@@ -68,7 +79,7 @@ impl Hub {
         Hub {
             number: NUMBER.fetch_add(1, Ordering::Relaxed),
             config,
-            state: Mutex::new(State { history, closed: false, round_ends, given_up }),
+            state: Mutex::new(State { history, end: None, round_ends, given_up }),
             store: store.map(|store| Mutex::new(Some(store))),
             round_begun: Condvar::new(),
             begun: BegunChunks::default(),
@@ -92,14 +103,10 @@ impl Hub {
         self.subscribers.load(Ordering::SeqCst)
     }
 
-    pub fn is_closed(&self) -> bool {
-        self.state().closed
-    }
-
-    /// Whether the channel is closed, and everything up to an offset is everything that it has to send.
-    pub fn is_closed_at(&self, offset: u64) -> bool {
+    /// Whether the channel has ended, and everything up to an offset is everything that it has to send.
+    pub fn has_ended_at(&self, offset: u64) -> bool {
         let state = self.state();
-        state.closed && offset == state.history.end()
+        state.end.is_some() && offset == state.history.end()
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -135,7 +142,7 @@ impl Hub {
         message: impl FnOnce(&History) -> Message,
     ) -> io::Result<Id> {
         let mut store = lock(store);
-        let Some(store) = store.as_mut() else { return Err(closed()) };
+        let Some(store) = store.as_mut() else { return Err(ended()) };
         let state = self.state();
         let message = message(&state.history);
         let id = store.stage(&state.history, &message)?;
@@ -159,7 +166,7 @@ impl Hub {
     }
 
     fn must_wait(&self, state: &State) -> bool {
-        if state.closed {
+        if state.end.is_some() {
             return false;
         }
         for (index, shard) in self.shards.iter().enumerate() {
@@ -171,13 +178,16 @@ impl Hub {
         false
     }
 
-    /// Refuses later messages, appends the `close` event, and closes the store.
-    pub fn close(&self) {
+    /// Refuses later messages, appends the end of the streams, and closes the store. A second end has no effect.
+    pub fn end(&self, end: End) {
         let mut store = self.store.as_ref().map(lock); // a second call also returns after the store is closed
         let mut state = self.state();
-        if !state.closed {
-            state.closed = true;
-            state.history.append_close(&message::close_event(false));
+        if state.end.is_none() {
+            state.end = Some(end);
+            if end == End::Close {
+                state.history.push_close(&message::close_event(false));
+            }
+            state.history.push_last_chunk();
         }
         drop(state);
         if let Some(store) = &mut store {
@@ -196,12 +206,16 @@ impl Hub {
         self.shards[index].notified.store(false, Ordering::SeqCst);
     }
 
-    /// The cursor of a new subscriber. Events that are published from now on are past it.
-    pub fn cursor(&self, last_event_id: Option<&str>) -> Cursor {
+    /// The cursor of a new subscriber. Events that are published from now on are past it. `None` if there is nothing to send,
+    /// now and later.
+    pub fn cursor(&self, last_event_id: Option<&str>) -> Option<Cursor> {
         let state = self.state();
-        // A client that subscribes while the channel closes receives at least the `close` event.
-        let newcomers = if state.closed { Newcomers::Last(1) } else { self.config.newcomers };
-        Cursor::new(&state.history, last_event_id, newcomers)
+        let cursor = Cursor::new(&state.history, last_event_id, self.config.newcomers);
+        match state.end {
+            Some(End::Close) => None,
+            Some(End::Finish) if !state.history.has_events_from(cursor.offset()) => None,
+            _ => Some(cursor),
+        }
     }
 
     /// Counts a subscriber at a broadcaster, which is notified of the events that are published from now on. Earlier events
@@ -236,7 +250,7 @@ impl Hub {
         if self.config.lag == Lag::Skip {
             last_id = state.history.last_id_before(end);
         }
-        Copied { base, closed: state.closed, last_id }
+        Copied { base, ended: state.end.is_some(), last_id }
     }
 
     /// Copies about `max` bytes from an offset, up to the end of a chunk; or from the start of the history, if that is later.
@@ -292,21 +306,22 @@ pub fn catch<T>(call: impl FnOnce() -> T) -> Option<T> {
 
 fn append_in_memory(mut state: MutexGuard<'_, State>, message: impl FnOnce(&History) -> Message) -> io::Result<Id> {
     let message = message(&state.history);
-    if state.closed {
-        return Err(closed());
+    if state.end.is_some() {
+        return Err(ended());
     }
     state.history.append(&message)
 }
 
-fn closed() -> io::Error {
-    io::Error::new(ErrorKind::BrokenPipe, "the channel is closed, for good: make a new one, or open it again")
+fn ended() -> io::Error {
+    let message = "the channel was closed or finished, for good: make a new one, or open it again";
+    io::Error::new(ErrorKind::BrokenPipe, message)
 }
 
 /// What [`Hub::copy_round`] found.
 pub struct Copied {
     /// The offset of the first byte.
     pub base: u64,
-    pub closed: bool,
+    pub ended: bool,
     /// The id of the last event, if subscribers may skip.
     pub last_id: Option<String>,
 }

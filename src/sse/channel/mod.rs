@@ -6,14 +6,14 @@
 
 use super::connection::{start_response, MIN_KEEP_ALIVE};
 use super::framing::Framing;
-use super::http::{Method, Response, StatusCode};
+use super::http::{Response, StatusCode};
 use super::last_event_id::last_event_id;
 use super::message::Message;
 use super::server::lock;
 use super::server::{Connection, Context, Socket};
 use super::{framing, http, message, server};
 use history::History;
-use hub::{Hook, Hub};
+use hub::{End, Hook, Hub};
 use output::Output;
 use std::fmt;
 use std::io;
@@ -38,7 +38,7 @@ pub use settings::{ChannelConfig, Lag, Newcomers};
 pub use store::SyncPolicy;
 
 /// Sends the same events to any number of clients. Clones are handles to the same channel. When the last one is dropped, the
-/// channel ends its streams as [`close`](Channel::close) does.
+/// channel ends its streams as [`finish`](Channel::finish) does: a page reconnects, and may find another channel there.
 ///
 /// ```no_run
 /// use brooklet::{sse, Server};
@@ -61,21 +61,21 @@ pub struct Channel {
     publisher: Arc<Publisher>,
 }
 
-/// Shared by the clones of a channel, but not by its broadcasters: the channel closes with the last clone.
+/// Shared by the clones of a channel, but not by its broadcasters: the channel finishes with the last clone.
 struct Publisher {
     hub: Arc<Hub>,
 }
 
 impl Publisher {
-    fn close(&self) {
-        self.hub.close();
+    fn end(&self, end: End) {
+        self.hub.end(end);
         broadcaster::notify(&self.hub);
     }
 }
 
 impl Drop for Publisher {
     fn drop(&mut self) {
-        self.close();
+        self.end(End::Finish);
     }
 }
 
@@ -106,16 +106,16 @@ impl Channel {
     /// Subscribes the client: takes the request's connection over, and returns the response for the handler to return.
     ///
     /// A client that sends `Last-Event-ID` resumes after that event. A client that cannot set header fields may send
-    /// `lastEventId` in the query ([`last_event_id`](super::Connection::last_event_id) says how both are read). A HEAD request receives only the head, a method other than GET a 405. A closed channel
-    /// answers 204, after which an `EventSource` does not reconnect.
+    /// `lastEventId` in the query ([`last_event_id`](super::Connection::last_event_id) says how both are read). A HEAD request receives only the
+    /// head. Every other method receives the stream, so a POST may ask and listen: its handler must read the body first, or a
+    /// client that sends more than 64 KiB is disconnected. The response is 204 if the channel was closed, or if it was finished and has no
+    /// more events for the client. An `EventSource` does not reconnect after that.
     pub fn subscribe(&self, ctx: Context<'_>) -> Response {
         let hub = &self.publisher.hub;
-        if !matches!(ctx.method(), Method::Get | Method::Head) {
-            return Response::status(StatusCode::METHOD_NOT_ALLOWED).header("Allow", "GET, HEAD");
-        }
-        if hub.is_closed() {
+        // Before the head is sent: a client whose stream is open misses no event from then on.
+        let Some(cursor) = hub.cursor(last_event_id(ctx.request()).as_deref()) else {
             return Response::status(StatusCode::NO_CONTENT);
-        }
+        };
         let index = hub.next_shard();
         let broadcaster = &broadcaster::all()[index];
         if let Err(error) = broadcaster.reserve() {
@@ -123,8 +123,6 @@ impl Channel {
             unavailable.cause = Some(error);
             return unavailable;
         }
-        // Before the head is sent: a client whose stream is open misses no event from then on.
-        let cursor = hub.cursor(last_event_id(ctx.request()).as_deref());
         let (conn, no_result) = ctx.takeover_conn();
         match start_stream(conn, hub.config().retry) {
             Ok(output) => {
@@ -151,7 +149,7 @@ impl Channel {
     ///
     /// - Returns `InvalidInput` if the format cannot hold the message, or if its frame is larger than
     ///   [`max_bytes`](ChannelConfig::max_bytes).
-    /// - Returns `BrokenPipe` if the channel is closed.
+    /// - Returns `BrokenPipe` if the channel was closed or finished.
     /// - Returns the error of writing to the file, for example if the disk is full.
     /// - Returns the error of a sync that failed since the last call. The earlier events were sent, and a power failure may
     ///   lose them.
@@ -200,10 +198,31 @@ impl Channel {
     }
 
     /// Closes the channel and all its clones. Each subscriber receives the events that were published, then the event `close`,
-    /// and then the last chunk, which ends the stream as a whole one. Returns at once; with a file, after a sync that is due. The file can then be opened
-    /// again.
+    /// and then the last chunk, which ends the stream as a whole one. Returns at once; with a file, after a sync that is due.
+    /// The file can then be opened again. No effect if the channel was closed or finished before.
     pub fn close(&self) {
-        self.publisher.close();
+        self.publisher.end(End::Close);
+    }
+
+    /// Ends the channel as [`close`](Channel::close) does, but without a `close` event: for clients that treat an unknown
+    /// event as an error. A client that subscribes later still receives the events that it missed, and then the end of the
+    /// stream. If it has missed none, the response is 204. A client that missed the last event reconnects with its id, so the
+    /// last event needs one. A newcomer receives the events that [`newcomers`](ChannelConfig::newcomers) says.
+    ///
+    /// ```
+    /// use brooklet::sse::{Channel, ChannelConfig, Newcomers};
+    ///
+    /// # fn main() -> std::io::Result<()> {
+    /// let config = ChannelConfig { newcomers: Newcomers::Last(usize::MAX), ..ChannelConfig::default() };
+    /// let job = Channel::with_config(config); // a client that comes late receives everything
+    /// job.publish("half done")?;
+    /// job.publish("done")?;
+    /// job.finish();
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn finish(&self) {
+        self.publisher.end(End::Finish);
     }
 
     /// The hook receives the channel. The slot holds the channel weakly: a channel that held itself would never close.

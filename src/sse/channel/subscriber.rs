@@ -67,8 +67,8 @@ pub struct Round<'a> {
     /// The offset of the first byte.
     pub base: u64,
     pub bytes: &'a [u8],
-    /// The channel is closed, and these bytes are its last.
-    pub closed: bool,
+    /// The channel has ended, and these bytes are its last.
+    pub ended: bool,
     /// Where the previous round ended, and the id of its last event if subscribers may skip.
     pub previous: (u64, Option<&'a str>),
 }
@@ -173,14 +173,14 @@ impl Subscriber {
         hub.skip(&mut self.cursor, &mut self.output)
     }
 
-    /// Ends the stream of a subscriber that is up to date, if the channel is closed or the server stops. The last event of a
-    /// closed channel is its `close` event, and the last chunk follows it; when the server stops, both are sent here.
+    /// Ends the stream of a subscriber that is up to date, if the channel has ended or the server stops. The history of a
+    /// channel that has ended has the last chunk; when the server stops, a `close` event and the last chunk are sent here.
     fn finish_if_over(&mut self, round: &Round<'_>, hub: &Hub) -> Outcome {
-        if !round.closed && !self.stopping {
+        if !round.ended && !self.stopping {
             return Outcome::UpToDate;
         }
-        // A subscriber that was behind the round may have caught up with a channel that was closed after the round was copied.
-        if !round.closed && !hub.is_closed_at(self.cursor.offset()) {
+        // A subscriber that was behind the round may have caught up with a channel that ended after the round was copied.
+        if !round.ended && !hub.has_ended_at(self.cursor.offset()) {
             let mut chunks = Vec::new();
             Framing::Chunked.push_message(&message::close_event(true), &mut chunks);
             Framing::Chunked.push_end(&mut chunks);
@@ -234,6 +234,7 @@ impl Subscriber {
 #[cfg(test)]
 mod tests {
     use super::super::history::History;
+    use super::super::hub::End;
     use super::super::server::Registry;
     use super::super::settings::{ChannelConfig, Newcomers};
     use super::*;
@@ -258,7 +259,7 @@ mod tests {
         let registry = Arc::new(Registry::default());
         let Ok(socket) = registry.join(listener.accept().unwrap().0, 1) else { panic!("there is room for one") };
         socket.set_nonblocking(true).unwrap();
-        let cursor = hub.cursor(None);
+        let cursor = hub.cursor(None).unwrap();
         let subscriber = Subscriber::new(Output::new(socket, Framing::Chunked), cursor, hub.count_subscriber(0));
         (Fixture { hub, registry, client }, subscriber)
     }
@@ -267,7 +268,7 @@ mod tests {
         /// The bytes of a round, and the offset of the first one.
         fn round<'a>(&self, from: u64, bytes: &'a mut Vec<u8>) -> Round<'a> {
             let copied = self.hub.copy_round(0, from, bytes);
-            Round { now: Instant::now(), base: copied.base, bytes, closed: copied.closed, previous: (from, None) }
+            Round { now: Instant::now(), base: copied.base, bytes, ended: copied.ended, previous: (from, None) }
         }
     }
 
@@ -280,7 +281,7 @@ mod tests {
         let round = fixture.round(end, &mut bytes);
         fixture.registry.stop(Instant::now() + Duration::from_secs(9));
         subscriber.observe_stop();
-        fixture.hub.close(); // after the round was copied, and before the subscriber catches up
+        fixture.hub.end(End::Close); // after the round was copied, and before the subscriber catches up
         assert!(subscriber.send(&round, &fixture.hub, &mut Vec::new()) == Outcome::Remove);
         drop(subscriber);
         let mut received = String::new();
