@@ -15,6 +15,7 @@
 //! found by a search, and a given id in one step.
 
 use super::http::chunked::{chunk_length, push_size_line, CHUNK_END, LAST_CHUNK};
+use super::http::Response;
 use super::message::Message;
 use super::server::jitter;
 use std::collections::VecDeque;
@@ -35,6 +36,13 @@ impl Id {
 impl fmt::Display for Id {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
+    }
+}
+
+impl From<Id> for Response {
+    /// Returns the id as text: the response to the client that published the event.
+    fn from(id: Id) -> Response {
+        Response::from(id.0)
     }
 }
 
