@@ -13,6 +13,6 @@ mod framing;
 mod last_event_id;
 mod message;
 
-pub use channel::{Channel, ChannelConfig, Id, Lag, Newcomers, SyncPolicy};
+pub use channel::{Channel, ChannelConfig, Id, Lag, Newcomers, Subscription, SyncPolicy};
 pub use connection::{start_connection, stream, Connection};
 pub use message::Message;

@@ -3,7 +3,7 @@
 use super::channel::{eventually, subscribe, subscribe_on, Subscriber};
 use super::support::{serve, Running, TIMEOUT};
 use super::survival::{be_a_server, Child};
-use brooklet::sse::{self, Channel, Message};
+use brooklet::sse::{self, Channel, Message, Subscription};
 use brooklet::{Context, Handle, Response, Server};
 use std::fmt;
 use std::io::{self, Write};
@@ -31,6 +31,7 @@ impl Api {
         channel.publish_gap().unwrap();
         channel.on_join(|_, _| ());
         channel.on_leave(|_, _| ());
+        channel.disconnect(|_| false);
         let _ = format!("{channel:?} {}", channel.subscribers());
         drop(channel.clone());
         let server = serve(|server| server.get("/", |_| ""));
@@ -87,7 +88,7 @@ fn server_of_callbacks() -> (Running, Api, Receiver<&'static str>) {
     let (called, calls) = mpsc::channel();
     let other = Arc::new(Server::bind("127.0.0.1:0").unwrap());
     let api = Api { channel: Channel::new(), handle: Arc::default(), other, called };
-    let [feed, guard, hook, handler, stream, producer, display, error] = [(); 8].map(|()| api.clone());
+    let [feed, guard, hook, handler, stream, producer, display, error, first, select] = [(); 10].map(|()| api.clone());
     let server = serve(|server| {
         server
             .before(move |ctx| {
@@ -104,6 +105,20 @@ fn server_of_callbacks() -> (Running, Api, Receiver<&'static str>) {
             })
             .get("/hook", |_| "")
             .get("/feed", move |ctx| feed.channel.subscribe(ctx))
+            .get("/first", move |ctx| {
+                let first_message = || {
+                    first.call_all("first");
+                    "state"
+                };
+                first.channel.subscribe_with(ctx, Subscription::new().first(first_message).tag("user"))
+            })
+            .get("/disconnect", move |_| {
+                select.channel.disconnect(|_| {
+                    select.call_all("disconnect");
+                    false
+                });
+                ""
+            })
             .get("/handler", move |_| {
                 handler.call_all("handler");
                 ""
@@ -133,8 +148,14 @@ fn server_of_callbacks() -> (Running, Api, Receiver<&'static str>) {
 
 #[test]
 fn callback_of_a_server_may_call_every_method() {
-    for callback in ["guard", "hook", "handler", "producer", "stream", "display", "error"] {
-        let (server, _, calls) = server_of_callbacks();
+    for callback in ["guard", "hook", "handler", "producer", "stream", "display", "error", "first", "disconnect"] {
+        let (server, api, calls) = server_of_callbacks();
+        let mut tagged = server.connect();
+        if callback == "disconnect" {
+            tagged.send("GET /first HTTP/1.1\r\nHost: localhost\r\n\r\n");
+            assert_eq!(calls.recv_timeout(TIMEOUT), Ok("first"));
+            eventually(|| api.channel.subscribers() == 1);
+        }
         let mut client = server.connect();
         client.send(format!("GET /{callback} HTTP/1.1\r\nHost: localhost\r\n\r\n"));
         calls.recv_timeout(TIMEOUT).unwrap_or_else(|_| panic!("{callback} hangs"));

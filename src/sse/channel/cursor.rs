@@ -44,6 +44,10 @@ struct Unsent {
 }
 
 impl Unsent {
+    fn new(chunk: Vec<u8>) -> Unsent {
+        Unsent { chunk: Arc::new(chunk), sent: 0 }
+    }
+
     fn bytes(&self) -> &[u8] {
         &self.chunk[self.sent..]
     }
@@ -79,9 +83,34 @@ impl Cursor {
 
     /// A cursor at the oldest event in the history, with the chunk of a `gap` event to send first.
     fn after_gap(history: &History, unsent: Vec<u8>, last_id: Option<String>) -> Cursor {
-        let unsent = Unsent { chunk: Arc::new(unsent), sent: 0 };
-        let carry = Some(Box::new(Carry { unsent, last_id }));
+        let carry = Some(Box::new(Carry { unsent: Unsent::new(unsent), last_id }));
         Cursor { offset: history.start(), start: history.start(), carry }
+    }
+
+    /// A cursor past the newest event. If `last_event_id` is given, and is not known, it is after a `gap` event.
+    pub fn from_now(history: &History, last_event_id: Option<&str>) -> Cursor {
+        let mut cursor = Cursor { offset: history.end(), start: history.end(), carry: None };
+        if let Some(id) = last_event_id {
+            let mut chunk = Vec::new();
+            Framing::Chunked.push_message(&gap(Some(id), None), &mut chunk);
+            cursor.carry = Some(Box::new(Carry { unsent: Unsent::new(chunk), last_id: Some(id.to_owned()) }));
+        }
+        cursor
+    }
+
+    /// Adds a message to what is sent before the bytes at the offset. If it has the id of an event in the history, the cursor
+    /// moves to the end of that event.
+    pub fn push_first(&mut self, history: &History, message: &Message) {
+        let carry = self.carry.get_or_insert_with(Box::default);
+        let mut unsent = carry.unsent.bytes().to_vec();
+        Framing::Chunked.push_message(message, &mut unsent);
+        carry.unsent = Unsent::new(unsent);
+        let Some(id) = message.id_text() else { return };
+        carry.last_id = Some(id.to_owned());
+        if let Some(offset) = history.find(id) {
+            self.offset = offset;
+            self.start = offset;
+        }
     }
 
     pub fn offset(&self) -> u64 {

@@ -9,8 +9,9 @@ use super::cursor::{Cursor, Progress};
 use super::history::{History, Id};
 use super::message::{self, Message};
 use super::server::lock;
-use super::settings::{ChannelConfig, Lag};
+use super::settings::{ChannelConfig, Lag, Newcomers};
 use super::store::Store;
+use super::subscription::Tags;
 use std::io::{self, ErrorKind, Write};
 use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -32,6 +33,7 @@ pub struct Hub {
     store: Option<Mutex<Option<Box<dyn Store>>>>,
     round_begun: Condvar,
     begun: BegunChunks,
+    pub tags: Tags,
     subscribers: AtomicUsize,
     /// One for each broadcaster.
     shards: Vec<Shard>,
@@ -83,6 +85,7 @@ impl Hub {
             store: store.map(|store| Mutex::new(Some(store))),
             round_begun: Condvar::new(),
             begun: BegunChunks::default(),
+            tags: Tags::default(),
             subscribers: AtomicUsize::new(0),
             shards: (0..broadcasters).map(|_| Shard::default()).collect(),
             on_join: Mutex::new(None),
@@ -209,13 +212,30 @@ impl Hub {
     /// The cursor of a new subscriber. Events that are published from now on are past it. `None` if there is nothing to send,
     /// now and later.
     pub fn cursor(&self, last_event_id: Option<&str>) -> Option<Cursor> {
+        self.state().cursor(last_event_id, self.config.newcomers)
+    }
+
+    /// The cursor of a new subscriber to which `first` is sent before the events that are published from now on; or from the
+    /// event that has the id of `first`. If the subscriber can resume, `first` is not called.
+    ///
+    /// # Errors
+    ///
+    /// Returns `InvalidInput` if the format cannot hold the message.
+    pub fn cursor_with(
+        &self,
+        last_event_id: Option<&str>,
+        first: impl FnOnce() -> Message,
+    ) -> io::Result<Option<Cursor>> {
         let state = self.state();
-        let cursor = Cursor::new(&state.history, last_event_id, self.config.newcomers);
-        match state.end {
-            Some(End::Close) => None,
-            Some(End::Finish) if !state.history.has_events_from(cursor.offset()) => None,
-            _ => Some(cursor),
+        if state.end == Some(End::Close) || last_event_id.is_some_and(|id| state.history.find(id).is_some()) {
+            return Ok(state.cursor(last_event_id, self.config.newcomers));
         }
+        let mut cursor = Cursor::from_now(&state.history, last_event_id);
+        drop(state); // `first` is the program's
+        let first = first();
+        first.check()?;
+        cursor.push_first(&self.state().history, &first);
+        Ok(Some(cursor))
     }
 
     /// Counts a subscriber at a broadcaster, which is notified of the events that are published from now on. Earlier events
@@ -333,6 +353,15 @@ impl Shard {
 }
 
 impl State {
+    fn cursor(&self, last_event_id: Option<&str>, newcomers: Newcomers) -> Option<Cursor> {
+        let cursor = Cursor::new(&self.history, last_event_id, newcomers);
+        match self.end {
+            Some(End::Close) => None,
+            Some(End::Finish) if !self.history.has_events_from(cursor.offset()) => None,
+            _ => Some(cursor),
+        }
+    }
+
     fn copy(&self, offset: u64, max: usize, out: &mut Vec<u8>) -> u64 {
         out.clear();
         let base = offset.max(self.history.start());

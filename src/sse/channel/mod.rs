@@ -18,7 +18,7 @@ use output::Output;
 use std::fmt;
 use std::io;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use store::Store;
 use subscriber::Subscriber;
 
@@ -32,10 +32,12 @@ mod output;
 mod settings;
 mod store;
 mod subscriber;
+mod subscription;
 
 pub use history::Id;
 pub use settings::{ChannelConfig, Lag, Newcomers};
 pub use store::SyncPolicy;
+pub use subscription::Subscription;
 
 /// Sends the same events to any number of clients. Clones are handles to the same channel. When the last one is dropped, the
 /// channel ends its streams as [`finish`](Channel::finish) does: a page reconnects, and may find another channel there.
@@ -56,6 +58,35 @@ pub use store::SyncPolicy;
 /// Every subscriber receives every event once and in order, also after it reconnects, as far back as the history reaches. If
 /// events are missing, it receives a `gap` event in their place. Its data is two lines: the id of the last event that
 /// the client received, and the id of the first event that follows. A line is empty if its id is not known.
+///
+/// # A channel for each user or topic
+///
+/// A map of channels removes those that nobody listens to, or it grows without bound. It must not remove a channel that
+/// another thread has just found in it, and is about to subscribe to. This map removes channels before it grows, and keeps
+/// a channel that has subscribers, or is held outside of the map:
+///
+/// ```
+/// use brooklet::sse::Channel;
+/// use std::collections::HashMap;
+/// use std::sync::{Arc, Mutex};
+///
+/// #[derive(Default)]
+/// struct Topics(Mutex<HashMap<String, Arc<Channel>>>);
+///
+/// impl Topics {
+///     fn channel(&self, topic: &str) -> Arc<Channel> {
+///         let mut topics = self.0.lock().unwrap();
+///         if topics.len() == topics.capacity() {
+///             topics.retain(|_, channel| Arc::strong_count(channel) > 1 || channel.subscribers() > 0);
+///         }
+///         Arc::clone(topics.entry(topic.to_owned()).or_default())
+///     }
+/// }
+///
+/// let topics = Topics::default();
+/// let handler = move |ctx: brooklet::Context<'_>| topics.channel(ctx.param("topic")).subscribe(ctx);
+/// # let _ = brooklet::Server::bind("127.0.0.1:0").unwrap().get("/topics/{topic}", handler);
+/// ```
 #[derive(Clone)]
 pub struct Channel {
     publisher: Arc<Publisher>,
@@ -111,10 +142,24 @@ impl Channel {
     /// client that sends more than 64 KiB is disconnected. The response is 204 if the channel was closed, or if it was finished and has no
     /// more events for the client. An `EventSource` does not reconnect after that.
     pub fn subscribe(&self, ctx: Context<'_>) -> Response {
+        self.subscribe_with(ctx, Subscription::new())
+    }
+
+    /// Subscribes the client as [`subscribe`](Channel::subscribe) does, with a first message, an end or a tag of its own. The
+    /// response is 500 if the format cannot hold the first message.
+    pub fn subscribe_with(&self, ctx: Context<'_>, subscription: Subscription<'_>) -> Response {
         let hub = &self.publisher.hub;
+        let tag = subscription.tag.map(|tag| hub.tags.add(tag));
         // Before the head is sent: a client whose stream is open misses no event from then on.
-        let Some(cursor) = hub.cursor(last_event_id(ctx.request()).as_deref()) else {
-            return Response::status(StatusCode::NO_CONTENT);
+        let last_event_id = last_event_id(ctx.request());
+        let cursor = match subscription.first {
+            Some(first) => hub.cursor_with(last_event_id.as_deref(), first),
+            None => Ok(hub.cursor(last_event_id.as_deref())),
+        };
+        let cursor = match cursor {
+            Ok(Some(cursor)) => cursor,
+            Ok(None) => return Response::status(StatusCode::NO_CONTENT),
+            Err(error) => return error.into(),
         };
         let index = hub.next_shard();
         let broadcaster = &broadcaster::all()[index];
@@ -126,7 +171,9 @@ impl Channel {
         let (conn, no_result) = ctx.takeover_conn();
         match start_stream(conn, hub.config().retry) {
             Ok(output) => {
-                broadcaster.add(Subscriber::new(output, cursor, hub.count_subscriber(index)));
+                let until = [subscription.until, end_of_age(hub.config().max_age)].into_iter().flatten().min();
+                let subscriber = Subscriber::new(output, cursor, hub.count_subscriber(index));
+                broadcaster.add(subscriber.with_bounds(until, tag));
                 hub.call(&hub.on_join);
             }
             Err(_) => broadcaster.release(), // the client left, or the request was HEAD
@@ -183,6 +230,27 @@ impl Channel {
         self.publisher.hub.subscribers()
     }
 
+    /// Disconnects the subscribers for whose [tag](Subscription::tag) `select` returns `true`, and returns how many they are. They
+    /// are sent no event that is published after this returns, and no `close` event, so an `EventSource` reconnects: a guard
+    /// decides whether it may. Subscribers without a tag stay.
+    ///
+    /// A handler may be between its check of the user and `subscribe_with` when this is called. If it checks again after
+    /// `subscribe_with`, and calls this itself for a user that was banned meanwhile, none is overlooked.
+    ///
+    /// ```
+    /// # fn logout(channel: &brooklet::sse::Channel, user: &str) {
+    /// channel.disconnect(|tag| tag == user);
+    /// # }
+    /// ```
+    pub fn disconnect(&self, select: impl FnMut(&str) -> bool) -> usize {
+        let hub = &self.publisher.hub;
+        let disconnected = hub.tags.disconnect(select);
+        if disconnected > 0 {
+            broadcaster::notify(hub);
+        }
+        disconnected
+    }
+
     /// Calls `hook` after a client has subscribed, with the number of subscribers, in the thread that subscribed it. The hook
     /// may publish. A later hook replaces an earlier one.
     pub fn on_join(&self, hook: impl Fn(&Channel, usize) + Send + Sync + 'static) {
@@ -207,7 +275,7 @@ impl Channel {
     /// Ends the channel as [`close`](Channel::close) does, but without a `close` event: for clients that treat an unknown
     /// event as an error. A client that subscribes later still receives the events that it missed, and then the end of the
     /// stream. If it has missed none, the response is 204. A client that missed the last event reconnects with its id, so the
-    /// last event needs one. A newcomer receives the events that [`newcomers`](ChannelConfig::newcomers) says.
+    /// last event needs one, and so does a [first](Subscription::first) message. A newcomer receives the events that [`newcomers`](ChannelConfig::newcomers) says.
     ///
     /// ```
     /// use brooklet::sse::{Channel, ChannelConfig, Newcomers};
@@ -236,6 +304,12 @@ impl Channel {
         let replaced = lock(slot).replace(hook);
         drop(replaced); // without the lock, because this drops values of the program
     }
+}
+
+/// When a connection that begins now has its greatest age, or up to a tenth earlier.
+fn end_of_age(max_age: Option<Duration>) -> Option<Instant> {
+    let max_age = max_age?;
+    Instant::now().checked_add(max_age - max_age / 1_000 * server::jitter(0..100) as u32)
 }
 
 /// Sends the head of a subscriber's response, and the delay before it reconnects.

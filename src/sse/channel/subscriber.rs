@@ -3,7 +3,8 @@
 //! ```text
 //! up to date  it gets each round in one write
 //! pending     its buffers were full: it is tried again, the more rarely the longer it takes nothing
-//! removed     the client left; or took nothing for half a minute; or its next event was evicted and it may not skip
+//! removed     the client left; or took nothing for half a minute; or its next event was evicted and it may not skip; or its
+//!             subscription is over
 //! ```
 
 use super::cursor::{Cursor, Progress};
@@ -13,6 +14,7 @@ use super::message;
 use super::output::Output;
 use super::server::Socket;
 use super::settings::Lag;
+use super::subscription::Tag;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::Shutdown;
 use std::sync::Arc;
@@ -41,6 +43,9 @@ pub struct Subscriber {
     backoff: Option<Backoff>,
     /// Its server had begun to stop before the round was copied: its stream ends after that round.
     stopping: bool,
+    /// When its subscription ends.
+    until: Option<Instant>,
+    tag: Option<Arc<Tag>>,
     counted: Counted,
 }
 
@@ -83,7 +88,13 @@ pub enum Outcome {
 
 impl Subscriber {
     pub fn new(output: Output<Socket>, cursor: Cursor, counted: Counted) -> Subscriber {
-        Subscriber { output, cursor, last_sent: Instant::now(), backoff: None, stopping: false, counted }
+        let last_sent = Instant::now();
+        Subscriber { output, cursor, last_sent, backoff: None, stopping: false, until: None, tag: None, counted }
+    }
+
+    /// Bounds the subscription: it ends at a time, or when the tag is disconnected.
+    pub fn with_bounds(self, until: Option<Instant>, tag: Option<Arc<Tag>>) -> Subscriber {
+        Subscriber { until, tag, ..self }
     }
 
     pub fn hub(&self) -> &Arc<Hub> {
@@ -106,6 +117,10 @@ impl Subscriber {
 
     /// Sends a round, and the bytes before it that the subscriber was not sent yet.
     pub fn send(&mut self, round: &Round<'_>, hub: &Hub, piece: &mut Vec<u8>) -> Outcome {
+        if self.is_over(round.now) {
+            self.end_stream(round.base);
+            return Outcome::Remove;
+        }
         if let Some(Backoff { retry_at, .. }) = self.backoff {
             if retry_at > round.now {
                 return Outcome::Pending { retry_at };
@@ -148,6 +163,9 @@ impl Subscriber {
         while size <= LAST_PIECE {
             let offset = self.cursor.offset();
             let base = hub.copy(offset, size, piece);
+            if self.is_over(round.now) {
+                return Ok(Progress::Evicted); // what was copied may have been published after `disconnect` returned
+            }
             let is_evicted = base != offset;
             if is_evicted && lag != Lag::Skip {
                 return Ok(Progress::Evicted); // the client reconnects, and receives a `gap` event then
@@ -180,21 +198,45 @@ impl Subscriber {
             return Outcome::UpToDate;
         }
         // A subscriber that was behind the round may have caught up with a channel that ended after the round was copied.
+        let mut chunks = Vec::new();
         if !round.ended && !hub.has_ended_at(self.cursor.offset()) {
-            let mut chunks = Vec::new();
             Framing::Chunked.push_message(&message::close_event(true), &mut chunks);
             Framing::Chunked.push_end(&mut chunks);
-            let _ = self.output.write(&chunks);
         }
-        let _ = self.socket().shutdown(Shutdown::Write);
-        self.drain_input(); // unread input would turn the close into a reset
+        self.finish(&chunks);
         Outcome::Remove
     }
 
+    /// Whether the subscription is over, though the channel goes on.
+    fn is_over(&self, now: Instant) -> bool {
+        self.until.is_some_and(|until| until <= now) || self.tag.as_ref().is_some_and(|tag| tag.is_disconnected())
+    }
+
+    /// Ends a stream whose subscription is over, with the last chunk if everything was sent up to `end`. Otherwise the client
+    /// may have received a part of an event, and its stream breaks off. It resumes in both cases.
+    fn end_stream(&mut self, end: u64) {
+        let mut chunks = Vec::new();
+        if self.cursor.has_sent_up_to(end) {
+            Framing::Chunked.push_end(&mut chunks);
+        }
+        self.finish(&chunks);
+    }
+
+    /// Sends the last bytes, and closes the connection.
+    fn finish(&mut self, chunks: &[u8]) {
+        let _ = self.output.write(chunks);
+        let _ = self.socket().shutdown(Shutdown::Write);
+        self.drain_input(); // unread input would turn the close into a reset
+    }
+
     /// Drains the client's input, and sends a keep-alive comment if nothing was sent for `keep_alive` and everything was sent
-    /// up to `end`. Returns `false` if the client left, or took no keep-alive for `STALL`.
+    /// up to `end`. Returns `false` if the client left, or took no keep-alive for `STALL`, or if its subscription is over.
     pub fn sweep(&mut self, now: Instant, keep_alive: Duration, end: u64) -> bool {
         if !self.drain_input() {
+            return false;
+        }
+        if self.is_over(now) {
+            self.end_stream(end);
             return false;
         }
         if now.saturating_duration_since(self.last_sent) < keep_alive || !self.cursor.has_sent_up_to(end) {
