@@ -51,6 +51,8 @@ pub use handle::Handle;
 pub use panics::lock;
 pub use problem::Problem;
 pub use refusal::{jitter, unavailable_response};
+#[cfg(test)]
+pub use registry::Registry;
 pub use registry::{OnStop, Socket};
 pub use running::Running;
 pub use verdict::Verdict;

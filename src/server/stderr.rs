@@ -9,10 +9,11 @@ use std::time::{Duration, Instant};
 /// How often a [`Throttle`] prints.
 const INTERVAL: Duration = Duration::from_secs(60);
 
-/// Prints a line. `eprintln!` panics if standard error is closed, and a panic would end a thread of the server.
+/// Prints a line, with one write. `eprintln!` panics if standard error is closed, and a panic would end a thread of the
+/// server. The message is formatted first: its `Display` may be the program's, and standard error is locked while it is written.
 pub fn line(message: fmt::Arguments<'_>) {
-    // In one write: lines of several processes stay apart, and an error whose `Display` panics leaves no half of one.
-    let _ = io::stderr().write_all(format!("brooklet: {message}\n").as_bytes());
+    let line = format!("brooklet: {message}\n");
+    let _ = io::stderr().write_all(line.as_bytes());
 }
 
 /// Prints a line once a minute at most: for what happens to each of many clients.

@@ -12,6 +12,6 @@ mod connection;
 mod framing;
 mod message;
 
-pub use channel::{Channel, ChannelConfig, Id, Lag, Newcomers, SyncPolicy};
+pub use channel::{Channel, ChannelConfig, Id, Lag, Newcomers, Subscription, SyncPolicy};
 pub use connection::{start_connection, stream, Connection};
 pub use message::Message;

@@ -3,11 +3,12 @@
 use super::event_stream::{parse, Event, Parser};
 use super::machine::Room;
 use super::support::{serve, Client, Running, TIMEOUT};
-use brooklet::sse::{Channel, ChannelConfig, Lag, Message, Newcomers};
+use brooklet::sse::{Channel, ChannelConfig, Id, Lag, Message, Newcomers, Subscription};
 use brooklet::Server;
+use std::collections::HashMap;
 use std::io::ErrorKind;
 use std::sync::mpsc;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 pub fn feeding(channel: &Channel) -> Running {
@@ -32,7 +33,10 @@ pub struct Subscriber {
 }
 
 pub fn subscribe(server: &Running, target: &str, fields: &str) -> Subscriber {
-    let mut client = server.connect();
+    subscribe_on(server.connect(), target, fields)
+}
+
+pub fn subscribe_on(mut client: Client, target: &str, fields: &str) -> Subscriber {
     client.send(format!("GET {target} HTTP/1.1\r\nHost: localhost\r\n{fields}\r\n"));
     client.stream_head();
     Subscriber { client, parser: Parser::default(), taken: 0 }
@@ -188,9 +192,75 @@ fn head_and_other_methods_get_what_http_says() {
     client.send("HEAD / HTTP/1.1\r\nHost: localhost\r\n\r\n");
     assert_eq!(client.head().header("transfer-encoding"), Some("chunked"));
     client.assert_end();
-    let answer = server.ask("POST / HTTP/1.1\r\nHost: localhost\r\n\r\n");
-    assert_eq!((answer.status, answer.header("allow")), (405, Some("GET, HEAD")));
     assert_eq!(channel.subscribers(), 0);
+}
+
+/// As the tools of language models ask: a body, and the answer is a stream.
+#[test]
+fn subscribe_by_post_answers_with_the_stream() {
+    let channel = Channel::new();
+    let post = channel.clone();
+    let server = serve(|server| {
+        server.post("/", move |mut ctx| match ctx.body_text() {
+            Ok(_) => post.subscribe(ctx),
+            Err(error) => error.into(),
+        })
+    });
+    let mut client = server.connect();
+    let question = "?".repeat(200_000);
+    client.send(format!("POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 200000\r\n\r\n{question}"));
+    client.stream_head();
+    channel.publish("answer").unwrap();
+    assert_eq!(parse(&client.until(b"\n\n"))[0].data, "answer");
+    channel.finish();
+    client.assert_end();
+}
+
+#[test]
+fn finish_ends_streams_without_close_event_and_late_clients_receive_what_they_missed() {
+    let newcomers = Newcomers::Last(2);
+    let channel = Channel::with_config(ChannelConfig { newcomers, max_events: 3, ..ChannelConfig::default() });
+    let server = feeding(&channel);
+    let mut present = subscribe(&server, "/", "");
+    let mut present_1_0 = subscribe_1_0(&server, "");
+    await_subscribers(&channel, 2);
+    let ids: Vec<_> = (0..5).map(|n| channel.publish(n.to_string()).unwrap()).collect();
+    for subscriber in [&mut present, &mut present_1_0] {
+        (0..5).for_each(|n| assert_eq!(subscriber.data(), n.to_string()));
+    }
+    channel.clone().finish();
+    channel.close(); // no effect
+    present.client.assert_end();
+    present_1_0.client.assert_end();
+    assert_eq!(channel.publish("late").unwrap_err().kind(), ErrorKind::BrokenPipe);
+    let mut newcomer = subscribe(&server, "/", "");
+    assert_eq!([newcomer.data(), newcomer.data()], ["3", "4"]);
+    newcomer.client.assert_end();
+    let mut returning = subscribe(&server, "/", &format!("Last-Event-ID: {}\r\n", ids[3]));
+    assert_eq!(returning.data(), "4");
+    returning.client.assert_end();
+    let mut too_late = subscribe(&server, "/", "Last-Event-ID: nonsense\r\n");
+    assert_eq!((too_late.next().kind, too_late.data()), ("gap".to_owned(), "2".to_owned()));
+    assert_eq!([too_late.data(), too_late.data()], ["3", "4"]);
+    too_late.client.assert_end();
+    let up_to_date = format!("GET / HTTP/1.1\r\nHost: localhost\r\nLast-Event-ID: {}\r\n\r\n", ids[4]);
+    assert_eq!(server.ask(up_to_date).status, 204);
+    await_subscribers(&channel, 0);
+    server.handle().shutdown(TIMEOUT);
+    server.join().unwrap();
+}
+
+/// Whoever asks: a newcomer, or a client of another channel.
+#[test]
+fn finished_channel_without_events_answers_204() {
+    let channel = Channel::with_config(ChannelConfig { newcomers: Newcomers::Last(9), ..ChannelConfig::default() });
+    let server = feeding(&channel);
+    let mut present = subscribe(&server, "/", "");
+    await_subscribers(&channel, 1);
+    channel.finish();
+    present.client.assert_end();
+    assert_eq!(server.get("/").status, 204);
+    assert_eq!(server.get("/?lastEventId=nonsense").status, 204);
 }
 
 #[test]
@@ -213,7 +283,7 @@ fn close_says_goodbye_after_everything_else_and_then_answers_204() {
 }
 
 #[test]
-fn dropping_the_last_handle_closes() {
+fn dropping_the_last_handle_ends_streams_without_close_event() {
     let channel = Channel::new();
     let other = channel.clone();
     let slot = std::sync::Arc::new(Mutex::new(Some(channel)));
@@ -225,7 +295,7 @@ fn dropping_the_last_handle_closes() {
     slot.lock().unwrap().as_ref().unwrap().publish("still open").unwrap();
     assert_eq!(subscriber.data(), "still open");
     drop(slot.lock().unwrap().take());
-    assert_eq!((subscriber.next().kind, subscriber.client.rest()), ("close".to_owned(), Vec::new()));
+    subscriber.client.assert_end();
 }
 
 #[test]
@@ -575,6 +645,9 @@ fn last_event_id_is_that_of_the_header_or_else_of_the_query_and_empty_is_none() 
         ("/?lastEventId=c", b"Last-Event-ID: a\r\n", "\u{e9}"),
         ("/?lastEventId=c", b"Last-Event-ID:\r\n", "d"),
         ("/?lastEventId=", b"Last-Event-ID:\r\n", "d"),
+        ("/?lastEventId=a%0Ab", b"", "d"), // these three cannot be the id of an event
+        ("/?lastEventId=a%0D", b"", "d"),
+        ("/?lastEventId=%00", b"", "d"),
     ] {
         let mut client = server.connect();
         client.send([format!("GET {target} HTTP/1.1\r\nHost: localhost\r\n").as_bytes(), fields, b"\r\n"].concat());
@@ -704,4 +777,255 @@ fn a_gap_that_is_published_reaches_everybody_who_was_there_before_it_and_nobody_
     await_subscribers(&channel, 4);
     channel.publish("now").unwrap();
     assert_eq!((later.data(), newcomer.data()), ("now".to_owned(), "now".to_owned()));
+}
+
+/// A channel whose clients first receive the state: the number that was published last, with its id.
+#[derive(Default)]
+struct Counter {
+    channel: Channel,
+    state: Mutex<Option<(usize, Id)>>,
+}
+
+impl Counter {
+    fn publish(&self, n: usize) {
+        let mut state = self.state.lock().unwrap();
+        *state = Some((n, self.channel.publish(n.to_string()).unwrap()));
+    }
+
+    fn first(&self) -> Message {
+        match &*self.state.lock().unwrap() {
+            Some((n, id)) => Message::new().event("state").data(n).id(id),
+            None => Message::new(),
+        }
+    }
+
+    fn serve(self: &Arc<Counter>) -> Running {
+        let counter = Arc::clone(self);
+        serve(|server| {
+            server
+                .get("/", move |ctx| counter.channel.subscribe_with(ctx, Subscription::new().first(|| counter.first())))
+        })
+    }
+}
+
+#[test]
+fn first_message_comes_once_to_a_newcomer_and_after_a_gap_but_not_on_resume() {
+    let counter = Arc::new(Counter::default());
+    let server = counter.serve();
+    let mut earliest = subscribe(&server, "/", "");
+    await_subscribers(&counter.channel, 1);
+    (0..3).for_each(|n| counter.publish(n));
+    (0..3).for_each(|n| assert_eq!(earliest.data(), n.to_string()));
+    let mut newcomer = subscribe(&server, "/", "");
+    let state = newcomer.next();
+    assert_eq!((state.kind.as_str(), state.data.as_str()), ("state", "2"));
+    let mut resumed = subscribe(&server, "/", &format!("Last-Event-ID: {}\r\n", state.last_event_id));
+    let mut lost = subscribe(&server, "/", "Last-Event-ID: nonsense\r\n");
+    assert_eq!(lost.next().data, "nonsense\n");
+    assert_eq!(lost.next(), state);
+    await_subscribers(&counter.channel, 4);
+    counter.publish(3);
+    for subscriber in [&mut earliest, &mut newcomer, &mut resumed, &mut lost] {
+        let event = subscriber.next();
+        assert_eq!((event.kind.as_str(), event.data.as_str()), ("message", "3"));
+    }
+}
+
+/// Each client comes while a burst is published.
+#[test]
+fn first_message_with_an_id_is_followed_by_the_very_next_event() {
+    let counter = Arc::new(Counter::default());
+    let server = counter.serve();
+    let (start, starts) = mpsc::channel();
+    let publisher = Arc::clone(&counter);
+    let burst = move |round: usize| (20 * round..20 * (round + 1)).for_each(|n| publisher.publish(n));
+    let bursts = std::thread::spawn(move || starts.iter().enumerate().for_each(|(round, ())| burst(round)));
+    start.send(()).unwrap();
+    eventually(|| counter.state.lock().unwrap().is_some());
+    for _ in 0..300 {
+        start.send(()).unwrap();
+        let mut client = subscribe(&server, "/", "");
+        let state = client.next();
+        assert_eq!(state.kind, "state");
+        start.send(()).unwrap();
+        let n: usize = state.data.parse().unwrap();
+        (1..5).for_each(|after| assert_eq!(client.data(), (n + after).to_string()));
+    }
+    drop(start);
+    bursts.join().unwrap();
+}
+
+#[test]
+fn first_message_that_the_format_cannot_hold_is_500_and_one_that_panics_too() {
+    let channel = Channel::new();
+    let [invalid, panics] = [(); 2].map(|()| channel.clone());
+    let server = serve(|server| {
+        server
+            .get("/invalid", move |ctx| {
+                invalid.subscribe_with(ctx, Subscription::new().first(|| Message::new().event("\n")))
+            })
+            .get("/panics", move |ctx| {
+                panics.subscribe_with(ctx, Subscription::new().first(|| -> Message { panic!("no state") }))
+            })
+    });
+    assert_eq!((server.get("/invalid").status, server.get("/panics").status), (500, 500));
+    assert_eq!(channel.subscribers(), 0);
+}
+
+/// `/{seconds}` ends after that time; `/past` has ended when it begins.
+#[test]
+fn subscription_that_ends_sends_nothing_more_and_no_close_event_and_the_client_resumes() {
+    let channel = Channel::new();
+    let feed = channel.clone();
+    let end = Instant::now() + Duration::from_millis(300);
+    let server = serve(|server| {
+        server
+            .get("/past", {
+                let feed = channel.clone();
+                move |ctx| feed.subscribe_with(ctx, Subscription::new().until(Instant::now()))
+            })
+            .get("/", move |ctx| feed.subscribe_with(ctx, Subscription::new().until(end)))
+            .get("/always", {
+                let feed = channel.clone();
+                move |ctx| feed.subscribe(ctx)
+            })
+    });
+    let mut ending = [(); 2].map(|()| subscribe(&server, "/", ""));
+    let mut staying = subscribe(&server, "/always", "");
+    await_subscribers(&channel, 3);
+    let before = channel.publish("before").unwrap();
+    ending.iter_mut().for_each(|subscriber| assert_eq!(subscriber.data(), "before"));
+    eventually(|| Instant::now() >= end);
+    channel.publish("after").unwrap();
+    ending.iter_mut().for_each(|subscriber| subscriber.client.assert_end());
+    assert_eq!([staying.data(), staying.data()], ["before", "after"]);
+    let mut resumed = subscribe(&server, "/always", &format!("Last-Event-ID: {before}\r\n"));
+    assert_eq!(resumed.data(), "after");
+    subscribe(&server, "/past", "").client.assert_end();
+    await_subscribers(&channel, 2);
+}
+
+#[test]
+fn connection_of_a_silent_channel_ends_at_its_greatest_age() {
+    let max_age = Some(Duration::from_millis(100));
+    let channel = Channel::with_config(ChannelConfig { max_age, ..ChannelConfig::default() });
+    let server = feeding(&channel);
+    let started = Instant::now();
+    let mut subscriber = subscribe(&server, "/", "");
+    subscriber.client.assert_end();
+    assert!(started.elapsed() >= Duration::from_millis(90), "up to a tenth earlier");
+    await_subscribers(&channel, 0);
+}
+
+#[test]
+fn disconnect_ends_the_streams_of_the_tags_that_are_selected() {
+    let channel = Channel::new();
+    let feed = channel.clone();
+    let server = serve(|server| {
+        server.get("/", move |ctx| {
+            let mut subscription = Subscription::new();
+            if let Some(user) = ctx.query("user") {
+                subscription = subscription.tag(user);
+            }
+            feed.subscribe_with(ctx, subscription)
+        })
+    });
+    let mut banned = ["/?user=a", "/?user=a"].map(|target| subscribe(&server, target, ""));
+    let mut staying = ["/?user=b", "/"].map(|target| subscribe(&server, target, ""));
+    await_subscribers(&channel, 4);
+    let id = channel.publish("before").unwrap();
+    banned
+        .iter_mut()
+        .chain(&mut staying)
+        .for_each(|subscriber| assert_eq!(subscriber.data(), "before"));
+    let mut asked = Vec::new();
+    let disconnected = channel.disconnect(|user| {
+        asked.push(user.to_owned());
+        user == "a"
+    });
+    asked.sort_unstable();
+    assert_eq!((disconnected, asked), (2, ["a", "a", "b"].map(str::to_owned).to_vec()));
+    channel.publish("after").unwrap();
+    staying.iter_mut().for_each(|subscriber| assert_eq!(subscriber.data(), "after"));
+    banned.iter_mut().for_each(|subscriber| subscriber.client.assert_end());
+    await_subscribers(&channel, 2);
+    assert_eq!(channel.disconnect(|user| user == "a"), 0, "they are gone");
+    let mut resumed = subscribe(&server, "/?user=a", &format!("Last-Event-ID: {id}\r\n"));
+    assert_eq!(resumed.data(), "after");
+}
+
+/// Its stream breaks off, because it may have received a part of an event.
+#[test]
+fn disconnect_ends_the_stream_of_a_client_that_reads_nothing() {
+    let channel = Channel::with_config(ChannelConfig { max_bytes: 100_000_000, ..ChannelConfig::default() });
+    let feed = channel.clone();
+    let server = serve(|server| server.get("/", move |ctx| feed.subscribe_with(ctx, Subscription::new().tag("slow"))));
+    let _slow = subscribe(&server, "/", "");
+    await_subscribers(&channel, 1);
+    (0..300).for_each(|n| drop(channel.publish(large(n)).unwrap()));
+    assert_eq!(channel.disconnect(|_| true), 1);
+    await_subscribers(&channel, 0);
+}
+
+#[test]
+fn id_of_an_event_is_a_response() {
+    let channel = Channel::new();
+    let server = serve(|server| server.post("/", move |mut ctx| channel.publish(ctx.body_text()?)));
+    let id = server.ask("POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\n\r\nx");
+    assert!(id.status == 200 && id.text().ends_with("-0"), "{}", id.text());
+}
+
+// The map of the documentation, which has these lines.
+#[derive(Default)]
+struct Topics(Mutex<HashMap<String, Arc<Channel>>>);
+
+impl Topics {
+    fn channel(&self, topic: &str) -> Arc<Channel> {
+        let mut topics = self.0.lock().unwrap();
+        if topics.len() == topics.capacity() {
+            topics.retain(|_, channel| Arc::strong_count(channel) > 1 || channel.subscribers() > 0);
+        }
+        Arc::clone(topics.entry(topic.to_owned()).or_default())
+    }
+}
+// The map ends here.
+
+#[test]
+fn map_of_channels_in_the_documentation_is_the_one_that_is_tested() {
+    let this = include_str!("channel.rs");
+    let map = this.split("has these lines.\n").nth(1).unwrap().split("// The map ends").next().unwrap();
+    let documented: String = map.lines().map(|line| format!("/// {line}").trim_end().to_owned() + "\n").collect();
+    let source = std::fs::read_to_string(super::tidy::root().join("src/sse/channel/mod.rs")).unwrap();
+    assert!(source.contains(&documented), "{documented}");
+}
+
+/// Pages that reload again and again, each with a topic of its own that nobody else listens to, while other topics come
+/// and go. No page is sent a `close` event, or is left with a channel that is not in the map.
+#[test]
+fn page_that_reloads_finds_the_channel_of_its_topic_in_the_map() {
+    const RELOADS: usize = 100;
+    let room = Room::for_both_ends(60);
+    let pages = room.connections / 6;
+    let topics = Arc::new(Topics::default());
+    let feed = Arc::clone(&topics);
+    let server = serve(|server| server.get("/{topic}", move |ctx| feed.channel(ctx.param("topic")).subscribe(ctx)));
+    std::thread::scope(|scope| {
+        for page in 0..pages {
+            let (server, topics) = (&server, &topics);
+            scope.spawn(move || {
+                for n in 0..RELOADS {
+                    let mut reloaded = subscribe(server, &format!("/page-{page}"), "");
+                    topics.channel(&format!("page-{page}")).publish(n.to_string()).unwrap();
+                    let event = reloaded.next();
+                    assert_eq!((event.kind.as_str(), event.data), ("message", n.to_string()));
+                    let mut other = server.connect();
+                    other.send(format!("HEAD /once-{page}-{n} HTTP/1.1\r\nHost: localhost\r\n\r\n"));
+                    other.head();
+                }
+            });
+        }
+    });
+    eventually(|| topics.0.lock().unwrap().values().all(|channel| channel.subscribers() == 0));
+    let topics = topics.0.lock().unwrap().len();
+    assert!(topics < pages * RELOADS / 2, "{topics} topics are kept");
 }

@@ -3,6 +3,7 @@
 
 mod bodies;
 mod browser;
+mod callbacks;
 mod channel;
 mod clients;
 mod connections;

@@ -13,9 +13,8 @@
 //! Two locks, never held together: the history of a channel, to copy out of it, and the inbox of a broadcaster. `publish` never
 //! waits for a socket, and waits for the next round only when more than half of the history is unsent.
 
-use super::hub::Hub;
-use super::server::lock;
-use super::server::OnStop;
+use super::hub::{catch, Hub};
+use super::server::{lock, stderr, OnStop};
 use super::subscriber::{Outcome, Round, Subscriber};
 use super::MIN_KEEP_ALIVE;
 use std::cell::Cell;
@@ -35,9 +34,6 @@ const SWEEP_BATCH: usize = 200;
 /// The capacity that a round's buffer keeps after a large round, in bytes.
 const USUAL_ROUND: usize = 256 * 1024;
 
-/// A broadcaster's stack: its calls are few and shallow, except the hooks of channels.
-const STACK: usize = 256 * 1024;
-
 #[derive(Default)]
 pub struct Broadcaster {
     inbox: Mutex<Inbox>,
@@ -46,7 +42,7 @@ pub struct Broadcaster {
 
 #[derive(Default)]
 struct Inbox {
-    added: Vec<(Arc<Hub>, Subscriber)>,
+    added: Vec<Subscriber>,
     /// The channels that have new events, each once.
     published: Vec<Arc<Hub>>,
     /// A server has begun to stop.
@@ -94,7 +90,8 @@ impl Broadcaster {
     pub fn reserve(&'static self) -> io::Result<()> {
         let mut inbox = self.inbox();
         if !inbox.running {
-            let thread = thread::Builder::new().name("brooklet-sse".to_owned()).stack_size(STACK);
+            // With the stack that any thread has by default, because hooks of channels run in it.
+            let thread = thread::Builder::new().name("brooklet-sse".to_owned());
             thread.spawn(|| self.run())?;
             inbox.running = true;
         }
@@ -103,11 +100,11 @@ impl Broadcaster {
     }
 
     /// Adds a subscriber in the reserved place.
-    pub fn add(&'static self, hub: Arc<Hub>, subscriber: Subscriber) {
+    pub fn add(&'static self, subscriber: Subscriber) {
         subscriber.socket().notify_on_stop(self);
         let mut inbox = self.inbox();
         inbox.reserved -= 1;
-        inbox.added.push((hub, subscriber));
+        inbox.added.push(subscriber);
         drop(inbox);
         self.wake.notify_one();
     }
@@ -126,7 +123,17 @@ impl Broadcaster {
         IS_BROADCASTER.set(true);
         let index = all().iter().position(|other| std::ptr::eq(other, self)).expect("there are no others");
         let mut groups = Groups { index, ..Groups::default() };
-        while let Some(mut inbox) = self.wait(&groups) {
+        while catch(|| self.broadcast(&mut groups)).is_none() {
+            stderr::line(format_args!(
+                "a thread that sends the events of channels panicked: its subscribers are disconnected, and can reconnect"
+            ));
+            groups.disconnect_all();
+        }
+    }
+
+    /// Returns when the thread is to end.
+    fn broadcast(&self, groups: &mut Groups) {
+        while let Some(mut inbox) = self.wait(groups) {
             let added = take(&mut inbox.added);
             let published = take(&mut inbox.published);
             let stopping = take(&mut inbox.stopping);
@@ -199,8 +206,8 @@ struct Group {
     last_id: Option<String>,
     /// When pending subscribers are tried again.
     retry_at: Option<Instant>,
-    /// How many subscribers were removed and are not reported yet.
-    removed: usize,
+    /// Subscribers were removed, and `on_leave` was not called yet.
+    has_removed: bool,
 }
 
 impl Groups {
@@ -209,10 +216,24 @@ impl Groups {
         [self.sweep.due, retry_at].into_iter().flatten().min()
     }
 
-    fn tick(&mut self, added: Vec<(Arc<Hub>, Subscriber)>, published: Vec<Arc<Hub>>, stopping: bool) {
+    /// Disconnects all subscribers after a panic, which may have left a part of an event at any of them: their streams
+    /// end without a last chunk.
+    fn disconnect_all(&mut self) {
+        self.sweep = Sweep::default();
+        for group in take(&mut self.by_channel).into_values() {
+            // Dropping a channel drops its hooks, and so values of the program.
+            catch(move || {
+                let hub = Arc::clone(&group.hub);
+                drop(group);
+                hub.call(&hub.on_leave);
+            });
+        }
+    }
+
+    fn tick(&mut self, added: Vec<Subscriber>, published: Vec<Arc<Hub>>, stopping: bool) {
         let now = Instant::now();
-        for (hub, subscriber) in added {
-            self.add(hub, subscriber, now);
+        for subscriber in added {
+            self.add(subscriber, now);
         }
         for hub in published {
             hub.clear_notified(self.index);
@@ -236,12 +257,13 @@ impl Groups {
         self.report_removed();
     }
 
-    fn add(&mut self, hub: Arc<Hub>, mut subscriber: Subscriber, now: Instant) {
+    fn add(&mut self, mut subscriber: Subscriber, now: Instant) {
         subscriber.observe_stop();
-        let group = self
-            .by_channel
-            .entry(hub.number())
-            .or_insert_with(|| Group::new(hub, subscriber.offset()));
+        let hub = subscriber.hub();
+        let group = self.by_channel.entry(hub.number()).or_insert_with(|| {
+            hub.clear_notified(self.index); // a notification from before a panic may be lost
+            Group::new(Arc::clone(hub), subscriber.offset())
+        });
         group.subscribers.push(subscriber);
         group.retry_at = Some(now);
     }
@@ -297,13 +319,12 @@ impl Groups {
         }
     }
 
-    /// Counts the removed subscribers, and calls `on_leave` once for each of their channels. That comes last in a tick
+    /// Calls `on_leave` once for each channel whose subscribers were removed. That comes last in a tick
     /// because the hook may publish: a round that removes many subscribers does not cause many rounds.
     fn report_removed(&mut self) {
         let mut hubs = Vec::new();
         self.by_channel.retain(|_, group| {
-            if group.removed > 0 {
-                group.hub.remove_subscribers(self.index, take(&mut group.removed));
+            if take(&mut group.has_removed) {
                 hubs.push(Arc::clone(&group.hub));
             }
             !group.subscribers.is_empty()
@@ -321,7 +342,7 @@ fn pause(time: Duration, subscribers: usize) -> Duration {
 
 impl Group {
     fn new(hub: Arc<Hub>, round_end: u64) -> Group {
-        Group { hub, subscribers: Vec::new(), round_end, last_id: None, retry_at: None, removed: 0 }
+        Group { hub, subscribers: Vec::new(), round_end, last_id: None, retry_at: None, has_removed: false }
     }
 
     fn keep_alive(&self) -> Duration {
@@ -333,7 +354,7 @@ impl Group {
         let copied = self.hub.copy_round(shard, self.round_end, bytes);
         let last_id = self.last_id.take();
         let previous = (self.round_end, last_id.as_deref());
-        let round = Round { now, base: copied.base, bytes, closed: copied.closed, previous };
+        let round = Round { now, base: copied.base, bytes, ended: copied.ended, previous };
         self.retry_at = None;
         let mut slot = 0;
         while slot < self.subscribers.len() {
@@ -352,6 +373,6 @@ impl Group {
 
     fn remove(&mut self, index: usize) {
         self.subscribers.swap_remove(index);
-        self.removed += 1;
+        self.has_removed = true;
     }
 }

@@ -6,13 +6,17 @@
 //! evicted     the next event is no longer in the history: the subscriber is disconnected, or skips with a `gap` event
 //! ```
 //! The offset may lie inside a chunk while the chunk is in the history. A subscriber that may skip must be able to finish a
-//! chunk that is evicted meanwhile, so it carries the rest of the chunk.
+//! chunk that is evicted meanwhile, so it carries the chunk, which it shares with others.
 
+use super::begun::BegunChunks;
 use super::framing::Framing;
 use super::history::History;
+use super::http::chunked::chunk_length;
 use super::message::Message;
-use super::settings::{Lag, Newcomers};
+use super::settings::Newcomers;
 use std::io::{self, ErrorKind, Write};
+use std::ops::Range;
+use std::sync::Arc;
 
 pub struct Cursor {
     offset: u64,
@@ -26,9 +30,27 @@ pub struct Cursor {
 #[derive(Default)]
 struct Carry {
     /// Sent before the bytes at the offset.
-    unsent: Vec<u8>,
+    unsent: Unsent,
     /// The id of the last event before the offset, for the `gap` event of a subscriber that skips.
     last_id: Option<String>,
+}
+
+/// The rest of a chunk.
+#[derive(Default)]
+struct Unsent {
+    chunk: Arc<Vec<u8>>,
+    /// How much of the chunk was sent.
+    sent: usize,
+}
+
+impl Unsent {
+    fn new(chunk: Vec<u8>) -> Unsent {
+        Unsent { chunk: Arc::new(chunk), sent: 0 }
+    }
+
+    fn bytes(&self) -> &[u8] {
+        &self.chunk[self.sent..]
+    }
 }
 
 /// The result of an attempt to send.
@@ -61,8 +83,34 @@ impl Cursor {
 
     /// A cursor at the oldest event in the history, with the chunk of a `gap` event to send first.
     fn after_gap(history: &History, unsent: Vec<u8>, last_id: Option<String>) -> Cursor {
-        let carry = Some(Box::new(Carry { unsent, last_id }));
+        let carry = Some(Box::new(Carry { unsent: Unsent::new(unsent), last_id }));
         Cursor { offset: history.start(), start: history.start(), carry }
+    }
+
+    /// A cursor past the newest event. If `last_event_id` is given, and is not known, it is after a `gap` event.
+    pub fn from_now(history: &History, last_event_id: Option<&str>) -> Cursor {
+        let mut cursor = Cursor { offset: history.end(), start: history.end(), carry: None };
+        if let Some(id) = last_event_id {
+            let mut chunk = Vec::new();
+            Framing::Chunked.push_message(&gap(Some(id), None), &mut chunk);
+            cursor.carry = Some(Box::new(Carry { unsent: Unsent::new(chunk), last_id: Some(id.to_owned()) }));
+        }
+        cursor
+    }
+
+    /// Adds a message to what is sent before the bytes at the offset. If it has the id of an event in the history, the cursor
+    /// moves to the end of that event.
+    pub fn push_first(&mut self, history: &History, message: &Message) {
+        let carry = self.carry.get_or_insert_with(Box::default);
+        let mut unsent = carry.unsent.bytes().to_vec();
+        Framing::Chunked.push_message(message, &mut unsent);
+        carry.unsent = Unsent::new(unsent);
+        let Some(id) = message.id_text() else { return };
+        carry.last_id = Some(id.to_owned());
+        if let Some(offset) = history.find(id) {
+            self.offset = offset;
+            self.start = offset;
+        }
     }
 
     pub fn offset(&self) -> u64 {
@@ -71,7 +119,7 @@ impl Cursor {
 
     /// The offset and how much is to be sent before it: a write that sent anything changes one of the two.
     pub fn progress_key(&self) -> (u64, usize) {
-        (self.offset, self.carry.as_ref().map_or(0, |carry| carry.unsent.len()))
+        (self.offset, self.carry.as_ref().map_or(0, |carry| carry.unsent.bytes().len()))
     }
 
     /// Whether everything up to `end` was sent.
@@ -80,31 +128,43 @@ impl Cursor {
     }
 
     fn has_unsent(&self) -> bool {
-        self.carry.as_ref().is_some_and(|carry| !carry.unsent.is_empty())
+        self.carry.as_ref().is_some_and(|carry| !carry.unsent.bytes().is_empty())
     }
 
     /// Sends the carry, and then `bytes`, which the history has at offset `base`: in one write, if the client takes it.
+    /// `begun` is `Some` if the subscriber may skip.
     ///
     /// # Errors
     ///
     /// Returns the socket's errors except `WouldBlock`.
-    pub fn send(&mut self, base: u64, bytes: &[u8], lag: Lag, socket: &mut impl Write) -> io::Result<Progress> {
+    pub fn send(
+        &mut self,
+        base: u64,
+        bytes: &[u8],
+        begun: Option<&BegunChunks>,
+        socket: &mut impl Write,
+    ) -> io::Result<Progress> {
         if !self.send_carry(socket)? {
             return Ok(Progress::Pending);
         }
         let Some(next) = self.offset.checked_sub(base).and_then(|sent| bytes.get(sent as usize..)) else {
             return Ok(Progress::Evicted);
         };
+        let start = self.offset;
         let sent = write(socket, next)?;
         self.offset += sent as u64;
         if sent == next.len() {
             self.carry = None;
             return Ok(Progress::UpToDate);
         }
-        if lag == Lag::Skip {
-            let end = chunk_end(next, sent);
-            self.carry.get_or_insert_with(Box::default).unsent.extend_from_slice(&next[sent..end]);
-            self.offset += (end - sent) as u64;
+        if let Some(begun) = begun {
+            let chunk = chunk_at(next, sent);
+            if chunk.start < sent {
+                self.offset = start + chunk.end as u64;
+                let shared = begun.share(self.offset, &next[chunk.clone()]);
+                let carry = self.carry.get_or_insert_with(Box::default);
+                carry.unsent = Unsent { chunk: shared, sent: sent - chunk.start };
+            }
         }
         Ok(Progress::Pending)
     }
@@ -122,7 +182,7 @@ impl Cursor {
     /// Remembers the id of the last event before `offset`, for a subscriber that is there and has remembered none.
     pub fn remember_id_at(&mut self, offset: u64, id: &str) {
         if self.offset == offset && self.offset > self.start && self.carry.is_none() {
-            self.carry = Some(Box::new(Carry { unsent: Vec::new(), last_id: Some(id.to_owned()) }));
+            self.carry = Some(Box::new(Carry { last_id: Some(id.to_owned()), ..Carry::default() }));
         }
     }
 
@@ -145,8 +205,10 @@ impl Cursor {
     /// Returns whether the whole carry is sent.
     fn send_carry(&mut self, socket: &mut impl Write) -> io::Result<bool> {
         if let Some(carry) = &mut self.carry {
-            let sent = write(socket, &carry.unsent)?;
-            carry.unsent.drain(..sent);
+            carry.unsent.sent += write(socket, carry.unsent.bytes())?;
+            if carry.unsent.bytes().is_empty() {
+                carry.unsent = Unsent::default(); // others may share the chunk, and its memory is theirs
+            }
         }
         Ok(!self.has_unsent())
     }
@@ -179,22 +241,26 @@ fn write(socket: &mut impl Write, bytes: &[u8]) -> io::Result<usize> {
     Ok(0)
 }
 
-/// The end of the chunk in which byte `sent` is; `sent` itself between two chunks. A chunk ends with the last line break of
-/// its frame and CRLF, which come together nowhere else in it, and `bytes` begin and end with chunks.
-fn chunk_end(bytes: &[u8], sent: usize) -> usize {
-    const END: &[u8] = b"\n\r\n";
-    if sent == 0 || bytes[..sent].ends_with(END) {
-        return sent;
+/// The chunk that has byte `index`. `bytes` are whole chunks.
+fn chunk_at(bytes: &[u8], index: usize) -> Range<usize> {
+    let mut start = 0;
+    loop {
+        let size_line = bytes[start..].split(|byte| *byte == b'\r').next().unwrap_or_default();
+        let size = std::str::from_utf8(size_line).ok().and_then(|line| usize::from_str_radix(line, 16).ok());
+        let end = start + chunk_length(size.expect("a history has whole chunks"));
+        if end > index {
+            return start..end;
+        }
+        start = end;
     }
-    let start = sent.saturating_sub(END.len() - 1);
-    let found = bytes[start..].windows(END.len()).position(|window| window == END);
-    found.map_or(bytes.len(), |found| start + found + END.len())
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::output::Output;
+    use super::super::settings::Lag;
     use super::*;
+    use std::rc::Rc;
 
     /// As many as a copy's tests have time for.
     const ROUNDS: usize = 60;
@@ -232,6 +298,7 @@ mod tests {
     struct Client {
         cursor: Cursor,
         lag: Lag,
+        begun: Rc<BegunChunks>,
         framing: Framing,
         /// The present connection. Its socket has received a part of a chunk, or of a frame if there are no chunks.
         output: Output<Socket>,
@@ -240,8 +307,9 @@ mod tests {
     }
 
     impl Client {
-        fn new(cursor: Cursor, lag: Lag, framing: Framing) -> Client {
-            Client { cursor, lag, framing, output: Output::new(Socket::default(), framing), events: Vec::new() }
+        fn new(cursor: Cursor, lag: Lag, begun: &Rc<BegunChunks>, framing: Framing) -> Client {
+            let begun = Rc::clone(begun);
+            Client { cursor, lag, begun, framing, output: Output::new(Socket::default(), framing), events: Vec::new() }
         }
 
         /// One attempt to send at most `piece` bytes of the history to a socket that takes `room` bytes.
@@ -260,7 +328,8 @@ mod tests {
             let (front, back) = history.since(base).unwrap();
             let end = history.chunk_end(base + piece as u64).min(history.end());
             let bytes = &[front, back].concat()[..(end - base) as usize];
-            if self.cursor.send(base, bytes, self.lag, &mut self.output).unwrap() == Progress::Pending {
+            let begun = (self.lag == Lag::Skip).then_some(&*self.begun);
+            if self.cursor.send(base, bytes, begun, &mut self.output).unwrap() == Progress::Pending {
                 self.cursor.remember_last_id(history);
             }
         }
@@ -344,11 +413,11 @@ mod tests {
             (self.0 % bound as u64) as usize
         }
 
-        fn client(&mut self, history: &History) -> Client {
+        fn client(&mut self, history: &History, begun: &Rc<BegunChunks>) -> Client {
             let newcomers = if self.below(2) == 0 { Newcomers::FromNow } else { Newcomers::Last(self.below(5)) };
             let lag = if self.below(2) == 0 { Lag::Skip } else { Lag::Disconnect };
             let framing = if self.below(3) == 0 { Framing::UntilClose } else { Framing::Chunked };
-            Client::new(Cursor::new(history, None, newcomers), lag, framing)
+            Client::new(Cursor::new(history, None, newcomers), lag, begun, framing)
         }
 
         fn message(&mut self, n: usize) -> Message {
@@ -359,6 +428,33 @@ mod tests {
         }
     }
 
+    /// Each has received another part of it, a round after the one before.
+    #[test]
+    fn slow_subscribers_that_may_skip_share_one_copy_of_a_begun_event() {
+        let mut history = History::new(10, 1_000_000);
+        let begun = BegunChunks::default();
+        history.append(&"before".into()).unwrap();
+        history.append(&"x".repeat(100_000).into()).unwrap();
+        history.append(&"after".into()).unwrap();
+        let (bytes, _) = history.since(0).unwrap();
+        let newcomers = Newcomers::Last(10);
+        let mut slow: Vec<_> = (0..50).map(|_| Cursor::new(&history, None, newcomers)).collect();
+        for (n, cursor) in slow.iter_mut().enumerate() {
+            let mut socket = Socket { room: 1_000 * (n + 1), ..Socket::default() };
+            assert_eq!(cursor.send(0, bytes, Some(&begun), &mut socket).unwrap(), Progress::Pending);
+        }
+        let carried = |cursor: &Cursor| Arc::downgrade(&cursor.carry.as_ref().unwrap().unsent.chunk);
+        let shared = carried(&slow[0]);
+        assert!(slow.iter().all(|cursor| carried(cursor).ptr_eq(&shared)));
+        assert!(shared.upgrade().unwrap().len() < 100_100, "the event, and no other");
+        for (n, mut cursor) in slow.into_iter().enumerate() {
+            let mut socket = Socket { room: usize::MAX, ..Socket::default() };
+            assert_eq!(cursor.send(0, bytes, Some(&begun), &mut socket).unwrap(), Progress::UpToDate);
+            assert_eq!(socket.received, bytes[1_000 * (n + 1)..]);
+        }
+        assert!(shared.upgrade().is_none(), "nobody has the copy any more");
+    }
+
     /// Appends, subscribes, writes parts of every size, evicts and resumes at random.
     #[test]
     fn events_of_any_interleaving_arrive_once_and_in_order_or_after_a_gap() {
@@ -367,12 +463,13 @@ mod tests {
         let mut resumed = 0;
         for _ in 0..ROUNDS {
             let mut history = History::new(1 + random.below(8), 60 + random.below(200));
+            let begun = Rc::default();
             let mut ids: Vec<String> = Vec::new();
             let mut clients: Vec<Client> = Vec::new();
             for _ in 0..300 {
                 let action = random.below(8);
                 if action == 0 && clients.len() < 6 {
-                    clients.push(random.client(&history));
+                    clients.push(random.client(&history, &begun));
                     continue;
                 }
                 if action == 1 || action == 2 {

@@ -15,6 +15,7 @@
 //! found by a search, and a given id in one step.
 
 use super::http::chunked::{chunk_length, push_size_line, CHUNK_END, LAST_CHUNK};
+use super::http::Response;
 use super::message::Message;
 use super::server::jitter;
 use std::collections::VecDeque;
@@ -35,6 +36,13 @@ impl Id {
 impl fmt::Display for Id {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
+    }
+}
+
+impl From<Id> for Response {
+    /// Returns the id as text: the response to the client that published the event.
+    fn from(id: Id) -> Response {
+        Response::from(id.0)
     }
 }
 
@@ -189,15 +197,19 @@ impl History {
         self.runs.push_back(present);
     }
 
-    /// Appends the `close` event, which may be larger than `max_bytes`, and the last chunk: nothing follows.
-    pub fn append_close(&mut self, close: &Message) {
+    /// Appends the `close` event, which may be larger than `max_bytes`.
+    pub fn push_close(&mut self, close: &Message) {
         let mut frame = Vec::new();
         close.encode(&mut frame);
         self.push(&frame, close);
+    }
+
+    /// Appends the last chunk to the last event, if there is one: nothing follows.
+    pub fn push_last_chunk(&mut self) {
         self.bytes.extend(LAST_CHUNK);
         let end = self.end();
-        if let Some(close) = self.frames.back_mut() {
-            close.end = end;
+        if let Some(last) = self.frames.back_mut() {
+            last.end = end;
         }
     }
 
@@ -262,6 +274,11 @@ impl History {
         2 * frames > self.max_events || 2 * bytes > self.max_bytes as u64
     }
 
+    /// Whether there are events at or past an offset.
+    pub fn has_events_from(&self, offset: u64) -> bool {
+        self.frame_at(offset) < self.frames.len()
+    }
+
     /// The bytes from an offset to the end, in two slices; `None` if some of them were evicted.
     pub fn since(&self, offset: u64) -> Option<(&[u8], &[u8])> {
         let skipped = usize::try_from(offset.checked_sub(self.start)?).ok()?;
@@ -274,24 +291,29 @@ impl History {
 
     /// The offset right after the event with that id; `None` if the id is not known, or an event after it was evicted.
     pub fn find(&self, id: &str) -> Option<u64> {
-        self.find_given(id).or_else(|| self.find_own(id))
+        // An own id may look like a given one. It is an event that is kept, so it comes before the one that was evicted, whose
+        // id may never have been given: of a restored history, the event before the first is not known.
+        self.find_given(id).or_else(|| self.find_own(id)).or_else(|| self.find_evicted(id))
     }
 
     fn find_given(&self, id: &str) -> Option<u64> {
-        let sequence = self.sequence_of(id)?;
-        if sequence == self.first_sequence.wrapping_sub(1) {
-            return (self.last_evicted == FrameId::Given).then_some(self.start);
-        }
-        let index = usize::try_from(sequence.checked_sub(self.first_sequence)?).ok()?;
+        let index = usize::try_from(self.sequence_of(id)?.checked_sub(self.first_sequence)?).ok()?;
         let frame = self.frames.get(index)?;
         (frame.id == FrameId::Given).then_some(frame.end)
     }
 
     fn find_own(&self, id: &str) -> Option<u64> {
-        if let Some(frame) = self.frames.iter().rev().find(|frame| frame.id.is_own(id)) {
-            return Some(frame.end);
-        }
-        self.last_evicted.is_own(id).then_some(self.start)
+        let frame = self.frames.iter().rev().find(|frame| frame.id.is_own(id))?;
+        Some(frame.end)
+    }
+
+    /// The start, if the id is that of the last event that was evicted.
+    fn find_evicted(&self, id: &str) -> Option<u64> {
+        let is_last_evicted = match self.last_evicted {
+            FrameId::Given => self.sequence_of(id)? == self.first_sequence.checked_sub(1)?,
+            _ => self.last_evicted.is_own(id),
+        };
+        is_last_evicted.then_some(self.start)
     }
 
     /// The first id at or past an offset; `None` if no event up to the end has one.
@@ -508,6 +530,16 @@ mod tests {
             (history.find("own"), history.find("a-8"), history.next_id()),
             (None, Some(history.start()), "e-9".to_owned())
         );
+    }
+
+    /// The number before the first one that is kept is taken to be given, unless an event has it as its own.
+    #[test]
+    fn own_id_with_the_number_before_a_restored_history_is_found() {
+        let mut history = history(10, 1_000);
+        history.restore("a", 7, b"data: x\n\n", FrameId::Given);
+        history.restore("a", 8, b"id: a-6\ndata: x\n\n", FrameId::Own("a-6".to_owned()));
+        history.restore("a", 9, b"data: y\n\n", FrameId::Given);
+        assert_eq!(history.find("a-6"), Some(history.frames[1].end));
     }
 
     #[test]

@@ -4,12 +4,14 @@
 //! The history's lock is held to append to it or to copy out of it, and never while a socket or file is written. Publishers
 //! to a channel with a store also hold the store's lock, which broadcasters never take.
 
+use super::begun::BegunChunks;
 use super::cursor::{Cursor, Progress};
 use super::history::{History, Id};
 use super::message::{self, Message};
 use super::server::lock;
 use super::settings::{ChannelConfig, Lag, Newcomers};
 use super::store::Store;
+use super::subscription::Tags;
 use std::io::{self, ErrorKind, Write};
 use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -30,6 +32,8 @@ pub struct Hub {
     /// The store of a channel that has one, until the channel is closed. Publishers lock it before the state.
     store: Option<Mutex<Option<Box<dyn Store>>>>,
     round_begun: Condvar,
+    begun: BegunChunks,
+    pub tags: Tags,
     subscribers: AtomicUsize,
     /// One for each broadcaster.
     shards: Vec<Shard>,
@@ -37,12 +41,23 @@ pub struct Hub {
     pub on_leave: Mutex<Option<Hook>>,
 }
 
+/// How a channel ends its streams.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// With a `close` event. A client that subscribes later is answered with 204.
+    Close,
+    /// Without one. A client that subscribes later receives the events that it missed, and is answered with 204 if there are
+    /// none.
+    Finish,
+}
+
 /// Is called with the number of subscribers.
 pub type Hook = Arc<dyn Fn(usize) + Send + Sync>;
 
 struct State {
     history: History,
-    closed: bool,
+    /// `Some` when no more events are published.
+    end: Option<End>,
     /// The offset at which each broadcaster's last round ended.
     round_ends: Vec<u64>,
     /// The round end of each broadcaster that a publisher waited for in vain. No publisher waits again until it changes.
@@ -66,9 +81,11 @@ impl Hub {
         Hub {
             number: NUMBER.fetch_add(1, Ordering::Relaxed),
             config,
-            state: Mutex::new(State { history, closed: false, round_ends, given_up }),
+            state: Mutex::new(State { history, end: None, round_ends, given_up }),
             store: store.map(|store| Mutex::new(Some(store))),
             round_begun: Condvar::new(),
+            begun: BegunChunks::default(),
+            tags: Tags::default(),
             subscribers: AtomicUsize::new(0),
             shards: (0..broadcasters).map(|_| Shard::default()).collect(),
             on_join: Mutex::new(None),
@@ -89,8 +106,10 @@ impl Hub {
         self.subscribers.load(Ordering::SeqCst)
     }
 
-    pub fn is_closed(&self) -> bool {
-        self.state().closed
+    /// Whether the channel has ended, and everything up to an offset is everything that it has to send.
+    pub fn has_ended_at(&self, offset: u64) -> bool {
+        let state = self.state();
+        state.end.is_some() && offset == state.history.end()
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -126,7 +145,7 @@ impl Hub {
         message: impl FnOnce(&History) -> Message,
     ) -> io::Result<Id> {
         let mut store = lock(store);
-        let Some(store) = store.as_mut() else { return Err(closed()) };
+        let Some(store) = store.as_mut() else { return Err(ended()) };
         let state = self.state();
         let message = message(&state.history);
         let id = store.stage(&state.history, &message)?;
@@ -150,7 +169,7 @@ impl Hub {
     }
 
     fn must_wait(&self, state: &State) -> bool {
-        if state.closed {
+        if state.end.is_some() {
             return false;
         }
         for (index, shard) in self.shards.iter().enumerate() {
@@ -162,13 +181,16 @@ impl Hub {
         false
     }
 
-    /// Refuses later messages, appends the `close` event, and closes the store.
-    pub fn close(&self) {
+    /// Refuses later messages, appends the end of the streams, and closes the store. A second end has no effect.
+    pub fn end(&self, end: End) {
         let mut store = self.store.as_ref().map(lock); // a second call also returns after the store is closed
         let mut state = self.state();
-        if !state.closed {
-            state.closed = true;
-            state.history.append_close(&message::close_event(false));
+        if state.end.is_none() {
+            state.end = Some(end);
+            if end == End::Close {
+                state.history.push_close(&message::close_event(false));
+            }
+            state.history.push_last_chunk();
         }
         drop(state);
         if let Some(store) = &mut store {
@@ -187,34 +209,53 @@ impl Hub {
         self.shards[index].notified.store(false, Ordering::SeqCst);
     }
 
-    /// The cursor of a new subscriber. Events that are published from now on are past it.
-    pub fn cursor(&self, last_event_id: Option<&str>) -> Cursor {
+    /// The cursor of a new subscriber. Events that are published from now on are past it. `None` if there is nothing to send,
+    /// now and later.
+    pub fn cursor(&self, last_event_id: Option<&str>) -> Option<Cursor> {
+        self.state().cursor(last_event_id, self.config.newcomers)
+    }
+
+    /// The cursor of a new subscriber to which `first` is sent before the events that are published from now on; or from the
+    /// event that has the id of `first`. If the subscriber can resume, `first` is not called.
+    ///
+    /// # Errors
+    ///
+    /// Returns `InvalidInput` if the format cannot hold the message.
+    pub fn cursor_with(
+        &self,
+        last_event_id: Option<&str>,
+        first: impl FnOnce() -> Message,
+    ) -> io::Result<Option<Cursor>> {
         let state = self.state();
-        // A client that subscribes while the channel closes receives at least the `close` event.
-        let newcomers = if state.closed { Newcomers::Last(1) } else { self.config.newcomers };
-        Cursor::new(&state.history, last_event_id, newcomers)
+        if state.end == Some(End::Close) || last_event_id.is_some_and(|id| state.history.find(id).is_some()) {
+            return Ok(state.cursor(last_event_id, self.config.newcomers));
+        }
+        let mut cursor = Cursor::from_now(&state.history, last_event_id);
+        drop(state); // `first` is the program's
+        let first = first();
+        first.check()?;
+        cursor.push_first(&self.state().history, &first);
+        Ok(Some(cursor))
     }
 
     /// Counts a subscriber at a broadcaster, which is notified of the events that are published from now on. Earlier events
     /// past the subscriber's cursor are sent when the broadcaster adds it.
-    pub fn add_subscriber(&self, index: usize) {
+    pub fn count_subscriber(self: &Arc<Hub>, index: usize) -> Counted {
         let mut state = self.state();
         if self.shards[index].is_empty() {
             state.round_ends[index] = state.history.end();
         }
         self.subscribers.fetch_add(1, Ordering::SeqCst);
         self.shards[index].subscribers.fetch_add(1, Ordering::SeqCst);
+        Counted { hub: Arc::clone(self), index }
     }
 
-    pub fn remove_subscribers(&self, index: usize, count: usize) {
-        self.shards[index].subscribers.fetch_sub(count, Ordering::SeqCst);
-        self.subscribers.fetch_sub(count, Ordering::SeqCst);
-    }
-
+    /// Calls a hook, if there is one. The lock of its slot is not held meanwhile, because the hook may set a hook.
     pub fn call(&self, hook: &Mutex<Option<Hook>>) {
-        if let Some(hook) = lock(hook).clone() {
-            // The panic of a hook is on standard error already. It must not end the broadcaster.
-            let _ = catch_unwind(AssertUnwindSafe(|| hook(self.subscribers())));
+        let hook = lock(hook).clone();
+        if let Some(hook) = hook {
+            // The closure owns the hook: it may be replaced meanwhile, and dropping it runs code of the program too.
+            catch(move || hook(self.subscribers()));
         }
     }
 
@@ -229,13 +270,18 @@ impl Hub {
         if self.config.lag == Lag::Skip {
             last_id = state.history.last_id_before(end);
         }
-        Copied { base, closed: state.closed, last_id }
+        Copied { base, ended: state.end.is_some(), last_id }
     }
 
     /// Copies about `max` bytes from an offset, up to the end of a chunk; or from the start of the history, if that is later.
     /// Returns the offset of the copy.
     pub fn copy(&self, offset: u64, max: usize, out: &mut Vec<u8>) -> u64 {
         self.state().copy(offset, max, out)
+    }
+
+    /// The chunks that subscribers have begun to receive, if they may skip.
+    pub fn begun(&self) -> Option<&BegunChunks> {
+        (self.config.lag == Lag::Skip).then_some(&self.begun)
     }
 
     /// Lets the cursor of a pending subscriber remember the last event that was sent, in case it has to skip.
@@ -250,23 +296,52 @@ impl Hub {
     }
 }
 
+/// One of a channel's subscribers, which is counted until this is dropped, however that comes about.
+pub struct Counted {
+    pub hub: Arc<Hub>,
+    /// The index of the subscriber's broadcaster.
+    index: usize,
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.hub.shards[self.index].subscribers.fetch_sub(1, Ordering::SeqCst);
+        self.hub.subscribers.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+/// Calls the program's code. Returns `None` if that panics; the panic hook has printed the message. The panic's value is
+/// dropped in here, because that may panic too.
+pub fn catch<T>(call: impl FnOnce() -> T) -> Option<T> {
+    match catch_unwind(AssertUnwindSafe(call)) {
+        Ok(returned) => Some(returned),
+        Err(payload) => {
+            if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
+                std::mem::forget(payload);
+            }
+            None
+        }
+    }
+}
+
 fn append_in_memory(mut state: MutexGuard<'_, State>, message: impl FnOnce(&History) -> Message) -> io::Result<Id> {
     let message = message(&state.history);
-    if state.closed {
-        return Err(closed());
+    if state.end.is_some() {
+        return Err(ended());
     }
     state.history.append(&message)
 }
 
-fn closed() -> io::Error {
-    io::Error::new(ErrorKind::BrokenPipe, "the channel is closed, for good: make a new one, or open it again")
+fn ended() -> io::Error {
+    let message = "the channel was closed or finished, for good: make a new one, or open it again";
+    io::Error::new(ErrorKind::BrokenPipe, message)
 }
 
 /// What [`Hub::copy_round`] found.
 pub struct Copied {
     /// The offset of the first byte.
     pub base: u64,
-    pub closed: bool,
+    pub ended: bool,
     /// The id of the last event, if subscribers may skip.
     pub last_id: Option<String>,
 }
@@ -278,6 +353,15 @@ impl Shard {
 }
 
 impl State {
+    fn cursor(&self, last_event_id: Option<&str>, newcomers: Newcomers) -> Option<Cursor> {
+        let cursor = Cursor::new(&self.history, last_event_id, newcomers);
+        match self.end {
+            Some(End::Close) => None,
+            Some(End::Finish) if !self.history.has_events_from(cursor.offset()) => None,
+            _ => Some(cursor),
+        }
+    }
+
     fn copy(&self, offset: u64, max: usize, out: &mut Vec<u8>) -> u64 {
         out.clear();
         let base = offset.max(self.history.start());

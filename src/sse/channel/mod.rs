@@ -6,21 +6,22 @@
 
 use super::connection::{start_response, MIN_KEEP_ALIVE};
 use super::framing::Framing;
-use super::http::{Method, Response, StatusCode};
+use super::http::{Response, StatusCode};
 use super::message::Message;
 use super::server::lock;
 use super::server::{Connection, Context, Socket};
 use super::{framing, http, message, server};
 use history::History;
-use hub::{Hook, Hub};
+use hub::{End, Hook, Hub};
 use output::Output;
 use std::fmt;
 use std::io;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use store::Store;
 use subscriber::Subscriber;
 
+mod begun;
 mod broadcaster;
 mod cursor;
 mod file;
@@ -30,13 +31,15 @@ mod output;
 mod settings;
 mod store;
 mod subscriber;
+mod subscription;
 
 pub use history::Id;
 pub use settings::{ChannelConfig, Lag, Newcomers};
 pub use store::SyncPolicy;
+pub use subscription::Subscription;
 
 /// Sends the same events to any number of clients. Clones are handles to the same channel. When the last one is dropped, the
-/// channel ends its streams as [`close`](Channel::close) does.
+/// channel ends its streams as [`finish`](Channel::finish) does: a page reconnects, and may find another channel there.
 ///
 /// ```no_run
 /// use brooklet::{sse, Server};
@@ -54,26 +57,55 @@ pub use store::SyncPolicy;
 /// Every subscriber receives every event once and in order, also after it reconnects, as far back as the history reaches. If
 /// events are missing, it receives a `gap` event in their place. Its data is two lines: the id of the last event that
 /// the client received, and the id of the first event that follows. A line is empty if its id is not known.
+///
+/// # A channel for each user or topic
+///
+/// A map of channels removes those that nobody listens to, or it grows without bound. It must not remove a channel that
+/// another thread has just found in it, and is about to subscribe to. This map removes channels before it grows, and keeps
+/// a channel that has subscribers, or is held outside of the map:
+///
+/// ```
+/// use brooklet::sse::Channel;
+/// use std::collections::HashMap;
+/// use std::sync::{Arc, Mutex};
+///
+/// #[derive(Default)]
+/// struct Topics(Mutex<HashMap<String, Arc<Channel>>>);
+///
+/// impl Topics {
+///     fn channel(&self, topic: &str) -> Arc<Channel> {
+///         let mut topics = self.0.lock().unwrap();
+///         if topics.len() == topics.capacity() {
+///             topics.retain(|_, channel| Arc::strong_count(channel) > 1 || channel.subscribers() > 0);
+///         }
+///         Arc::clone(topics.entry(topic.to_owned()).or_default())
+///     }
+/// }
+///
+/// let topics = Topics::default();
+/// let handler = move |ctx: brooklet::Context<'_>| topics.channel(ctx.param("topic")).subscribe(ctx);
+/// # let _ = brooklet::Server::bind("127.0.0.1:0").unwrap().get("/topics/{topic}", handler);
+/// ```
 #[derive(Clone)]
 pub struct Channel {
     publisher: Arc<Publisher>,
 }
 
-/// Shared by the clones of a channel, but not by its broadcasters: the channel closes with the last clone.
+/// Shared by the clones of a channel, but not by its broadcasters: the channel finishes with the last clone.
 struct Publisher {
     hub: Arc<Hub>,
 }
 
 impl Publisher {
-    fn close(&self) {
-        self.hub.close();
+    fn end(&self, end: End) {
+        self.hub.end(end);
         broadcaster::notify(&self.hub);
     }
 }
 
 impl Drop for Publisher {
     fn drop(&mut self) {
-        self.close();
+        self.end(End::Finish);
     }
 }
 
@@ -104,16 +136,30 @@ impl Channel {
     /// Subscribes the client: takes the request's connection over, and returns the response for the handler to return.
     ///
     /// A client that sends `Last-Event-ID` resumes after that event. A client that cannot set header fields may send
-    /// `lastEventId` in the query ([`last_event_id`](super::Connection::last_event_id) says how both are read). A HEAD request receives only the head, a method other than GET a 405. A closed channel
-    /// answers 204, after which an `EventSource` does not reconnect.
+    /// `lastEventId` in the query ([`last_event_id`](super::Connection::last_event_id) says how both are read). A HEAD request receives only the
+    /// head. Every other method receives the stream, so a POST may ask and listen: its handler must read the body first, or a
+    /// client that sends more than 64 KiB is disconnected. The response is 204 if the channel was closed, or if it was finished and has no
+    /// more events for the client. An `EventSource` does not reconnect after that.
     pub fn subscribe(&self, ctx: Context<'_>) -> Response {
+        self.subscribe_with(ctx, Subscription::new())
+    }
+
+    /// Subscribes the client as [`subscribe`](Channel::subscribe) does, with a first message, an end or a tag of its own. The
+    /// response is 500 if the format cannot hold the first message.
+    pub fn subscribe_with(&self, ctx: Context<'_>, subscription: Subscription<'_>) -> Response {
         let hub = &self.publisher.hub;
-        if !matches!(ctx.method(), Method::Get | Method::Head) {
-            return Response::status(StatusCode::METHOD_NOT_ALLOWED).header("Allow", "GET, HEAD");
-        }
-        if hub.is_closed() {
-            return Response::status(StatusCode::NO_CONTENT);
-        }
+        let tag = subscription.tag.map(|tag| hub.tags.add(tag));
+        // Before the head is sent: a client whose stream is open misses no event from then on.
+        let last_event_id = ctx.last_event_id();
+        let cursor = match subscription.first {
+            Some(first) => hub.cursor_with(last_event_id.as_deref(), first),
+            None => Ok(hub.cursor(last_event_id.as_deref())),
+        };
+        let cursor = match cursor {
+            Ok(Some(cursor)) => cursor,
+            Ok(None) => return Response::status(StatusCode::NO_CONTENT),
+            Err(error) => return error.into(),
+        };
         let index = hub.next_shard();
         let broadcaster = &broadcaster::all()[index];
         if let Err(error) = broadcaster.reserve() {
@@ -121,13 +167,12 @@ impl Channel {
             unavailable.cause = Some(error);
             return unavailable;
         }
-        // Before the head is sent: a client whose stream is open misses no event from then on.
-        let cursor = hub.cursor(ctx.last_event_id().as_deref());
         let (conn, no_result) = ctx.takeover_conn();
         match start_stream(conn, hub.config().retry) {
             Ok(output) => {
-                hub.add_subscriber(index);
-                broadcaster.add(Arc::clone(hub), Subscriber::new(output, cursor));
+                let until = [subscription.until, end_of_age(hub.config().max_age)].into_iter().flatten().min();
+                let subscriber = Subscriber::new(output, cursor, hub.count_subscriber(index));
+                broadcaster.add(subscriber.with_bounds(until, tag));
                 hub.call(&hub.on_join);
             }
             Err(_) => broadcaster.release(), // the client left, or the request was HEAD
@@ -150,7 +195,7 @@ impl Channel {
     ///
     /// - Returns `InvalidInput` if the format cannot hold the message, or if its frame is larger than
     ///   [`max_bytes`](ChannelConfig::max_bytes).
-    /// - Returns `BrokenPipe` if the channel is closed.
+    /// - Returns `BrokenPipe` if the channel was closed or finished.
     /// - Returns the error of writing to the file, for example if the disk is full.
     /// - Returns the error of a sync that failed since the last call. The earlier events were sent, and a power failure may
     ///   lose them.
@@ -184,6 +229,27 @@ impl Channel {
         self.publisher.hub.subscribers()
     }
 
+    /// Disconnects the subscribers for whose [tag](Subscription::tag) `select` returns `true`, and returns how many they are. They
+    /// are sent no event that is published after this returns, and no `close` event, so an `EventSource` reconnects: a guard
+    /// decides whether it may. Subscribers without a tag stay.
+    ///
+    /// A handler may be between its check of the user and `subscribe_with` when this is called. If it checks again after
+    /// `subscribe_with`, and calls this itself for a user that was banned meanwhile, none is overlooked.
+    ///
+    /// ```
+    /// # fn logout(channel: &brooklet::sse::Channel, user: &str) {
+    /// channel.disconnect(|tag| tag == user);
+    /// # }
+    /// ```
+    pub fn disconnect(&self, select: impl FnMut(&str) -> bool) -> usize {
+        let hub = &self.publisher.hub;
+        let disconnected = hub.tags.disconnect(select);
+        if disconnected > 0 {
+            broadcaster::notify(hub);
+        }
+        disconnected
+    }
+
     /// Calls `hook` after a client has subscribed, with the number of subscribers, in the thread that subscribed it. The hook
     /// may publish. A later hook replaces an earlier one.
     pub fn on_join(&self, hook: impl Fn(&Channel, usize) + Send + Sync + 'static) {
@@ -199,21 +265,50 @@ impl Channel {
     }
 
     /// Closes the channel and all its clones. Each subscriber receives the events that were published, then the event `close`,
-    /// and then the last chunk, which ends the stream as a whole one. Returns at once; with a file, after a sync that is due. The file can then be opened
-    /// again.
+    /// and then the last chunk, which ends the stream as a whole one. Returns at once; with a file, after a sync that is due.
+    /// The file can then be opened again. No effect if the channel was closed or finished before.
     pub fn close(&self) {
-        self.publisher.close();
+        self.publisher.end(End::Close);
+    }
+
+    /// Ends the channel as [`close`](Channel::close) does, but without a `close` event: for clients that treat an unknown
+    /// event as an error. A client that subscribes later still receives the events that it missed, and then the end of the
+    /// stream. If it has missed none, the response is 204. A client that missed the last event reconnects with its id, so the
+    /// last event needs one, and so does a [first](Subscription::first) message. A newcomer receives the events that [`newcomers`](ChannelConfig::newcomers) says.
+    ///
+    /// ```
+    /// use brooklet::sse::{Channel, ChannelConfig, Newcomers};
+    ///
+    /// # fn main() -> std::io::Result<()> {
+    /// let config = ChannelConfig { newcomers: Newcomers::Last(usize::MAX), ..ChannelConfig::default() };
+    /// let job = Channel::with_config(config); // a client that comes late receives everything
+    /// job.publish("half done")?;
+    /// job.publish("done")?;
+    /// job.finish();
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn finish(&self) {
+        self.publisher.end(End::Finish);
     }
 
     /// The hook receives the channel. The slot holds the channel weakly: a channel that held itself would never close.
     fn set_hook(&self, slot: &Mutex<Option<Hook>>, hook: impl Fn(&Channel, usize) + Send + Sync + 'static) {
         let publisher = Arc::downgrade(&self.publisher);
-        *lock(slot) = Some(Arc::new(move |subscribers| {
+        let hook: Hook = Arc::new(move |subscribers| {
             if let Some(publisher) = publisher.upgrade() {
                 hook(&Channel { publisher }, subscribers);
             }
-        }));
+        });
+        let replaced = lock(slot).replace(hook);
+        drop(replaced); // without the lock, because this drops values of the program
     }
+}
+
+/// When a connection that begins now has its greatest age, or up to a tenth earlier.
+fn end_of_age(max_age: Option<Duration>) -> Option<Instant> {
+    let max_age = max_age?;
+    Instant::now().checked_add(max_age - max_age / 1_000 * server::jitter(0..100) as u32)
 }
 
 /// Sends the head of a subscriber's response, and the delay before it reconnects.

@@ -31,6 +31,10 @@ pub struct ChannelConfig {
     pub lag: Lag,
     /// Which events a client first receives if it sends no `Last-Event-ID`. Default: [`Newcomers::FromNow`].
     pub newcomers: Newcomers,
+    /// The longest time that one connection of a subscriber lasts. At its end, or up to a tenth earlier so that not all
+    /// reconnect at once, the subscriber is sent no more events. Its connection ends within 5 s, without a `close` event: an
+    /// `EventSource` reconnects, passes the guards again, and resumes. Default: none.
+    pub max_age: Option<Duration>,
     /// When an event is synced to the disk, in a channel that was opened with a file. Default: every second. `publish` then
     /// waits for the disk only when the file is rotated. A crash of the process loses nothing, and a power failure loses at
     /// most one second.
@@ -46,6 +50,7 @@ impl Default for ChannelConfig {
             retry: None,
             lag: Lag::Disconnect,
             newcomers: Newcomers::FromNow,
+            max_age: None,
             sync: SyncPolicy::Every(Duration::from_secs(1)),
         }
     }
@@ -57,8 +62,8 @@ impl Default for ChannelConfig {
 pub enum Lag {
     /// It is disconnected. An `EventSource` reconnects by itself, and receives a `gap` event then.
     Disconnect,
-    /// It receives a `gap` event, and continues with the oldest event of the history. The channel keeps the rest of an event
-    /// that the subscriber has begun to receive until it takes that.
+    /// It receives a `gap` event, and continues with the oldest event of the history. The channel keeps an
+    /// event that a subscriber has begun to receive until the subscriber has taken it: one copy, however many have begun it.
     Skip,
 }
 

@@ -3,18 +3,21 @@
 //! ```text
 //! up to date  it gets each round in one write
 //! pending     its buffers were full: it is tried again, the more rarely the longer it takes nothing
-//! removed     the client left; or took nothing for half a minute; or its next event was evicted and it may not skip
+//! removed     the client left; or took nothing for half a minute; or its next event was evicted and it may not skip; or its
+//!             subscription is over
 //! ```
 
 use super::cursor::{Cursor, Progress};
 use super::framing::Framing;
-use super::hub::Hub;
+use super::hub::{Counted, Hub};
 use super::message;
 use super::output::Output;
 use super::server::Socket;
 use super::settings::Lag;
+use super::subscription::Tag;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::Shutdown;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// A client that takes nothing for this long is disconnected, as with any other write of this server.
@@ -40,6 +43,10 @@ pub struct Subscriber {
     backoff: Option<Backoff>,
     /// Its server had begun to stop before the round was copied: its stream ends after that round.
     stopping: bool,
+    /// When its subscription ends.
+    until: Option<Instant>,
+    tag: Option<Arc<Tag>>,
+    counted: Counted,
 }
 
 #[derive(Clone, Copy)]
@@ -65,8 +72,8 @@ pub struct Round<'a> {
     /// The offset of the first byte.
     pub base: u64,
     pub bytes: &'a [u8],
-    /// The channel is closed, and these bytes are its last.
-    pub closed: bool,
+    /// The channel has ended, and these bytes are its last.
+    pub ended: bool,
     /// Where the previous round ended, and the id of its last event if subscribers may skip.
     pub previous: (u64, Option<&'a str>),
 }
@@ -80,8 +87,18 @@ pub enum Outcome {
 }
 
 impl Subscriber {
-    pub fn new(output: Output<Socket>, cursor: Cursor) -> Subscriber {
-        Subscriber { output, cursor, last_sent: Instant::now(), backoff: None, stopping: false }
+    pub fn new(output: Output<Socket>, cursor: Cursor, counted: Counted) -> Subscriber {
+        let last_sent = Instant::now();
+        Subscriber { output, cursor, last_sent, backoff: None, stopping: false, until: None, tag: None, counted }
+    }
+
+    /// Bounds the subscription: it ends at a time, or when the tag is disconnected.
+    pub fn with_bounds(self, until: Option<Instant>, tag: Option<Arc<Tag>>) -> Subscriber {
+        Subscriber { until, tag, ..self }
+    }
+
+    pub fn hub(&self) -> &Arc<Hub> {
+        &self.counted.hub
     }
 
     pub fn socket(&self) -> &Socket {
@@ -100,6 +117,10 @@ impl Subscriber {
 
     /// Sends a round, and the bytes before it that the subscriber was not sent yet.
     pub fn send(&mut self, round: &Round<'_>, hub: &Hub, piece: &mut Vec<u8>) -> Outcome {
+        if self.is_over(round.now) {
+            self.end_stream(round.base);
+            return Outcome::Remove;
+        }
         if let Some(Backoff { retry_at, .. }) = self.backoff {
             if retry_at > round.now {
                 return Outcome::Pending { retry_at };
@@ -107,10 +128,10 @@ impl Subscriber {
         }
         let end = round.base + round.bytes.len() as u64;
         if round.bytes.is_empty() && self.cursor.has_sent_up_to(end) {
-            return self.finish_if_over(round);
+            return self.finish_if_over(round, hub);
         }
         let before = self.cursor.progress_key();
-        let mut progress = self.cursor.send(round.base, round.bytes, hub.config().lag, &mut self.output);
+        let mut progress = self.cursor.send(round.base, round.bytes, hub.begun(), &mut self.output);
         if let Ok(Progress::Evicted) = progress {
             progress = self.catch_up(round, hub, piece);
         }
@@ -121,7 +142,7 @@ impl Subscriber {
         match progress {
             Ok(Progress::UpToDate) => {
                 self.backoff = None;
-                self.finish_if_over(round)
+                self.finish_if_over(round, hub)
             }
             Ok(Progress::Pending) => {
                 hub.remember_last_id(&mut self.cursor);
@@ -142,6 +163,9 @@ impl Subscriber {
         while size <= LAST_PIECE {
             let offset = self.cursor.offset();
             let base = hub.copy(offset, size, piece);
+            if self.is_over(round.now) {
+                return Ok(Progress::Evicted); // what was copied may have been published after `disconnect` returned
+            }
             let is_evicted = base != offset;
             if is_evicted && lag != Lag::Skip {
                 return Ok(Progress::Evicted); // the client reconnects, and receives a `gap` event then
@@ -149,7 +173,7 @@ impl Subscriber {
             let progress = if is_evicted {
                 self.skip(round, hub)?
             } else {
-                self.cursor.send(base, piece, lag, &mut self.output)?
+                self.cursor.send(base, piece, hub.begun(), &mut self.output)?
             };
             let is_at_end = !is_evicted && piece.is_empty();
             if progress != Progress::UpToDate || is_at_end {
@@ -167,38 +191,70 @@ impl Subscriber {
         hub.skip(&mut self.cursor, &mut self.output)
     }
 
-    /// Ends the stream of a subscriber that is up to date, if the channel is closed or the server stops. The last event of a
-    /// closed channel is its `close` event, and the last chunk follows it; when the server stops, both are sent here.
-    fn finish_if_over(&mut self, round: &Round<'_>) -> Outcome {
-        if !round.closed && !self.stopping {
+    /// Ends the stream of a subscriber that is up to date, if the channel has ended or the server stops. The history of a
+    /// channel that has ended has the last chunk; when the server stops, a `close` event and the last chunk are sent here.
+    fn finish_if_over(&mut self, round: &Round<'_>, hub: &Hub) -> Outcome {
+        if !round.ended && !self.stopping {
             return Outcome::UpToDate;
         }
-        if !round.closed {
-            let mut chunks = Vec::new();
+        // A subscriber that was behind the round may have caught up with a channel that ended after the round was copied.
+        let mut chunks = Vec::new();
+        if !round.ended && !hub.has_ended_at(self.cursor.offset()) {
             Framing::Chunked.push_message(&message::close_event(true), &mut chunks);
             Framing::Chunked.push_end(&mut chunks);
-            let _ = self.output.write(&chunks);
         }
-        let _ = self.socket().shutdown(Shutdown::Write);
-        self.drain_input(); // unread input would turn the close into a reset
+        self.finish(&chunks);
         Outcome::Remove
     }
 
+    /// Whether the subscription is over, though the channel goes on.
+    fn is_over(&self, now: Instant) -> bool {
+        self.until.is_some_and(|until| until <= now) || self.tag.as_ref().is_some_and(|tag| tag.is_disconnected())
+    }
+
+    /// Ends a stream whose subscription is over, with the last chunk if everything was sent up to `end`. Otherwise the client
+    /// may have received a part of an event, and its stream breaks off. It resumes in both cases.
+    fn end_stream(&mut self, end: u64) {
+        let mut chunks = Vec::new();
+        if self.cursor.has_sent_up_to(end) {
+            Framing::Chunked.push_end(&mut chunks);
+        }
+        self.finish(&chunks);
+    }
+
+    /// Sends the last bytes, and closes the connection.
+    fn finish(&mut self, chunks: &[u8]) {
+        let _ = self.output.write(chunks);
+        let _ = self.socket().shutdown(Shutdown::Write);
+        self.drain_input(); // unread input would turn the close into a reset
+    }
+
     /// Drains the client's input, and sends a keep-alive comment if nothing was sent for `keep_alive` and everything was sent
-    /// up to `end`. Returns `false` if the client left.
+    /// up to `end`. Returns `false` if the client left, or took no keep-alive for `STALL`, or if its subscription is over.
     pub fn sweep(&mut self, now: Instant, keep_alive: Duration, end: u64) -> bool {
         if !self.drain_input() {
+            return false;
+        }
+        if self.is_over(now) {
+            self.end_stream(end);
             return false;
         }
         if now.saturating_duration_since(self.last_sent) < keep_alive || !self.cursor.has_sent_up_to(end) {
             return true;
         }
-        self.last_sent = now;
         let mut chunk = Vec::new();
         Framing::Chunked.push_frame(message::KEEP_ALIVE, &mut chunk);
         match self.output.write(&chunk) {
-            Ok(written) => written == chunk.len(), // after a part of a chunk no other can follow
-            Err(error) => error.kind() == ErrorKind::WouldBlock,
+            Ok(written) => {
+                self.last_sent = now;
+                self.backoff = None;
+                written == chunk.len() // after a part of a chunk no other can follow
+            }
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                self.backoff = Backoff::next(self.backoff, now);
+                self.backoff.is_some()
+            }
+            Err(_) => false,
         }
     }
 
@@ -219,7 +275,81 @@ impl Subscriber {
 
 #[cfg(test)]
 mod tests {
+    use super::super::history::History;
+    use super::super::hub::End;
+    use super::super::server::Registry;
+    use super::super::settings::{ChannelConfig, Newcomers};
     use super::*;
+    use std::net::{Ipv4Addr, TcpListener, TcpStream};
+
+    /// A hub with one broadcaster, and how a subscriber of it is connected.
+    struct Fixture {
+        hub: Arc<Hub>,
+        registry: Arc<Registry>,
+        client: TcpStream,
+    }
+
+    /// A newcomer, which is sent the whole history.
+    fn subscriber() -> (Fixture, Subscriber) {
+        let config = ChannelConfig { newcomers: Newcomers::Last(usize::MAX), ..ChannelConfig::default() };
+        let history = History::new(config.max_events, config.max_bytes);
+        let hub = Arc::new(Hub::new(config, history, None, 1));
+        hub.append(|_| "event".into(), false).unwrap();
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        client.set_read_timeout(Some(Duration::from_secs(9))).unwrap();
+        let registry = Arc::new(Registry::default());
+        let Ok(socket) = registry.join(listener.accept().unwrap().0, 1) else { panic!("there is room for one") };
+        socket.set_nonblocking(true).unwrap();
+        let cursor = hub.cursor(None).unwrap();
+        let subscriber = Subscriber::new(Output::new(socket, Framing::Chunked), cursor, hub.count_subscriber(0));
+        (Fixture { hub, registry, client }, subscriber)
+    }
+
+    impl Fixture {
+        /// The bytes of a round, and the offset of the first one.
+        fn round<'a>(&self, from: u64, bytes: &'a mut Vec<u8>) -> Round<'a> {
+            let copied = self.hub.copy_round(0, from, bytes);
+            Round { now: Instant::now(), base: copied.base, bytes, ended: copied.ended, previous: (from, None) }
+        }
+    }
+
+    #[test]
+    fn channel_that_closes_while_the_server_stops_sends_one_close_event() {
+        let (mut fixture, mut subscriber) = subscriber();
+        let mut bytes = Vec::new();
+        fixture.hub.copy(0, usize::MAX, &mut bytes);
+        let end = bytes.len() as u64;
+        let round = fixture.round(end, &mut bytes);
+        fixture.registry.stop(Instant::now() + Duration::from_secs(9));
+        subscriber.observe_stop();
+        fixture.hub.end(End::Close); // after the round was copied, and before the subscriber catches up
+        assert!(subscriber.send(&round, &fixture.hub, &mut Vec::new()) == Outcome::Remove);
+        drop(subscriber);
+        let mut received = String::new();
+        fixture.client.read_to_string(&mut received).unwrap();
+        assert_eq!(received.matches("event: close").count(), 1, "{received}");
+        assert!(received.contains("data: event") && received.ends_with("\r\n0\r\n\r\n"), "{received}");
+    }
+
+    /// No event comes that would find this out.
+    #[test]
+    fn client_that_takes_no_keep_alive_is_removed() {
+        let (fixture, mut subscriber) = subscriber();
+        let mut bytes = Vec::new();
+        let round = fixture.round(0, &mut bytes);
+        let end = round.base + round.bytes.len() as u64;
+        assert!(subscriber.send(&round, &fixture.hub, &mut Vec::new()) == Outcome::UpToDate);
+        while subscriber.output.socket.write(&[b'x'; 64 * 1024]).is_ok() {}
+        let keep_alive = Duration::from_secs(15);
+        let start = Instant::now();
+        let mut stayed = Duration::ZERO;
+        while subscriber.sweep(start + stayed, keep_alive, end) {
+            stayed += Duration::from_secs(5);
+            assert!(stayed <= keep_alive + STALL + Duration::from_secs(10));
+        }
+        assert!(stayed >= keep_alive + STALL);
+    }
 
     #[test]
     fn stalled_subscriber_is_tried_more_rarely_and_then_removed() {
