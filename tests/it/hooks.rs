@@ -279,6 +279,10 @@ fn assert_survives_bombs(server: &Running) {
             assert_eq!(server.get_in_turn(target), Some(status), "{target}");
         }
         assert_eq!(server.get_in_turn("/taken"), None);
+        // A panic after the response does not cost the connection.
+        for (target, status) in [("/error", 500), ("/display", 500), ("/hook", 404)] {
+            assert_eq!(other.get(target).status, status, "{target}");
+        }
         assert_eq!(other.get("/").text(), "fine");
     }
 }
