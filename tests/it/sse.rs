@@ -680,7 +680,7 @@ fn error_of_the_program_is_reported_whatever_its_kind() {
     check("/aborted", "connection aborted");
     check("/socket", "not connected");
     check("/wrapped", "wrapped");
-    check("/channel", "the channel is closed");
+    check("/channel", "the channel was closed");
 }
 
 /// A relay that reads from one connection and sends to another can fail on either side.
