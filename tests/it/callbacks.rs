@@ -13,7 +13,7 @@ use std::sync::{Arc, Barrier, Mutex};
 use std::thread;
 use std::time::Duration;
 
-/// What a callback can reach: a channel, a handle of the running server, and another server.
+/// A channel, a handle of the running server, and another server: a callback can reach all of them.
 #[derive(Clone)]
 struct Api {
     channel: Channel,
@@ -391,7 +391,7 @@ fn panic_value_that_panics_when_dropped_ends_only_the_hook() {
     assert!(!printed.contains("a thread that sends"), "{printed}");
 }
 
-/// A broadcaster's stack is that of any thread.
+/// Hooks run on the stack of a broadcaster.
 #[test]
 fn on_leave_has_the_stack_that_a_thread_has_by_default() {
     let channel = Channel::new();
