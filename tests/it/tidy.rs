@@ -123,7 +123,7 @@ fn the_readme_tells_the_defaults_as_they_are() {
     let settings = format!("{:?} {:?}", brooklet::Config::default(), brooklet::sse::ChannelConfig::default());
     let fields = settings.split([',', '{', '}']).filter_map(|field| field.trim().split_once(": "));
     let fields: Vec<_> = fields.collect();
-    assert_eq!(fields.len(), 12 + 7, "{settings}");
+    assert_eq!(fields.len(), 12 + 8, "{settings}");
     for (setting, default) in fields {
         let default = default.strip_suffix('s').map_or(default.to_owned(), |seconds| format!("{seconds} s"));
         assert!(readme.contains(&format!("| `{setting}` | {default} ")), "{setting} {default}");
