@@ -13,7 +13,7 @@ use std::sync::{Arc, Barrier, Mutex};
 use std::thread;
 use std::time::Duration;
 
-/// What a callback can reach: a channel, a handle of the running server, and another server.
+/// A channel, a handle of the running server, and another server: a callback can reach all of them.
 #[derive(Clone)]
 struct Api {
     channel: Channel,
@@ -361,7 +361,7 @@ fn panic_of_a_broadcaster_disconnects_its_subscribers_which_resume() {
     let mut resumed: Vec<_> = (0..channels())
         .map(|n| feed(&child, n, &format!("Last-Event-ID: {}\r\n", ids[n])))
         .collect();
-    assert_eq!(child.get("/count").text(), channels().to_string());
+    eventually(|| child.get("/count").text() == channels().to_string());
     for (n, subscriber) in resumed.iter_mut().enumerate() {
         assert_eq!(subscriber.next().last_event_id, missed[n]);
         let id = child.get(&format!("/say/{n}")).text().to_owned();
@@ -378,7 +378,7 @@ fn panic_value_that_panics_when_dropped_ends_only_the_hook() {
     let child = Child::start(WITH_PANICS, "");
     let mut staying = feed(&child, 0, "");
     let leaving = feed(&child, 0, "");
-    assert_eq!(child.get("/count").text(), "2");
+    eventually(|| child.get("/count").text() == "2");
     drop(leaving);
     eventually(|| child.get("/count").text() == "1");
     for _ in 0..2 {
@@ -391,7 +391,7 @@ fn panic_value_that_panics_when_dropped_ends_only_the_hook() {
     assert!(!printed.contains("a thread that sends"), "{printed}");
 }
 
-/// A broadcaster's stack is that of any thread.
+/// Hooks run on the stack of a broadcaster.
 #[test]
 fn on_leave_has_the_stack_that_a_thread_has_by_default() {
     let channel = Channel::new();

@@ -250,7 +250,7 @@ fn finish_ends_streams_without_close_event_and_late_clients_receive_what_they_mi
     server.join().unwrap();
 }
 
-/// Whoever asks: a newcomer, or a client of another channel.
+/// To a newcomer, and to a client that comes from another channel.
 #[test]
 fn finished_channel_without_events_answers_204() {
     let channel = Channel::with_config(ChannelConfig { newcomers: Newcomers::Last(9), ..ChannelConfig::default() });
@@ -853,6 +853,38 @@ fn first_message_with_an_id_is_followed_by_the_very_next_event() {
     }
     drop(start);
     bursts.join().unwrap();
+}
+
+/// An event that is published while `first` runs may be in the state, or not yet.
+#[test]
+fn first_message_is_followed_by_the_event_after_its_id() {
+    let channel = Channel::new();
+    let [newer, older, none] = [(); 3].map(|()| channel.clone());
+    let ids: Vec<_> = (0..3).map(|n| channel.publish(n.to_string()).unwrap()).collect();
+    let server = serve(|server| {
+        server
+            .get("/newer", move |ctx| {
+                let first = || Message::new().id(newer.publish("in the state").unwrap()).data("state");
+                newer.subscribe_with(ctx, Subscription::new().first(first))
+            })
+            .get("/older", move |ctx| {
+                let first = || Message::new().id(&ids[0]).data("state");
+                older.subscribe_with(ctx, Subscription::new().first(first))
+            })
+            .get("/none", move |ctx| {
+                let first = || {
+                    none.publish("meanwhile").unwrap();
+                    "state"
+                };
+                none.subscribe_with(ctx, Subscription::new().first(first))
+            })
+    });
+    let mut newer = subscribe(&server, "/newer", "");
+    let mut older = subscribe(&server, "/older", "");
+    assert_eq!([older.data(), older.data(), older.data(), older.data()], ["state", "1", "2", "in the state"]);
+    let mut none = subscribe(&server, "/none", "");
+    assert_eq!([none.data(), none.data()], ["state", "meanwhile"]);
+    assert_eq!([newer.data(), newer.data()], ["state", "meanwhile"]);
 }
 
 #[test]

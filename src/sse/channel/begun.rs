@@ -1,5 +1,5 @@
-//! The chunks that subscribers have begun to receive, in a channel whose subscribers may skip. One copy of a chunk is shared by
-//! all of them, so a slow subscriber costs no memory beyond that of the events.
+//! The chunks that subscribers have begun to receive, in a channel whose subscribers may skip. All of them
+//! share one copy of a chunk, so memory does not grow with slow subscribers.
 
 use super::server::lock;
 use std::collections::BTreeMap;

@@ -98,8 +98,8 @@ impl Cursor {
         cursor
     }
 
-    /// Adds a message to what is sent before the bytes at the offset. If it has the id of an event in the history, the cursor
-    /// moves to the end of that event.
+    /// Adds a message to what is sent before the bytes at the offset. If the message has the id of an
+    /// event in the history, the cursor moves to the end of that event.
     pub fn push_first(&mut self, history: &History, message: &Message) {
         let carry = self.carry.get_or_insert_with(Box::default);
         let mut unsent = carry.unsent.bytes().to_vec();

@@ -307,7 +307,7 @@ impl History {
         Some(frame.end)
     }
 
-    /// The start, if the id is that of the last event that was evicted.
+    /// The start, if the last event that was evicted has this id.
     fn find_evicted(&self, id: &str) -> Option<u64> {
         let is_last_evicted = match self.last_evicted {
             FrameId::Given => self.sequence_of(id)? == self.first_sequence.checked_sub(1)?,

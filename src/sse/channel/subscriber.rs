@@ -197,7 +197,7 @@ impl Subscriber {
         if !round.ended && !self.stopping {
             return Outcome::UpToDate;
         }
-        // A subscriber that was behind the round may have caught up with a channel that ended after the round was copied.
+        // A subscriber that has caught up may have sent the end of a channel that ended after the round was copied.
         let mut chunks = Vec::new();
         if !round.ended && !hub.has_ended_at(self.cursor.offset()) {
             Framing::Chunked.push_message(&message::close_event(true), &mut chunks);
