@@ -56,6 +56,7 @@ impl Stage {
                     io::Result::Ok(no_result)
                 })
                 .post("/probe/{number}/{outcome}", move |mut ctx| {
+                    ctx.limit_body(16 * 1024 * 1024); // what a page has received may be long
                     let text = ctx.body_text()?;
                     let outcome = if ctx.param("outcome") == "value" { Ok(text) } else { Err(text) };
                     let answer = answer.lock().unwrap().send((ctx.param("number").to_owned(), outcome));
