@@ -21,6 +21,20 @@ use std::{fmt, io};
 /// }
 /// ```
 ///
+/// `?` also converts an `Error` into an `io::Error` or a box, and the response keeps its status. So a handler that reads a body and has
+/// errors of its own returns [`io::Result`]:
+///
+/// ```
+/// use brooklet::{Context, Error, StatusCode};
+///
+/// fn double(mut ctx: Context<'_>) -> std::io::Result<String> {
+///     let text = ctx.body_text()?; // 413 if the body is too large
+///     let bad = |_| Error::new(StatusCode::BAD_REQUEST, "the body is not a number");
+///     let number: u32 = text.trim().parse().map_err(bad)?;
+///     Ok(format!("{}\n", 2 * u64::from(number)))
+/// }
+/// ```
+///
 /// A source is the reason for the operator: it is never sent to the client. That of a 5xx is reported with the response; see
 /// [`Response::with_cause`](super::Response::with_cause).
 ///

@@ -19,7 +19,9 @@ use std::io::{self, Read, Write};
 /// [`StatusCode`], `()` (204), an `Option` of such (404 for `None`), or a `Result` of two such, so that `?` works in a handler. An [`io::Error`] becomes the status of the [`Error`] inside it,
 /// or else 500; its message is reported to [`on_response`](super::super::Server::on_response), and never sent to the client.
 /// The same holds for `Box<dyn std::error::Error + Send + Sync>`, into which `?` turns any error. An `anyhow::Error` is not a
-/// `Response`; a handler that returns this box can use `?` on it.
+/// `Response`. A handler that returns this box can use `?` on it, but the box then hides the outermost error: an [`Error`] there,
+/// such as the 413 of a large body, becomes a 500. It keeps its status with
+/// `.map_err(anyhow::Error::reallocate_into_boxed_dyn_error_without_backtrace)` in place of `?` (checked with anyhow 1.0.105).
 pub struct Response {
     status: StatusCode,
     headers: Headers,
@@ -82,7 +84,25 @@ impl Response {
         Response::of_text("text/html; charset=utf-8", page.into())
     }
 
-    /// Answers 200 with JSON. The text is ready: this crate makes no JSON.
+    /// Answers 200 with JSON. The text is JSON already: this crate neither writes nor reads JSON. With `serde_json`:
+    ///
+    /// ```
+    /// # mod serde_json {
+    /// #     pub use std::io::Error;
+    /// #     pub fn from_slice<T: Default>(_: &[u8]) -> Result<T, Error> { Ok(T::default()) }
+    /// #     pub fn to_string<T>(_: &T) -> Result<String, Error> { Ok(String::new()) }
+    /// # }
+    /// # #[derive(Default)]
+    /// # struct Note;
+    /// use brooklet::{Context, Error, Response, StatusCode};
+    ///
+    /// fn echo(mut ctx: Context<'_>) -> std::io::Result<Response> {
+    ///     let body = ctx.body_bytes()?;
+    ///     let bad = |error: serde_json::Error| Error::new(StatusCode::BAD_REQUEST, error.to_string());
+    ///     let note: Note = serde_json::from_slice(&body).map_err(bad)?;
+    ///     Ok(Response::json(serde_json::to_string(&note)?))
+    /// }
+    /// ```
     pub fn json(text: impl Into<Cow<'static, str>>) -> Response {
         Response::of_text("application/json", text.into())
     }
@@ -172,6 +192,16 @@ impl Response {
 
     /// Adds a header field. Other fields of the same name stay, also fields of the context. Meant for `Set-Cookie`, `Link`, `Vary`
     /// and other fields that come several times. Refuses what [`header`](Response::header) refuses.
+    ///
+    /// This sets the cookie of a login, which scripts cannot read. `id` must be secret: make it with the `getrandom` crate or from
+    /// `/dev/urandom`, because `std` has no random numbers for secrets. Behind a proxy with TLS, append `; Secure`:
+    ///
+    /// ```
+    /// # use brooklet::Response;
+    /// # fn logged_in(id: &str) -> Response {
+    /// Response::redirect("/").append_header("Set-Cookie", format!("session={id}; Path=/; HttpOnly; SameSite=Lax"))
+    /// # }
+    /// ```
     #[must_use]
     pub fn append_header(self, name: &str, value: impl AsRef<str>) -> Response {
         self.change_headers(|headers| append(headers, name, value.as_ref()))

@@ -63,12 +63,34 @@ impl Server {
     /// Adds a route: requests with this method, for paths of this pattern, go to the handler.
     ///
     /// A pattern is a path whose segments are text, or `{name}` for any one segment, or at its end `{*name}` for all that
-    /// follows. Text wins over `{name}`, and that over `{*name}`, whatever the order of adding. HEAD is answered from
-    /// GET's handler, and OPTIONS from what is there. Patterns are normalised like paths ([`Context::path`]): `/%7Ea` is
-    /// `/~a`.
+    /// follows, which may be nothing: `/{*path}` includes `/`. Text wins over `{name}`, and that over `{*name}`, whatever the
+    /// order of adding. HEAD is answered from GET's handler, and OPTIONS from what is there. Patterns are normalised like
+    /// paths ([`Context::path`]): `/%7Ea` is `/~a`.
     ///
     /// The values of `{name}` and `{*name}` can be joined to a directory's path, and stay in that directory: see
     /// [`Context::param`]. A request with another value is a 400.
+    ///
+    /// A handler runs in many threads at once. Share state in an `Arc`, and move a clone of it into each closure:
+    ///
+    /// ```
+    /// # use brooklet::Server;
+    /// # fn main() -> std::io::Result<()> {
+    /// use std::sync::{Arc, Mutex};
+    ///
+    /// let notes = Arc::new(Mutex::new(Vec::new()));
+    /// let all = Arc::clone(&notes);
+    /// # let server =
+    /// Server::bind("127.0.0.1:0")?
+    ///     .get("/notes", move |_| all.lock().unwrap().join("\n"))
+    ///     .post("/notes", move |mut ctx| -> std::io::Result<()> {
+    ///         let note = ctx.body_text()?; // before the lock, which a client that sends slowly would hold
+    ///         notes.lock().unwrap().push(note);
+    ///         Ok(())
+    ///     })
+    /// # ;
+    /// # server.spawn().map(drop)
+    /// # }
+    /// ```
     ///
     /// A malformed pattern, or one that is taken, is refused here; the chain goes on, and [`serve`](Server::serve) returns
     /// the error, which names the pattern and the line that added it.
@@ -219,7 +241,7 @@ impl Server {
     /// # let server = Server::bind("127.0.0.1:0")?
     /// .error_response(|problem| {
     ///     let status = problem.status.as_u16();
-    ///     // Or with serde_json. `{:?}` is right for ASCII, which all messages of this crate are.
+    ///     // `{:?}` is right for printable ASCII, as in all messages of this crate. For other text, use serde_json.
     ///     Response::json(format!(r#"{{"status":{status},"error":{:?}}}"#, problem.message))
     /// })
     /// .get("/things/{id}", |ctx| (ctx.param("id") == "7").then(|| Response::json(r#"{"id":7}"#)))

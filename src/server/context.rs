@@ -118,7 +118,8 @@ impl<'a> Context<'a> {
     /// a `{name}` or a part of a `{*name}`, is not `.` or `..`, and does not hold `/`, `\`, NUL or, on Windows, `:`. No segment
     /// of a `{*name}` is empty except the last. A request with another value is answered with 400, and no handler sees it.
     ///
-    /// A number is read with an error of yours, because an `io::Error` or a box would be a 500:
+    /// To read a number, convert the error of `parse` into an [`Error`] with the status 400. With `?` alone, in a handler that
+    /// returns a box, the response would be a 500:
     ///
     /// ```
     /// # use brooklet::{Context, Error, StatusCode};

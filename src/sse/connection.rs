@@ -50,6 +50,8 @@ const INPUT_INTERVAL: Duration = Duration::from_millis(500);
 /// An event stream to one client. [`close`](Connection::close) sends a last event and ends the stream; dropping it ends
 /// the stream without one.
 ///
+/// Import the module and write `sse::Connection`, because [`brooklet::Connection`](server::Connection) has the same name.
+///
 /// An `EventSource` reconnects after any end until the page calls its `close()`, or the server answers 204. To other
 /// clients, a stream that was closed or dropped is whole: to HTTP/1.1 it ends with the last chunk. After an error of
 /// writing, after a panic, after an error that a closure of [`stream`] returns, or if the process dies, the last chunk is

@@ -49,7 +49,7 @@ pub use subscription::Subscription;
 /// let feed = news.clone();
 /// Server::bind("127.0.0.1:8080")?
 ///     .get("/news", move |ctx| feed.subscribe(ctx))
-///     .post("/news", move |mut ctx| news.publish(ctx.body_text()?).map(|id| id.to_string()))
+///     .post("/news", move |mut ctx| news.publish(ctx.body_text()?)) // answers with the event's id
 ///     .serve()
 /// # }
 /// ```
