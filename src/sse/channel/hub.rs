@@ -8,12 +8,11 @@ use super::begun::BegunChunks;
 use super::cursor::{Cursor, Progress};
 use super::history::{History, Id};
 use super::message::{self, Message};
-use super::server::lock;
+use super::server::{catch, lock};
 use super::settings::{ChannelConfig, Lag, Newcomers};
 use super::store::Store;
 use super::subscription::Tags;
 use std::io::{self, ErrorKind, Write};
-use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -234,7 +233,11 @@ impl Hub {
         drop(state); // `first` is the program's
         let first = first();
         first.check()?;
-        cursor.push_first(&self.state().history, &first);
+        let state = self.state();
+        cursor.push_first(&state.history, &first);
+        if state.end.is_some() && cursor.offset() == state.history.end() {
+            cursor.push_last_chunk(); // the one of the history is before the cursor
+        }
         Ok(Some(cursor))
     }
 
@@ -307,20 +310,6 @@ impl Drop for Counted {
     fn drop(&mut self) {
         self.hub.shards[self.index].subscribers.fetch_sub(1, Ordering::SeqCst);
         self.hub.subscribers.fetch_sub(1, Ordering::SeqCst);
-    }
-}
-
-/// Calls the program's code. Returns `None` if that panics; the panic hook has printed the message. The panic's value is
-/// dropped in here, because that may panic too.
-pub fn catch<T>(call: impl FnOnce() -> T) -> Option<T> {
-    match catch_unwind(AssertUnwindSafe(call)) {
-        Ok(returned) => Some(returned),
-        Err(payload) => {
-            if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
-                std::mem::forget(payload);
-            }
-            None
-        }
     }
 }
 
