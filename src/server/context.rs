@@ -6,7 +6,7 @@ use super::connection::Connection;
 use super::extensions::Extensions;
 use super::host_and_origin::merge_vary;
 use super::http::outgoing::{self, SendOptions};
-use super::http::{response, Error, Form, Headers, Method, Request, Response, StatusCode, Version};
+use super::http::{response, Error, Form, Headers, Method, Request, Response, StatusCode};
 use super::linger;
 use super::problem::{self, ErrorForm};
 use super::refusal::unavailable_response;
@@ -288,8 +288,9 @@ impl<'a> Context<'a> {
             let head_only = self.request.method() == Method::Head;
             let response = problem::apply(self.form, unavailable_response(), Some(self.request), self.response_headers);
             self.response_headers.remove_replaced(response.headers());
-            let headers = &*self.response_headers;
-            let options = SendOptions { version: Version::Http11, head_only, keep_alive: false, headers };
+            merge_vary(self.response_headers, response.headers());
+            let (version, headers) = (self.request.version(), &*self.response_headers);
+            let options = SendOptions { version, head_only, keep_alive: false, headers };
             // A client that leaves meanwhile needs no 503.
             let sent = outgoing::send(response, &options, &mut Vec::new(), &mut conn.socket);
             no_result = Response::refused(sent.map_or(0, |sent| sent.body_bytes));

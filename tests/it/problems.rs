@@ -101,6 +101,23 @@ fn fields_that_belong_to_an_error_stay_whatever_its_form_sets() {
     assert_eq!(ask("nonsense /").header("connection"), Some("close"));
 }
 
+/// HTTP/1.0 has no chunks. The refusal of a takeover is sent by the context, and every other response by the serve loop.
+#[test]
+fn form_that_streams_is_sent_without_chunks_to_http_10() {
+    let server = api(|problem| {
+        let text = problem.status.reason();
+        Response::stream("a/b", move |out| out.write_all(text.as_bytes())).header("Vary", "Origin, Accept")
+    });
+    for (target, text) in [("/nope", "Not Found"), ("/taken", "Service Unavailable")] {
+        let mut client = server.connect();
+        client.send(format!("GET {target} HTTP/1.0\r\n\r\n"));
+        let head = client.head();
+        assert_eq!(head.header("transfer-encoding"), None, "{target}");
+        assert_eq!(head.head.matches("Origin").count(), 1, "{target}: {}", head.head);
+        assert_eq!(String::from_utf8(client.rest()).unwrap(), text, "{target}");
+    }
+}
+
 #[test]
 fn form_that_fails_costs_no_answer() {
     let (report, reports) = mpsc::channel();
