@@ -119,7 +119,7 @@ fn cause_is_reported_also_if_the_client_has_left() {
     let (enter, entered) = mpsc::channel();
     let enter = Mutex::new(enter);
     let (server, reports) = reporting(|server| {
-        server.get("/", move |mut ctx| -> Result<&str, Failed> {
+        server.get("/first", |_| "unread").get("/", move |mut ctx| -> Result<&str, Failed> {
             enter.lock().unwrap().send(()).unwrap();
             while !ctx.client_left() {
                 std::thread::yield_now();
@@ -128,9 +128,10 @@ fn cause_is_reported_also_if_the_client_has_left() {
         })
     });
     let mut client = server.connect();
-    client.send("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    client.send("GET /first HTTP/1.1\r\nHost: localhost\r\n\r\nGET / HTTP/1.1\r\nHost: localhost\r\n\r\n");
     entered.recv_timeout(TIMEOUT).unwrap();
     client.reset();
+    assert_eq!(reports.recv_timeout(TIMEOUT).unwrap(), (200, String::new()));
     assert_eq!(reports.recv_timeout(TIMEOUT).unwrap(), (502, "cannot save: disk on fire".to_owned()));
 }
 
