@@ -128,7 +128,7 @@ fn form_that_fails_costs_no_answer() {
                 Some("/panic-in-form") => panic!("on purpose, in the form"),
                 Some("/status") => Response::status(StatusCode::OK),
                 Some("/error") => StatusCode::BAD_GATEWAY.into(),
-                Some("/refused") => Response::text("x").header("X", "a\nb"),
+                Some("/refused" | "/panic" | "/io") => Response::text("x").header("X", "a\nb"),
                 _ => Response::stream("a/b", |_| Err(io::Error::other("no form"))),
             })
             .on_response(move |exchange| {
@@ -140,6 +140,8 @@ fn form_that_fails_costs_no_answer() {
         ("/status", 404, "", None),
         ("/error", 404, "404 Not Found\n", None),
         ("/refused", 500, "500 Internal Server Error\n", Some("header \"X\": a field")),
+        ("/panic", 500, "500 Internal Server Error\n", Some("the handler panicked")),
+        ("/io", 500, "500 Internal Server Error\n", Some("a secret")),
         ("/stream", 500, "500 Internal Server Error\n", Some("no form")),
     ] {
         let answer = server.get(target);
@@ -148,4 +150,6 @@ fn form_that_fails_costs_no_answer() {
         assert_eq!(reported.is_some(), cause.is_some(), "{target}: {reported:?}");
         assert!(reported.unwrap_or_default().starts_with(cause.unwrap_or_default()), "{target}");
     }
+    let mut client = server.connect();
+    assert_eq!(client.get("/panic").header("connection"), Some("close"), "whatever the form does");
 }
