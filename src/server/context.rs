@@ -96,8 +96,8 @@ impl<'a> Context<'a> {
         self.request.last_event_id()
     }
 
-    /// Hands a value to later guards and the handler, which [`get`](Context::get) it by its type: the user that a guard found, for
-    /// example. Returns the value of the same type that it replaces.
+    /// Hands a value to later guards and the handler, which [`get`](Context::get) it by its type: the user that a guard found,
+    /// for example. Returns the value of the same type that it replaces.
     pub fn insert<T: Any + Send + Sync>(&mut self, value: T) -> Option<T> {
         self.extensions.insert(value)
     }
@@ -228,12 +228,12 @@ impl<'a> Context<'a> {
         self.slot.as_mut().expect("only takeover_conn empties the slot").poll_end()
     }
 
-    /// Sets a header field of the later response, also if a handler takes the connection over for a stream. Replaces all fields of
-    /// the same name that were set or appended here. `Vary: Origin` stays if
-    /// [`allow_origin`](super::Server::allow_origin) was called.
+    /// Sets a header field of the later response, also if a handler takes the connection over for a stream. Replaces all fields
+    /// of the same name that were set or appended here. `Vary: Origin` stays if [`allow_origin`](super::Server::allow_origin)
+    /// was called.
     ///
-    /// The field is a default: [`Response::header`] of the same name replaces it. But a `Content-Type` that is set here replaces the
-    /// type that [`Response::text`] and the like give a body.
+    /// The field is a default: [`Response::header`] of the same name replaces it. But a `Content-Type` that is set here
+    /// replaces the type that [`Response::text`] and the like give a body.
     ///
     /// # Errors
     ///
@@ -277,8 +277,8 @@ impl<'a> Context<'a> {
     /// The second part says "somebody else answers"; return it from the handler: another answer is dropped, and told to
     /// [`on_response`](super::super::Server::on_response) as a fault. The connection can go to any thread.
     ///
-    /// Beyond [`max_taken_over`](super::super::Config::max_taken_over) the client is sent a 503 with `Retry-After`, and what you
-    /// get is a connection on which reading finds the end and writing fails.
+    /// Beyond [`max_taken_over`](super::super::Config::max_taken_over) the client is sent a 503 with `Retry-After`, and what
+    /// you get is a connection on which reading finds the end and writing fails.
     #[doc(alias = "hijack")]
     #[doc(alias = "upgrade")]
     pub fn takeover_conn(self) -> (Connection, Response) {

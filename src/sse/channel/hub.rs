@@ -1,8 +1,9 @@
 //! The state that a channel shares with its broadcasters: the history and its lock, and the number of subscribers at each
 //! broadcaster.
 //!
-//! The history's lock is held to append to it or to copy out of it, and never while a socket or file is written. Publishers
-//! to a channel with a store also hold the store's lock, which broadcasters never take.
+//! The history's lock is held to append to it or to copy out of it, and never while a file is written, or a socket except for a
+//! `gap` event to a subscriber that skips, which never blocks. Publishers to a channel with a store also hold the store's lock,
+//! which broadcasters never take.
 
 use super::begun::BegunChunks;
 use super::cursor::{Cursor, Progress};
