@@ -243,7 +243,12 @@ impl Service {
             // The end of the connection is the end of some responses, and does not wait for the hook either.
             let _ = conn.socket.shutdown(Shutdown::Write);
         }
-        let failure = match sent.error.map(Failure::of).or(cause) {
+        // The first error of the program counts: that of a handler before that of the form.
+        let failure = match cause {
+            Some(Failure::Server(_)) => cause,
+            _ => sent.error.map(Failure::of).or(cause),
+        };
+        let failure = match failure {
             None if sent.status == StatusCode::INTERNAL_SERVER_ERROR => {
                 Some(Failure::Server(io::Error::other(NO_CAUSE)))
             }
