@@ -243,7 +243,7 @@ impl Service {
             // The end of the connection is the end of some responses, and does not wait for the hook either.
             let _ = conn.socket.shutdown(Shutdown::Write);
         }
-        // The first error of the program counts: that of a handler before that of the form.
+        // The first error of the program counts. A handler fails before the form does.
         let failure = match cause {
             Some(Failure::Server(_)) => cause,
             _ => sent.error.map(Failure::of).or(cause),

@@ -136,10 +136,10 @@ impl Channel {
     /// Subscribes the client: takes the request's connection over, and returns the response for the handler to return.
     ///
     /// A client that sends `Last-Event-ID` resumes after that event. A client that cannot set header fields may send
-    /// `lastEventId` in the query ([`last_event_id`](super::Connection::last_event_id) says how both are read). A HEAD request
-    /// receives only the head. Every other method receives the stream, so a POST may ask and listen: its handler must read the
-    /// body first, or a client that sends more than 64 KiB is disconnected. The response is 204 if the channel was closed, or
-    /// if it was finished and has no more events for the client. An `EventSource` does not reconnect after that.
+    /// `lastEventId` in the query ([`last_event_id`](super::super::Request::last_event_id) says how both are read). A HEAD
+    /// request receives only the head. Every other method receives the stream, so a POST may ask and listen: its handler must
+    /// read the body first, or a client that sends more than 64 KiB is disconnected. The response is 204 if the channel was
+    /// closed, or if it was finished and has no more events for the client. An `EventSource` does not reconnect after that.
     pub fn subscribe(&self, ctx: Context<'_>) -> Response {
         self.subscribe_with(ctx, Subscription::new())
     }
