@@ -131,9 +131,9 @@
 //!
 //! # Organization
 //!
-//! `http` is bytes in and bytes out. `server` is sockets and threads, and uses `http`. `sse` uses both. Nothing below `sse/channel/`
-//! is needed by the rest, and nothing below `sse/channel/file/` by the channel. `files` uses `http` and `server`, and nothing uses
-//! it. Files without a directory are in `server/` above the line, and in `sse/channel/` below it.
+//! `http` is bytes in and bytes out. `server` is sockets and threads, and uses `http`. `sse` uses both. Nothing below
+//! `sse/channel/` is needed by the rest, and nothing below `sse/channel/file/` by the channel. `files` uses `http` and
+//! `server`, and nothing uses it. Files without a directory are in `server/` above the line, and in `sse/channel/` below it.
 //!
 //! ```text
 //! accept.rs ─> serve.rs: one loop for each connection, in a thread of its own

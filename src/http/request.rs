@@ -69,8 +69,8 @@ impl Request {
         &self.headers
     }
 
-    /// Returns the value of the first cookie named `name` (RFC 6265 5.4). The value is not decoded, and keeps its quotes. Returns
-    /// `None` also for a value that is not UTF-8.
+    /// Returns the value of the first cookie named `name` (RFC 6265 5.4). The value is not decoded, and keeps its quotes.
+    /// Returns `None` also for a value that is not UTF-8.
     ///
     /// ```
     /// # fn user(request: &brooklet::Request) -> Option<&str> {

@@ -16,11 +16,13 @@ use std::io::{self, Read, Write};
 /// ```
 ///
 /// Handlers return whatever turns into one: a `Response`, a `&'static str`, `String` or `Cow` (text), a `Vec<u8>`, a
-/// [`StatusCode`], `()` (204), an `Option` of such (404 for `None`), or a `Result` of two such, so that `?` works in a handler. An [`io::Error`] becomes the status of the [`Error`] inside it,
-/// or else 500; its message is reported to [`on_response`](super::super::Server::on_response), and never sent to the client.
-/// The same holds for `Box<dyn std::error::Error + Send + Sync>`, into which `?` turns any error. An `anyhow::Error` is not a
-/// `Response`. A handler that returns this box can use `?` on it, but the box then hides the outermost error: an [`Error`] there,
-/// such as the 413 of a large body, becomes a 500. It keeps its status with
+/// [`StatusCode`], `()` (204), an `Option` of such (404 for `None`), or a `Result` of two such, so that `?` works in a handler.
+/// An [`io::Error`] becomes the status of the [`Error`] inside it, or else 500; its message is reported to
+/// [`on_response`](super::super::Server::on_response), and never sent to the client. The same holds for
+/// `Box<dyn std::error::Error + Send + Sync>`, into which `?` turns any error.
+///
+/// An `anyhow::Error` is not a `Response`. A handler that returns the box can use `?` on it, but the box then hides the outermost
+/// error: an [`Error`] there, such as the 413 of a large body, becomes a 500. It keeps its status with
 /// `.map_err(anyhow::Error::reallocate_into_boxed_dyn_error_without_backtrace)` in place of `?` (checked with anyhow 1.0.105).
 pub struct Response {
     status: StatusCode,
@@ -136,8 +138,8 @@ impl Response {
     /// Answers 200 with what `produce` writes, while it writes it: chunked to HTTP/1.1, until the connection closes to
     /// HTTP/1.0.
     ///
-    /// Writes are collected to 16 KiB; [`flush`](Write::flush) sends what is there at once. A write returns an error once
-    /// the client is gone. If `produce` returns an error the connection is cut, so that the client can tell; or the client gets a
+    /// Writes are collected to 16 KiB; [`flush`](Write::flush) sends what is there at once. A write returns an error once the
+    /// client is gone. If `produce` returns an error the connection is cut, so that the client can tell; or the client gets a
     /// 500, if nothing was sent yet.
     ///
     /// ```
@@ -180,8 +182,8 @@ impl Response {
     /// [set on the context](super::super::Context::set_response_header).
     ///
     /// A field that cannot be sent turns the response into a 500, and the reason goes to
-    /// [`on_response`](super::super::Server::on_response): a wrong response is never sent, nor is one silently changed. These are
-    /// a name that is not a token, a value with CR, LF, NUL or another control character, and `Content-Length`,
+    /// [`on_response`](super::super::Server::on_response): a wrong response is never sent, nor is one silently changed. These
+    /// are a name that is not a token, a value with CR, LF, NUL or another control character, and `Content-Length`,
     /// `Transfer-Encoding` and `Connection`, which the server sends as they are true.
     #[doc(alias = "set_header")]
     #[doc(alias = "insert_header")]
@@ -190,8 +192,8 @@ impl Response {
         self.change_headers(|headers| set(headers, name, value.as_ref()))
     }
 
-    /// Adds a header field. Other fields of the same name stay, also fields of the context. Meant for `Set-Cookie`, `Link`, `Vary`
-    /// and other fields that come several times. Refuses what [`header`](Response::header) refuses.
+    /// Adds a header field. Other fields of the same name stay, also fields of the context. Meant for `Set-Cookie`, `Link`,
+    /// `Vary` and other fields that come several times. Refuses what [`header`](Response::header) refuses.
     ///
     /// This sets the cookie of a login, which scripts cannot read. `id` must be secret: make it with the `getrandom` crate or from
     /// `/dev/urandom`, because `std` has no random numbers for secrets. Behind a proxy with TLS, append `; Secure`:
@@ -207,8 +209,8 @@ impl Response {
         self.change_headers(|headers| append(headers, name, value.as_ref()))
     }
 
-    /// Removes all header fields named `name` from this response, also the `Content-Type` of [`text`](Response::text) and the like.
-    /// Fields of the context stay.
+    /// Removes all header fields named `name` from this response, also the `Content-Type` of [`text`](Response::text) and the
+    /// like. Fields of the context stay.
     #[must_use]
     pub fn remove_header(mut self, name: &str) -> Response {
         self.headers.remove(name);
@@ -396,8 +398,8 @@ impl From<io::Error> for Response {
     }
 }
 
-/// `?` turns any error into such a box. If the error or one of its sources is an [`Error`], such as the 413 of a large body, the
-/// response has the status of that `Error`. Any other error is a 500 with this cause.
+/// `?` turns any error into such a box. If the error or one of its sources is an [`Error`], such as the 413 of a large body,
+/// the response has the status of that `Error`. Any other error is a 500 with this cause.
 impl From<Box<dyn std::error::Error + Send + Sync>> for Response {
     fn from(error: Box<dyn std::error::Error + Send + Sync>) -> Response {
         let Some(answer) = Error::find(&*error) else {

@@ -49,7 +49,8 @@ impl Server {
     /// stands for two, `127.0.0.1` and `::1`, and clients of the other address are refused: write the address itself. To
     /// listen on all addresses of the machine, bind `[::]:8080`, which on Linux and macOS takes IPv4 clients too.
     ///
-    /// For options that `std` does not set, make the listener yourself: see [`Server::from`](#impl-From<TcpListener>-for-Server).
+    /// For options that `std` does not set, make the listener yourself: see
+    /// [`Server::from`](#impl-From<TcpListener>-for-Server).
     ///
     /// # Errors
     ///
@@ -261,8 +262,10 @@ impl Server {
     /// # }
     /// ```
     ///
-    /// Whatever `form` returns, the response keeps its status, its `Allow`, `Retry-After` and `Connection`, and the CORS fields. If `form` panics or returns a bare status, the line of text is sent. A body that a program
-    /// wrote itself, such as `Response::text("no").with_status(..)`, stays as it is. So does the 503 of a client beyond
+    /// The response keeps its status, its `Allow`, `Retry-After` and `Connection`, and the CORS
+    /// fields. If `form` panics or returns a bare status, the line of text is sent. If it returns an error, a response with
+    /// a field that cannot be sent, or a stream that fails, the response is a 500 with that cause. A body that a program wrote
+    /// itself, such as `Response::text("no").with_status(..)`, stays as it is. So does the 503 of a client beyond
     /// [`max_connections`](Config::max_connections), whose request nobody has read.
     pub fn error_response<F, R>(mut self, form: F) -> Server
     where
@@ -374,8 +377,8 @@ impl Server {
 }
 
 /// Serves the connections of a listener that the program made: inherited from systemd (socket activation), one of several on
-/// the same port (`SO_REUSEPORT`), with a queue longer than the 128 connections of [`TcpListener::bind`], or with socket options
-/// that accepted connections inherit. `examples/listener` sets some with the `socket2` crate.
+/// the same port (`SO_REUSEPORT`), with a queue longer than the 128 connections of [`TcpListener::bind`], or with socket
+/// options that accepted connections inherit. `examples/listener` sets some with the `socket2` crate.
 ///
 /// One option is worth it on Linux: `TCP_USER_TIMEOUT`. Without it, a client that vanishes without closing its connection is
 /// noticed after about 15 minutes, and counts against [`max_taken_over`](Config::max_taken_over) until then.

@@ -6,7 +6,7 @@ use super::connection::Connection;
 use super::extensions::Extensions;
 use super::host_and_origin::merge_vary;
 use super::http::outgoing::{self, SendOptions};
-use super::http::{response, Error, Form, Headers, Method, Request, Response, StatusCode, Version};
+use super::http::{response, Error, Form, Headers, Method, Request, Response, StatusCode};
 use super::linger;
 use super::problem::{self, ErrorForm};
 use super::refusal::unavailable_response;
@@ -96,8 +96,8 @@ impl<'a> Context<'a> {
         self.request.last_event_id()
     }
 
-    /// Hands a value to later guards and the handler, which [`get`](Context::get) it by its type: the user that a guard found, for
-    /// example. Returns the value of the same type that it replaces.
+    /// Hands a value to later guards and the handler, which [`get`](Context::get) it by its type: the user that a guard found,
+    /// for example. Returns the value of the same type that it replaces.
     pub fn insert<T: Any + Send + Sync>(&mut self, value: T) -> Option<T> {
         self.extensions.insert(value)
     }
@@ -229,12 +229,12 @@ impl<'a> Context<'a> {
         self.slot.as_mut().expect("only takeover_conn empties the slot").poll_end()
     }
 
-    /// Sets a header field of the later response, also if a handler takes the connection over for a stream. Replaces all fields of
-    /// the same name that were set or appended here. `Vary: Origin` stays if
-    /// [`allow_origin`](super::Server::allow_origin) was called.
+    /// Sets a header field of the later response, also if a handler takes the connection over for a stream. Replaces all fields
+    /// of the same name that were set or appended here. `Vary: Origin` stays if [`allow_origin`](super::Server::allow_origin)
+    /// was called.
     ///
-    /// The field is a default: [`Response::header`] of the same name replaces it. But a `Content-Type` that is set here replaces the
-    /// type that [`Response::text`] and the like give a body.
+    /// The field is a default: [`Response::header`] of the same name replaces it. But a `Content-Type` that is set here
+    /// replaces the type that [`Response::text`] and the like give a body.
     ///
     /// # Errors
     ///
@@ -278,8 +278,8 @@ impl<'a> Context<'a> {
     /// The second part says "somebody else answers"; return it from the handler: another answer is dropped, and told to
     /// [`on_response`](super::super::Server::on_response) as a fault. The connection can go to any thread.
     ///
-    /// Beyond [`max_taken_over`](super::super::Config::max_taken_over) the client is sent a 503 with `Retry-After`, and what you
-    /// get is a connection on which reading finds the end and writing fails.
+    /// Beyond [`max_taken_over`](super::super::Config::max_taken_over) the client is sent a 503 with `Retry-After`, and what
+    /// you get is a connection on which reading finds the end and writing fails.
     #[doc(alias = "hijack")]
     #[doc(alias = "upgrade")]
     pub fn takeover_conn(self) -> (Connection, Response) {
@@ -289,8 +289,9 @@ impl<'a> Context<'a> {
             let head_only = self.request.method() == Method::Head;
             let response = problem::apply(self.form, unavailable_response(), Some(self.request), self.response_headers);
             self.response_headers.remove_replaced(response.headers());
-            let headers = &*self.response_headers;
-            let options = SendOptions { version: Version::Http11, head_only, keep_alive: false, headers };
+            merge_vary(self.response_headers, response.headers());
+            let (version, headers) = (self.request.version(), &*self.response_headers);
+            let options = SendOptions { version, head_only, keep_alive: false, headers };
             // A client that leaves meanwhile needs no 503.
             let sent = outgoing::send(response, &options, &mut Vec::new(), &mut conn.socket);
             no_result = Response::refused(sent.map_or(0, |sent| sent.body_bytes));

@@ -95,8 +95,8 @@ impl HostAndOrigin {
         }
     }
 
-    /// Answers a preflight, the question whether a page may send what it wants to send (WHATWG Fetch, "CORS-preflight fetch"), if an origin
-    /// that was named asks it.
+    /// Answers a preflight, the question whether a page may send what it wants to send (WHATWG Fetch, "CORS-preflight fetch"),
+    /// if an origin that was named asks it.
     pub fn preflight(&self, request: &Request, methods: impl FnOnce(&str) -> String) -> Option<Response> {
         let headers = request.headers();
         if request.method() != Method::Options || !headers.contains("access-control-request-method") {

@@ -48,7 +48,7 @@ pub use connection::Connection;
 pub use context::Context;
 pub use exchange::Exchange;
 pub use handle::Handle;
-pub use panics::lock;
+pub use panics::{catch, lock};
 pub use problem::Problem;
 pub use refusal::{jitter, unavailable_response};
 #[cfg(test)]

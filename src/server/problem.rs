@@ -30,8 +30,10 @@ pub fn apply(form: Option<&ErrorForm>, response: Response, request: Option<&Requ
     let Some(mut formed) = catch(|| form(&Problem { status, message, request })) else { return response };
     match formed.payload {
         Payload::Bytes(_) | Payload::Stream(..) => (),
-        // A field that cannot be sent.
-        Payload::Problem(_) if formed.cause.is_some() => return formed,
+        // An error, or a field that cannot be sent. The first cause is reported, and a panic still ends the connection.
+        Payload::Problem(_) if formed.cause.is_some() => {
+            return response.with_form(formed).with_status(StatusCode::INTERNAL_SERVER_ERROR);
+        }
         Payload::Problem(_) | Payload::TakenOver | Payload::Refused(_) => return response,
     }
     for cors in ["Access-Control-Allow-Origin", "Access-Control-Allow-Credentials"] {

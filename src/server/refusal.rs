@@ -40,8 +40,8 @@ pub fn refuse(socket: &mut dyn Write, head_only: bool, headers: &Headers) -> u64
     outgoing::send(unavailable_response(), &options, &mut Vec::new(), socket).map_or(0, |sent| sent.body_bytes)
 }
 
-/// Sends a 503 to a new connection, which is to be closed with [`linger`](super::linger). Waits first, at most
-/// [`HEAD_WAIT`], until the client's head is here: a page reads the response only if that has the CORS fields of the page's origin.
+/// Sends a 503 to a new connection, which is to be closed with [`linger`](super::linger). Waits first, at most [`HEAD_WAIT`],
+/// until the client's head is here: a page reads the response only if that has the CORS fields of the page's origin.
 pub fn refuse_with_cors(stream: &mut TcpStream, allowed: &HostAndOrigin) -> u64 {
     let mut head = [0; 4 * 1024];
     let length = read_head(stream, &mut head);

@@ -203,7 +203,7 @@ impl Service {
         keep_alive: bool,
         mut headers: Headers,
     ) -> Result<(), CloseReason> {
-        let response = problem::apply(self.form.as_ref(), response, incoming.request, &headers);
+        let mut response = problem::apply(self.form.as_ref(), response, incoming.request, &headers);
         headers.remove_replaced(response.headers());
         merge_vary(&mut headers, response.headers());
         let head_only = incoming.request.map(Request::method) == Some(Method::Head);
@@ -212,7 +212,11 @@ impl Service {
         let mut socket = ThroughputLimit::new(&mut conn.socket, self.config.write_timeout);
         let closes = response.closes();
         let status = response.status_code();
-        let is_clients_fault = response.cause.is_some() && (400..500).contains(&status.as_u16());
+        // Not sent along, because it is reported also if the response cannot be sent, or is another one in the end.
+        let cause = response.cause.take().map(|error| match status.as_u16() {
+            400..=499 => Failure::Client(error),
+            _ => Failure::of(error),
+        });
         let out = &mut conn.scratch;
         let send = || match outgoing::try_send(response, &options, out, &mut socket) {
             Ok(sent) => Ok(sent),
@@ -225,7 +229,8 @@ impl Service {
         let sent = match catch(send) {
             Some(Ok(sent)) => sent,
             Some(Err(error)) => {
-                self.report(conn.peer, incoming, Some(status), 0, Some(Failure::Client(error)));
+                let failure = cause.unwrap_or(Failure::Client(error));
+                self.report(conn.peer, incoming, Some(status), 0, Some(failure));
                 return Err(CloseReason::ClientGone);
             }
             None => {
@@ -238,13 +243,16 @@ impl Service {
             // The end of the connection is the end of some responses, and does not wait for the hook either.
             let _ = conn.socket.shutdown(Shutdown::Write);
         }
-        let failure = match sent.error {
-            Some(error) if is_clients_fault => Some(Failure::Client(error)),
-            Some(error) => Some(Failure::of(error)),
+        // The first error of the program counts. A handler fails before the form does.
+        let failure = match cause {
+            Some(Failure::Server(_)) => cause,
+            _ => sent.error.map(Failure::of).or(cause),
+        };
+        let failure = match failure {
             None if sent.status == StatusCode::INTERNAL_SERVER_ERROR => {
                 Some(Failure::Server(io::Error::other(NO_CAUSE)))
             }
-            None => None,
+            failure => failure,
         };
         self.report(conn.peer, incoming, Some(sent.status), sent.body_bytes, failure);
         if sent.keep_alive {

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 /// How often a [`Throttle`] prints.
 const INTERVAL: Duration = Duration::from_secs(60);
 
-/// Prints a line, with one write. `eprintln!` panics if standard error is closed, and a panic would end a thread of the
-/// server. The message is formatted first: its `Display` may be the program's, and standard error is locked while it is written.
+/// Prints a line, with one write. `eprintln!` panics if standard error is closed, and a panic would end a thread of the server.
+/// The message is formatted first: its `Display` may be the program's, and standard error is locked while it is written.
 pub fn line(message: fmt::Arguments<'_>) {
     let line = format!("brooklet: {message}\n");
     let _ = io::stderr().write_all(line.as_bytes());

@@ -65,6 +65,8 @@ pub struct Connection {
     out: Vec<u8>,
     keep_alive: Duration,
     last_write: Instant,
+    /// When the client's input was last read.
+    last_read: Instant,
     /// How many bytes the client may still send.
     input_left: usize,
 }
@@ -112,6 +114,7 @@ pub fn start_connection(conn: server::Connection) -> io::Result<Connection> {
         out: Vec::new(),
         keep_alive: KEEP_ALIVE,
         last_write: Instant::now(),
+        last_read: Instant::now(),
         input_left: MAX_INPUT,
     })
 }
@@ -380,21 +383,21 @@ impl Connection {
         Ok(())
     }
 
-    /// Waits for a value until `deadline`, and meanwhile for the end of the client's input.
+    /// Waits for a value until `deadline`. Looks for the end of the client's input, and sends keep-alive comments, also if
+    /// values come all the time and the program sends nothing for them.
     fn receive<T>(
         &mut self,
         receiver: &Receiver<T>,
         deadline: Option<Instant>,
     ) -> io::Result<Result<T, RecvTimeoutError>> {
         loop {
-            let within = time_until(deadline).min(self.until_keep_alive()).min(INPUT_INTERVAL);
-            let received = receiver.recv_timeout(within);
-            if !matches!(received, Err(RecvTimeoutError::Timeout)) {
-                return Ok(received);
+            if self.until_input().is_zero() {
+                self.drain_input(Duration::ZERO)?;
             }
-            self.drain_input(Duration::ZERO)?;
             self.send_keep_alive_if_due()?;
-            if time_until(deadline).is_zero() {
+            let within = time_until(deadline).min(self.until_keep_alive()).min(self.until_input());
+            let received = receiver.recv_timeout(within);
+            if !matches!(received, Err(RecvTimeoutError::Timeout)) || time_until(deadline).is_zero() {
                 return Ok(received);
             }
         }
@@ -518,11 +521,17 @@ impl Connection {
 
     /// Waits at most `within` for input of the client, and drops it. Returns an error if the client left or the server stops.
     fn drain_input(&mut self, within: Duration) -> io::Result<()> {
-        match drain(self.stream.conn.tcp_stream(), within, &mut self.input_left) {
+        let drained = drain(self.stream.conn.tcp_stream(), within, &mut self.input_left);
+        self.last_read = Instant::now();
+        match drained {
             Ok(true) => Ok(()),
             Ok(false) => Err(self.end()),
             Err(error) => Err(self.fail(error)),
         }
+    }
+
+    fn until_input(&self) -> Duration {
+        INPUT_INTERVAL.saturating_sub(self.last_read.elapsed())
     }
 
     fn until_keep_alive(&self) -> Duration {

@@ -69,8 +69,8 @@ impl Message {
     /// Sets the event's id. A client that reconnects sends the last id that it received as `Last-Event-ID`. The id `""` makes
     /// the client forget its last id.
     ///
-    /// Each event needs an id of its own. If two events have the same id, for example because both are about the same
-    /// object, a client that resumes after the earlier event misses the events between the two. The id should be ASCII, because many
+    /// Each event needs an id of its own. If two events have the same id, for example because both are about the same object, a
+    /// client that resumes after the earlier event misses the events between the two. The id should be ASCII, because many
     /// clients cannot send other characters back.
     ///
     /// A message is refused when it is sent if its id cannot come back as the value of a header field (RFC 9110 5.5): if
@@ -213,8 +213,8 @@ impl Message {
         self.lines.len() + self.blank_line().len()
     }
 
-    /// The blank line that ends the frame, if there is one. A client takes a reconnection time from its line alone, and some clients dispatch an empty event
-    /// at each blank line.
+    /// The blank line that ends the frame, if there is one. A client takes a reconnection time from its line alone, and some
+    /// clients dispatch an empty event at each blank line.
     fn blank_line(&self) -> &'static str {
         let [_, data_end, retry_end, end] = self.ends;
         if data_end == 0 && retry_end == end {

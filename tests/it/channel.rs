@@ -250,6 +250,30 @@ fn finish_ends_streams_without_close_event_and_late_clients_receive_what_they_mi
     server.join().unwrap();
 }
 
+#[test]
+fn first_message_of_a_finished_channel_is_followed_by_the_last_chunk() {
+    let channel = Channel::new();
+    let last = channel.publish("last").unwrap();
+    let firsts = [Message::from("state"), Message::from("state").id(&last)];
+    for first in firsts {
+        let finishes = channel.clone();
+        let server = serve(|server| {
+            server.get("/", move |ctx| {
+                let first = || {
+                    finishes.finish(); // also when the end of the channel comes meanwhile
+                    first.clone()
+                };
+                finishes.subscribe_with(ctx, Subscription::new().first(first))
+            })
+        });
+        for _ in 0..2 {
+            let mut newcomer = subscribe(&server, "/", "");
+            assert_eq!(newcomer.data(), "state");
+            newcomer.client.assert_end();
+        }
+    }
+}
+
 /// To a newcomer, and to a client that comes from another channel.
 #[test]
 fn finished_channel_without_events_answers_204() {

@@ -113,6 +113,28 @@ fn error_with_a_status_keeps_it_in_a_box_and_below_other_errors() {
     assert_eq!(reports.recv_timeout(TIMEOUT).unwrap(), (503, cause));
 }
 
+/// The client gives up while a slow handler fails: that is when somebody looks for the cause.
+#[test]
+fn cause_is_reported_also_if_the_client_has_left() {
+    let (enter, entered) = mpsc::channel();
+    let enter = Mutex::new(enter);
+    let (server, reports) = reporting(|server| {
+        server.get("/first", |_| "unread").get("/", move |mut ctx| -> Result<&str, Failed> {
+            enter.lock().unwrap().send(()).unwrap();
+            while !ctx.client_left() {
+                std::thread::yield_now();
+            }
+            Err(fire())
+        })
+    });
+    let mut client = server.connect();
+    client.send("GET /first HTTP/1.1\r\nHost: localhost\r\n\r\nGET / HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    entered.recv_timeout(TIMEOUT).unwrap();
+    client.reset();
+    assert_eq!(reports.recv_timeout(TIMEOUT).unwrap(), (200, String::new()));
+    assert_eq!(reports.recv_timeout(TIMEOUT).unwrap(), (502, "cannot save: disk on fire".to_owned()));
+}
+
 /// In a process of its own, so that its standard error can be read.
 #[test]
 fn causes_are_on_standard_error_without_a_hook_except_those_of_4xx() {
@@ -125,7 +147,7 @@ fn causes_are_on_standard_error_without_a_hook_except_those_of_4xx() {
     assert!(output.status.success(), "{text}");
     let lines: Vec<_> = text.lines().filter_map(|line| Some(line.split_once(" ms: ")?.1)).collect();
     let no_cause = "the handler answered 500 without a cause; Response::with_cause gives a response one";
-    assert_eq!(lines, ["cannot save: disk on fire", no_cause]);
+    assert_eq!(lines, ["cannot save: disk on fire", no_cause, "torn"]);
 }
 
 #[test]
@@ -137,8 +159,12 @@ fn without_hook() {
             .get("/fault", |_| Response::status(StatusCode::BAD_REQUEST).with_cause("no comma"))
             .get("/busy", |_| StatusCode::SERVICE_UNAVAILABLE)
             .get("/bare", |_| StatusCode::INTERNAL_SERVER_ERROR)
+            .get("/torn", |_| {
+                let torn = Response::stream("text/csv", |_| Err(io::Error::other("torn")));
+                torn.with_status(StatusCode::BAD_REQUEST).with_cause("no comma")
+            })
     });
     let mut client = server.connect();
-    let statuses = ["/own", "/fault", "/busy", "/bare"].map(|target| client.get(target).status);
-    assert_eq!(statuses, [502, 400, 503, 500]);
+    let statuses = ["/own", "/fault", "/busy", "/bare", "/torn"].map(|target| client.get(target).status);
+    assert_eq!(statuses, [502, 400, 503, 500, 500]);
 }

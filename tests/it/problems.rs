@@ -101,6 +101,23 @@ fn fields_that_belong_to_an_error_stay_whatever_its_form_sets() {
     assert_eq!(ask("nonsense /").header("connection"), Some("close"));
 }
 
+/// HTTP/1.0 has no chunks. The refusal of a takeover is sent by the context, and every other response by the serve loop.
+#[test]
+fn form_that_streams_is_sent_without_chunks_to_http_10() {
+    let server = api(|problem| {
+        let text = problem.status.reason();
+        Response::stream("a/b", move |out| out.write_all(text.as_bytes())).header("Vary", "Origin, Accept")
+    });
+    for (target, text) in [("/nope", "Not Found"), ("/taken", "Service Unavailable")] {
+        let mut client = server.connect();
+        client.send(format!("GET {target} HTTP/1.0\r\n\r\n"));
+        let head = client.head();
+        assert_eq!(head.header("transfer-encoding"), None, "{target}");
+        assert_eq!(head.head.matches("Origin").count(), 1, "{target}: {}", head.head);
+        assert_eq!(String::from_utf8(client.rest()).unwrap(), text, "{target}");
+    }
+}
+
 #[test]
 fn form_that_fails_costs_no_answer() {
     let (report, reports) = mpsc::channel();
@@ -111,7 +128,7 @@ fn form_that_fails_costs_no_answer() {
                 Some("/panic-in-form") => panic!("on purpose, in the form"),
                 Some("/status") => Response::status(StatusCode::OK),
                 Some("/error") => StatusCode::BAD_GATEWAY.into(),
-                Some("/refused") => Response::text("x").header("X", "a\nb"),
+                Some("/refused" | "/panic") => Response::text("x").header("X", "a\nb"),
                 _ => Response::stream("a/b", |_| Err(io::Error::other("no form"))),
             })
             .on_response(move |exchange| {
@@ -123,6 +140,8 @@ fn form_that_fails_costs_no_answer() {
         ("/status", 404, "", None),
         ("/error", 404, "404 Not Found\n", None),
         ("/refused", 500, "500 Internal Server Error\n", Some("header \"X\": a field")),
+        ("/panic", 500, "500 Internal Server Error\n", Some("the handler panicked")),
+        ("/io", 500, "500 Internal Server Error\n", Some("a secret")),
         ("/stream", 500, "500 Internal Server Error\n", Some("no form")),
     ] {
         let answer = server.get(target);
@@ -131,4 +150,6 @@ fn form_that_fails_costs_no_answer() {
         assert_eq!(reported.is_some(), cause.is_some(), "{target}: {reported:?}");
         assert!(reported.unwrap_or_default().starts_with(cause.unwrap_or_default()), "{target}");
     }
+    let mut client = server.connect();
+    assert_eq!(client.get("/panic").header("connection"), Some("close"), "whatever the form does");
 }

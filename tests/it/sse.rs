@@ -564,6 +564,32 @@ fn wait_for_ends_with_its_time_the_client_or_the_server() {
     assert_eq!(kind_of(results.recv_timeout(TIMEOUT).unwrap()), Some(ErrorKind::ConnectionAborted));
 }
 
+/// Values for other clients, for example, that this stream does not send.
+#[test]
+fn wait_for_with_values_waiting_sends_keep_alives_and_notices_that_the_client_left() {
+    let (server, results) = streaming(|mut events| {
+        let (sender, receiver) = mpsc::channel();
+        events.set_keep_alive(Duration::from_millis(10));
+        let ended = loop {
+            sender.send(()).unwrap();
+            if let Err(ended) = events.wait_for(&receiver, Duration::MAX) {
+                break ended;
+            }
+            if events.connection().request().query() == Some("silent") {
+                events.set_keep_alive(Duration::MAX);
+            }
+        };
+        Err(ended)
+    });
+    assert_eq!(open(&server).until(b":\n:\n"), b":\n:\n");
+    results.recv_timeout(TIMEOUT).unwrap().unwrap_err();
+    let mut silent = server.connect();
+    silent.send("GET /?silent HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    silent.stream_head();
+    drop(silent);
+    assert_eq!(kind_of(results.recv_timeout(TIMEOUT).unwrap()), Some(ErrorKind::ConnectionAborted));
+}
+
 #[test]
 fn wait_for_with_values_waiting_ends_when_the_server_stops() {
     let (server, results) = streaming(|mut events| {

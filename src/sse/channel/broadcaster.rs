@@ -13,8 +13,8 @@
 //! Two locks, never held together: the history of a channel, to copy out of it, and the inbox of a broadcaster. `publish` never
 //! waits for a socket, and waits for the next round only when more than half of the history is unsent.
 
-use super::hub::{catch, Hub};
-use super::server::{lock, stderr, OnStop};
+use super::hub::Hub;
+use super::server::{catch, lock, stderr, OnStop};
 use super::subscriber::{Outcome, Round, Subscriber};
 use super::MIN_KEEP_ALIVE;
 use std::cell::Cell;

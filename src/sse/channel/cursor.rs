@@ -113,6 +113,14 @@ impl Cursor {
         }
     }
 
+    /// Adds the last chunk to what is sent before the bytes at the offset, which is the end of a stream that has ended.
+    pub fn push_last_chunk(&mut self) {
+        let carry = self.carry.get_or_insert_with(Box::default);
+        let mut unsent = carry.unsent.bytes().to_vec();
+        Framing::Chunked.push_end(&mut unsent);
+        carry.unsent = Unsent::new(unsent);
+    }
+
     pub fn offset(&self) -> u64 {
         self.offset
     }

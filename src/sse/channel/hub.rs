@@ -1,19 +1,19 @@
 //! The state that a channel shares with its broadcasters: the history and its lock, and the number of subscribers at each
 //! broadcaster.
 //!
-//! The history's lock is held to append to it or to copy out of it, and never while a socket or file is written. Publishers
-//! to a channel with a store also hold the store's lock, which broadcasters never take.
+//! The history's lock is held to append to it or to copy out of it, and never while a file is written, or a socket except for a
+//! `gap` event to a subscriber that skips, which never blocks. Publishers to a channel with a store also hold the store's lock,
+//! which broadcasters never take.
 
 use super::begun::BegunChunks;
 use super::cursor::{Cursor, Progress};
 use super::history::{History, Id};
 use super::message::{self, Message};
-use super::server::lock;
+use super::server::{catch, lock};
 use super::settings::{ChannelConfig, Lag, Newcomers};
 use super::store::Store;
 use super::subscription::Tags;
 use std::io::{self, ErrorKind, Write};
-use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -234,7 +234,11 @@ impl Hub {
         drop(state); // `first` is the program's
         let first = first();
         first.check()?;
-        cursor.push_first(&self.state().history, &first);
+        let state = self.state();
+        cursor.push_first(&state.history, &first);
+        if state.end.is_some() && cursor.offset() == state.history.end() {
+            cursor.push_last_chunk(); // the one of the history is before the cursor
+        }
         Ok(Some(cursor))
     }
 
@@ -307,20 +311,6 @@ impl Drop for Counted {
     fn drop(&mut self) {
         self.hub.shards[self.index].subscribers.fetch_sub(1, Ordering::SeqCst);
         self.hub.subscribers.fetch_sub(1, Ordering::SeqCst);
-    }
-}
-
-/// Calls the program's code. Returns `None` if that panics; the panic hook has printed the message. The panic's value is
-/// dropped in here, because that may panic too.
-pub fn catch<T>(call: impl FnOnce() -> T) -> Option<T> {
-    match catch_unwind(AssertUnwindSafe(call)) {
-        Ok(returned) => Some(returned),
-        Err(payload) => {
-            if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
-                std::mem::forget(payload);
-            }
-            None
-        }
     }
 }
 

@@ -136,10 +136,10 @@ impl Channel {
     /// Subscribes the client: takes the request's connection over, and returns the response for the handler to return.
     ///
     /// A client that sends `Last-Event-ID` resumes after that event. A client that cannot set header fields may send
-    /// `lastEventId` in the query ([`last_event_id`](super::Connection::last_event_id) says how both are read). A HEAD request receives only the
-    /// head. Every other method receives the stream, so a POST may ask and listen: its handler must read the body first, or a
-    /// client that sends more than 64 KiB is disconnected. The response is 204 if the channel was closed, or if it was finished and has no
-    /// more events for the client. An `EventSource` does not reconnect after that.
+    /// `lastEventId` in the query ([`last_event_id`](super::super::Request::last_event_id) says how both are read). A HEAD
+    /// request receives only the head. Every other method receives the stream, so a POST may ask and listen: its handler must
+    /// read the body first, or a client that sends more than 64 KiB is disconnected. The response is 204 if the channel was
+    /// closed, or if it was finished and has no more events for the client. An `EventSource` does not reconnect after that.
     pub fn subscribe(&self, ctx: Context<'_>) -> Response {
         self.subscribe_with(ctx, Subscription::new())
     }
@@ -229,9 +229,9 @@ impl Channel {
         self.publisher.hub.subscribers()
     }
 
-    /// Disconnects the subscribers for whose [tag](Subscription::tag) `select` returns `true`, and returns how many they are. They
-    /// are sent no event that is published after this returns, and no `close` event, so an `EventSource` reconnects: a guard
-    /// decides whether it may. Subscribers without a tag stay.
+    /// Disconnects the subscribers for whose [tag](Subscription::tag) `select` returns `true`, and returns how many they are.
+    /// They are sent no event that is published after this returns, and no `close` event, so an `EventSource` reconnects: a
+    /// guard decides whether it may. Subscribers without a tag stay.
     ///
     /// A handler may be between its check of the user and `subscribe_with` when this is called. If it checks again after
     /// `subscribe_with`, and calls this itself for a user that was banned meanwhile, none is overlooked.
@@ -271,10 +271,11 @@ impl Channel {
         self.publisher.end(End::Close);
     }
 
-    /// Ends the channel as [`close`](Channel::close) does, but without a `close` event: for clients that treat an unknown
-    /// event as an error. A client that subscribes later still receives the events that it missed, and then the end of the
-    /// stream. If it has missed none, the response is 204. A client that missed the last event reconnects with its id, so the
-    /// last event needs one, and so does a [first](Subscription::first) message. A newcomer receives the events that [`newcomers`](ChannelConfig::newcomers) says.
+    /// Ends the channel as [`close`](Channel::close) does, but without a `close` event: for clients that treat an unknown event
+    /// as an error. A client that subscribes later still receives the events that it missed, and then the end of the stream. If
+    /// it has missed none, the response is 204. A client that missed the last event reconnects with its id, so the last event
+    /// needs one, and so does a [first](Subscription::first) message. A newcomer receives the events that
+    /// [`newcomers`](ChannelConfig::newcomers) says.
     ///
     /// ```
     /// use brooklet::sse::{Channel, ChannelConfig, Newcomers};

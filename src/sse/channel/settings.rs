@@ -20,12 +20,14 @@ pub struct ChannelConfig {
     /// reconnect. The oldest are evicted beyond it. Default: 1,024.
     pub max_events: usize,
     /// The number of bytes that the events of the history may have, as they go over the wire: an event takes about 6 bytes more
-    /// than its text. The oldest are evicted beyond it, and a larger event is refused. Default: 4 MiB, as much as the kernel buffers for one client.
+    /// than its text. The oldest are evicted beyond it, and a larger event is refused. Default: 4 MiB, as much as the kernel
+    /// buffers for one client.
     pub max_bytes: usize,
     /// After how long a silence a subscriber is sent a comment, to within 4 s. Default: 15 s, because proxies give up after
     /// 30 to 60 s. At least 10 ms; [`Duration::MAX`] for never.
     pub keep_alive: Duration,
-    /// How long a client waits before it reconnects, as with [`Message::retry`](super::super::Message::retry). Default: not sent, and browsers wait about 3 s.
+    /// How long a client waits before it reconnects, as with [`Message::retry`](super::super::Message::retry). Default: not
+    /// sent, and browsers wait about 3 s.
     pub retry: Option<Duration>,
     /// The treatment of a subscriber whose next event was evicted. Default: [`Lag::Disconnect`].
     pub lag: Lag,
