@@ -67,15 +67,26 @@ fn path_has_one_spelling_for_each_value() {
     let mut client = server.connect();
     let mut raw = 0;
     for byte in 0x20..0x7f_u8 {
-        let escaped = client.get(&format!("/a%{byte:02X}"));
-        let lower = client.get(&format!("/a%{byte:02x}"));
+        // Without `Date`, because a second may end between two answers.
+        let mut get = |target: String| {
+            let mut answer = client.get(&target);
+            answer.head = answer
+                .head
+                .lines()
+                .filter(|line| !line.starts_with("Date: "))
+                .collect::<Vec<_>>()
+                .join("\r\n");
+            answer
+        };
+        let escaped = get(format!("/a%{byte:02X}"));
+        let lower = get(format!("/a%{byte:02x}"));
         assert_eq!(escaped, lower, "{byte:02x}");
         if matches!(byte, b' ' | b'"' | b'#' | b'<' | b'>' | b'\\' | b'/' | b'?' | b'%') {
             assert_eq!(escaped.header("path"), Some(&*format!("/a%{byte:02X}")));
             continue;
         }
         assert_eq!(escaped.text(), format!("a{}", char::from(byte)));
-        assert_eq!(escaped, client.get(&format!("/a{}", char::from(byte))), "{:?}", char::from(byte));
+        assert_eq!(escaped, get(format!("/a{}", char::from(byte))), "{:?}", char::from(byte));
         raw += 1;
     }
     assert_eq!(raw, 95 - 9);
