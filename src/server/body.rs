@@ -176,10 +176,10 @@ impl BodyProgress {
     /// 413 if more came or was announced than is allowed. A length is checked when the body is read, because the handler may
     /// allow more, and not if nobody reads it.
     fn check_length(&self) -> Result<(), Error> {
-        match self.received.saturating_add(self.left.announced()) > self.max {
-            true => Err(TOO_LARGE),
-            false => Ok(()),
+        if self.received.saturating_add(self.left.announced()) > self.max {
+            return Err(TOO_LARGE);
         }
+        Ok(())
     }
 
     /// Drops what the handler did not read, as far as it is in the buffer, and returns what is left then.

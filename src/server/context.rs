@@ -287,11 +287,9 @@ impl<'a> Context<'a> {
         let mut no_result = Response::taken_over();
         if !conn.socket.take_over(self.max_taken_over) {
             let head_only = self.request.method() == Method::Head;
-            let response = problem::apply(self.form, unavailable_response(), Some(self.request), self.response_headers);
-            self.response_headers.remove_replaced(response.headers());
-            merge_vary(self.response_headers, response.headers());
-            let (version, headers) = (self.request.version(), &*self.response_headers);
-            let options = SendOptions { version, head_only, keep_alive: false, headers };
+            let headers = &mut *self.response_headers;
+            let response = problem::complete(self.form, unavailable_response(), Some(self.request), headers);
+            let options = SendOptions { version: self.request.version(), head_only, keep_alive: false, headers };
             // A client that leaves meanwhile needs no 503.
             let sent = outgoing::send(response, &options, &mut Vec::new(), &mut conn.socket);
             no_result = Response::refused(sent.map_or(0, |sent| sent.body_bytes));

@@ -1,5 +1,6 @@
 //! The program's form for error responses whose body the program did not write.
 
+use super::host_and_origin::merge_vary;
 use super::http::response::Payload;
 use super::http::{Headers, Request, Response, StatusCode};
 use super::panics::catch;
@@ -17,6 +18,19 @@ pub struct Problem<'a> {
     pub message: &'a str,
     /// The request. `None` if it was malformed, too large or too slow.
     pub request: Option<&'a Request>,
+}
+
+/// Gives a response the program's form, and leaves in `headers`, the fields of the context, only those that go with it.
+pub fn complete(
+    form: Option<&ErrorForm>,
+    response: Response,
+    request: Option<&Request>,
+    headers: &mut Headers,
+) -> Response {
+    let response = apply(form, response, request, headers);
+    headers.remove_replaced(response.headers());
+    merge_vary(headers, response.headers());
+    response
 }
 
 /// Gives a response of a line of text the program's form. `headers` are the fields that go with it from the context.

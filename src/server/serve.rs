@@ -23,7 +23,7 @@ use super::config::Config;
 use super::context::Context;
 use super::dispatch::Dispatcher;
 use super::exchange::{Exchange, Hook};
-use super::host_and_origin::{is_loopback, merge_vary, HostAndOrigin};
+use super::host_and_origin::{is_loopback, HostAndOrigin};
 use super::http::outgoing::{self, SendError, SendOptions};
 use super::http::parse::ParsedHead;
 use super::http::response::Payload;
@@ -203,9 +203,7 @@ impl Service {
         keep_alive: bool,
         mut headers: Headers,
     ) -> Result<(), CloseReason> {
-        let mut response = problem::apply(self.form.as_ref(), response, incoming.request, &headers);
-        headers.remove_replaced(response.headers());
-        merge_vary(&mut headers, response.headers());
+        let mut response = problem::complete(self.form.as_ref(), response, incoming.request, &mut headers);
         let head_only = incoming.request.map(Request::method) == Some(Method::Head);
         let version = incoming.request.map_or(Version::Http11, Request::version);
         let options = SendOptions { version, head_only, keep_alive, headers: &headers };
@@ -341,10 +339,10 @@ fn may_be_loopback(address: Option<IpAddr>) -> bool {
 impl Failure<'_> {
     /// The failure that an error of a handler or of a body is.
     fn of(error: io::Error) -> Self {
-        match is_client_error(&error) {
-            true => Failure::Client(error),
-            false => Failure::Server(error),
+        if is_client_error(&error) {
+            return Failure::Client(error);
         }
+        Failure::Server(error)
     }
 
     fn error(&self) -> &io::Error {
