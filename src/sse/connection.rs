@@ -506,10 +506,8 @@ impl Connection {
 
     /// The error for a client that ended its input, or a server that did so to stop.
     fn end(&self) -> io::Error {
-        let why = match self.stream.conn.is_stopping() {
-            true => "the server is shutting down",
-            false => "the client has left",
-        };
+        let is_stopping = self.stream.conn.is_stopping();
+        let why = if is_stopping { "the server is shutting down" } else { "the client has left" };
         self.mark(io::Error::new(ErrorKind::ConnectionAborted, why))
     }
 

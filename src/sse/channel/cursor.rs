@@ -265,6 +265,7 @@ fn chunk_at(bytes: &[u8], index: usize) -> Range<usize> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::output::tests::Socket;
     use super::super::output::Output;
     use super::super::settings::Lag;
     use super::*;
@@ -272,29 +273,6 @@ mod tests {
 
     /// As many as a copy's tests have time for.
     const ROUNDS: usize = 60;
-
-    /// Takes `room` bytes, and then would block.
-    #[derive(Default)]
-    struct Socket {
-        room: usize,
-        received: Vec<u8>,
-    }
-
-    impl Write for Socket {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            let taken = bytes.len().min(self.room);
-            if taken == 0 {
-                return Err(ErrorKind::WouldBlock.into());
-            }
-            self.room -= taken;
-            self.received.extend_from_slice(&bytes[..taken]);
-            Ok(taken)
-        }
-
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
 
     struct Event {
         id: String,

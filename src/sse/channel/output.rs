@@ -42,13 +42,14 @@ impl<S: Write> Write for Output<S> {
 }
 
 #[cfg(test)]
-mod tests {
+pub mod tests {
     use super::*;
 
-    /// Takes at most `room` bytes, and then would block.
-    struct Socket {
-        room: usize,
-        received: Vec<u8>,
+    /// Takes `room` bytes, and then would block.
+    #[derive(Default)]
+    pub struct Socket {
+        pub room: usize,
+        pub received: Vec<u8>,
     }
 
     impl Write for Socket {
