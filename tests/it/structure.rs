@@ -1,6 +1,6 @@
 //! No two files of `src/` need each other, however long the way round.
 
-use super::tidy::{code, files};
+use super::tidy::{code, files, without_tests};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
@@ -40,8 +40,7 @@ impl Sources {
     fn read() -> Sources {
         let mut sources = Sources { code: BTreeMap::new(), imports: BTreeMap::new() };
         for (path, text) in files("src", "rs") {
-            let tests = text.find("#[cfg(test)]\nmod tests").or(text.find("#[cfg(all(test"));
-            let code: String = code(&text[..tests.unwrap_or(text.len())]).map(|line| format!("{line}\n")).collect();
+            let code: String = code(without_tests(&text)).map(|line| format!("{line}\n")).collect();
             let module = module_of(&path);
             let imports = code.split(';').filter_map(import).flat_map(|tree| expand(&tree)).collect();
             sources.imports.insert(module.clone(), imports);

@@ -25,6 +25,13 @@ pub fn files(folder: &str, extension: &str) -> Vec<(PathBuf, String)> {
     found
 }
 
+/// A source up to its module of tests.
+pub fn without_tests(text: &str) -> &str {
+    let openings = ["#[cfg(test)]\nmod tests", "#[cfg(test)]\npub mod tests", "#[cfg(all(test"];
+    let tests = openings.iter().find_map(|opening| text.find(opening));
+    &text[..tests.unwrap_or(text.len())]
+}
+
 /// The lines of a source that are neither comment nor documentation.
 pub fn code(text: &str) -> impl Iterator<Item = &str> {
     text.lines().filter(|line| !line.trim_start().starts_with("//"))
