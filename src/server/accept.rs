@@ -4,16 +4,17 @@
 //! end or its takeover, and waits again. No queue and no hand-over: 24 us of CPU a connection, against 29 for a pool and
 //! 57 for a thread spawned each time. It is still one thread a connection, and reads that way.
 //!
-//! The ugly part: `std` can neither time out nor cancel an `accept`, so threads stay there until a connection comes. Threads
-//! that are too many after a crowd are woken by connections to this server itself, one for each. A shutdown does the same
-//! where it cannot shut the listener down: on systems other than Linux, and with a listener that the program made, which
-//! systemd or another process may hold too. Such a connection does not always arrive, so the time for waking is bounded.
-//! And `accept` fails for reasons that are the peer's (try again) or ours: out of descriptors, and the queue is as full as
-//! before. Then a descriptor held in reserve is given up, so that one client at a time can be told 503 instead of hanging.
+//! `std` can neither time out nor cancel an `accept`. So a shutdown shuts the listener down on Linux. Where it cannot (on
+//! other systems, and with a listener that the program made, which systemd or another process may hold too) it wakes each
+//! thread with a connection to this server itself. Such a connection does not always arrive, so the time for waking is
+//! bounded.
+//!
+//! `accept` fails for reasons that are the peer's (try again) or ours: the process has no descriptors left, and the queue is
+//! as full as before. Then a descriptor held in reserve is given up, so that one client at a time receives a 503 and does
+//! not hang.
 
 use super::linger;
 use super::panics::{catch, lock};
-use super::parked::ParkedThreads;
 use super::refusal::{refuse_at_once, refuse_with_cors};
 use super::registry::Registry;
 use super::serve::Service;
@@ -25,12 +26,10 @@ use std::sync::{Arc, Mutex, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Threads that wait in `accept` while little happens: more than the six connections of a browser need.
-const MAX_WAITING: usize = 16;
-
-/// The same on a server that is so busy that threads are parked too: to wake a parked thread costs more than to find one
-/// in `accept`.
-const MAX_WAITING_BUSY: usize = 64;
+/// The most threads that wait in `accept`. Further threads end after their connection. An idle thread takes about 33 KiB.
+/// 256 clients that each connect for one request at a time cost a fifth more CPU for it, because most of their threads are
+/// started again; 64 clients cost nothing more.
+const MAX_WAITING: usize = 64;
 
 /// Clients beyond `max_connections` that may hold a thread while they read their 503. The others are sent it and closed.
 const MAX_REFUSING: usize = 64;
@@ -60,9 +59,6 @@ pub struct Acceptor {
     /// Threads in `accept`, or on their way there. The one that leaves takes its own place off, and whoever took the
     /// last one off puts a new thread there: nobody counts a thread that somebody else has counted on.
     waiting: AtomicUsize,
-    parked: ParkedThreads,
-    /// The number of threads that end after their next connection. They are too many since the server is quiet again.
-    to_retire: AtomicUsize,
     refusing: AtomicUsize,
     /// A spare descriptor: gone while the process is out of them.
     spare: Mutex<Option<TcpListener>>,
@@ -80,8 +76,6 @@ impl Acceptor {
             service,
             registry,
             waiting: AtomicUsize::new(0),
-            parked: ParkedThreads::default(),
-            to_retire: AtomicUsize::new(0),
             refusing: AtomicUsize::new(0),
         })
     }
@@ -92,11 +86,8 @@ impl Acceptor {
         self.add_thread()
     }
 
-    /// Sends a parked thread into `accept`, or a new one.
+    /// Starts a thread that waits in `accept`.
     fn add_thread(self: &Arc<Acceptor>) -> io::Result<()> {
-        if self.parked.unpark_one() {
-            return Ok(());
-        }
         let acceptor = Arc::clone(self);
         let thread = thread::Builder::new()
             .name("brooklet".to_owned())
@@ -119,44 +110,17 @@ impl Acceptor {
             }
             // A last resort for a panic in a `Drop` of the program: this thread goes on and stays counted.
             catch(|| self.serve(stream, peer));
-            if !self.wait_again_or_park() {
+            if !self.wait_again() {
                 return;
             }
         }
         self.waiting.fetch_sub(1, Ordering::SeqCst);
     }
 
-    /// Counts this thread as waiting again, or parks it until it is needed. `false` if it is to end.
-    fn wait_again_or_park(&self) -> bool {
-        let retires = self
-            .to_retire
-            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |threads| threads.checked_sub(1));
-        if retires.is_ok() {
-            return false;
-        }
-        let most = if self.parked.is_empty() { MAX_WAITING } else { MAX_WAITING_BUSY };
-        let waits = self
-            .waiting
-            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |waiting| (waiting < most).then_some(waiting + 1));
-        if waits.is_ok() || self.parked.park() {
-            return true;
-        }
-        self.retire_surplus();
-        false
-    }
-
-    /// Ends the threads in `accept` that are too many, when a thread was parked and not needed until its time was up. As
-    /// long as there are too many, one is parked, and gets here.
-    fn retire_surplus(&self) {
-        let surplus = self.waiting.load(Ordering::SeqCst).saturating_sub(MAX_WAITING);
-        if surplus == 0 {
-            return;
-        }
-        if self.to_retire.compare_exchange(0, surplus, Ordering::SeqCst, Ordering::SeqCst).is_err() {
-            return; // another thread retires them
-        }
-        let address = lock(&self.listener).as_ref().and_then(|listener| listener.local_addr().ok());
-        wake_acceptors(address, surplus, Instant::now() + WAKE_LIMIT, || !self.registry.is_stopping());
+    /// Counts this thread as waiting again. `false` if enough threads wait, and this one is to end.
+    fn wait_again(&self) -> bool {
+        let one_more = |waiting: usize| (waiting < MAX_WAITING).then_some(waiting + 1);
+        self.waiting.fetch_update(Ordering::SeqCst, Ordering::SeqCst, one_more).is_ok()
     }
 
     fn serve(&self, stream: TcpStream, peer: SocketAddr) {
@@ -234,7 +198,6 @@ impl Acceptor {
     /// Takes the listener away and ends every `accept`, so that the threads there find that the server stops.
     pub fn close(&self) -> Closing {
         let spare = lock(&self.spare).take();
-        self.parked.close();
         let listener = lock(&self.listener).take();
         let address = listener.as_ref().and_then(|listener| listener.local_addr().ok());
         let closing = Closing { listener: listener.as_ref().map_or_else(Weak::new, Arc::downgrade), address };

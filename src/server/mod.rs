@@ -12,7 +12,6 @@ mod running;
 
 // Accepting connections, counting them, and refusing them.
 mod accept;
-mod parked;
 mod refusal;
 mod registry;
 

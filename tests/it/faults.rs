@@ -38,10 +38,10 @@ const MAX_BYTES: usize = 5_000;
 const LAG: usize = 5;
 
 /// A round has one request of a client on its own connection; each twentieth has as many at once, more than threads wait for.
-const CROWD: usize = 24;
+const CROWD: usize = 72;
 
 /// The most threads that stay to wait for connections.
-const WAITING: usize = 16;
+const WAITING: usize = 64;
 
 /// strace, attached to a process.
 struct Strace {

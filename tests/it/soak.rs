@@ -32,7 +32,7 @@ const ONE_HEAP: &str = "export MALLOC_ARENA_MAX=1;";
 const RSS_KB: usize = 2 * 1024;
 
 /// Threads that wait for connections, at the most; which of them have gone to rest is a matter of luck.
-const WAITING: usize = 16;
+const WAITING: usize = 64;
 
 #[test]
 #[ignore = "a server that the soak runs"]

@@ -382,7 +382,7 @@ fn a_server_for_many() {
 }
 
 /// The most threads that stay to wait for connections.
-const WAITING: usize = 16;
+const WAITING: usize = 64;
 
 #[test]
 fn ten_thousand_half_heads_keep_nobody_from_being_served() {
