@@ -27,12 +27,7 @@ pub struct Registry {
     /// Somebody left while the server stops, or it began to.
     changed: Condvar,
     stopping: AtomicBool,
-    /// Whether a [`CROWD`] is served, and nobody has taken a connection over.
-    is_crowded: AtomicBool,
 }
-
-/// So many connections have something to do whenever one of them has not.
-const CROWD: usize = 8;
 
 /// A slab: slots of those who left are used again.
 #[derive(Default)]
@@ -122,7 +117,6 @@ impl Registry {
                 connections.slots.len() - 1
             }
         };
-        self.update_crowded(&connections);
         drop(connections);
         Ok(Socket { shared: Some(shared), registry: Arc::clone(self), slot })
     }
@@ -188,12 +182,6 @@ impl Registry {
         }
     }
 
-    /// To be called when a connection has joined, left, or been taken over.
-    fn update_crowded(&self, connections: &Connections) {
-        self.is_crowded
-            .store(connections.taken_over == 0 && connections.len() >= CROWD, Ordering::Relaxed);
-    }
-
     fn connections(&self) -> MutexGuard<'_, Connections> {
         lock(&self.connections)
     }
@@ -220,11 +208,6 @@ impl Socket {
         is_stopping
     }
 
-    /// Whether others are likely to have something to do that takes no longer than a request.
-    pub fn is_crowded(&self) -> bool {
-        self.registry.is_crowded.load(Ordering::Relaxed)
-    }
-
     /// Sets what the connection does from now on.
     pub fn enter(&self, phase: Phase) {
         self.shared().phase.store(phase as u8, Ordering::SeqCst);
@@ -237,7 +220,6 @@ impl Socket {
             return false;
         }
         connections.taken_over += 1;
-        self.registry.update_crowded(&connections);
         self.enter(Phase::TakenOver);
         if connections.deadline.is_some() {
             let _ = self.shutdown(Shutdown::Read); // stop has passed by already
@@ -272,7 +254,6 @@ impl Socket {
         connections.slots[self.slot] = None;
         connections.free.push(self.slot);
         connections.taken_over -= usize::from(shared.is(Phase::TakenOver));
-        self.registry.update_crowded(&connections);
         if connections.deadline.is_some() {
             self.registry.changed.notify_all();
         }
