@@ -14,14 +14,10 @@ use std::{fmt, io, ops::Range};
 pub struct Headers {
     section: Vec<u8>,
     fields: Vec<Field>,
-    /// The bits of all names: most look-ups are for a field that is not there, and end here.
-    name_bits: u64,
 }
 
 #[derive(Clone, Debug)]
 struct Field {
-    /// The [`name_bit`] of its name.
-    name_bit: u64,
     name: Range<u32>,
     value: Range<u32>,
     /// [`set`](Headers::set) makes a field that another may replace later, the others make one that stays.
@@ -31,20 +27,21 @@ struct Field {
 impl Headers {
     /// Makes a section without fields.
     pub const fn new() -> Headers {
-        Headers { section: Vec::new(), fields: Vec::new(), name_bits: 0 }
+        Headers { section: Vec::new(), fields: Vec::new() }
     }
 
     /// Returns the first value of `name`; `None` where there is none, or where it is not UTF-8 (see
     /// [`get_all`](Headers::get_all) for the bytes).
     pub fn get(&self, name: &str) -> Option<&str> {
-        let field = self.candidates(name_bit(name.as_bytes())).find(|field| self.is_named(field, name))?;
+        let field = self.fields.iter().find(|field| self.is_named(field, name))?;
         std::str::from_utf8(self.text(&field.value)).ok()
     }
 
     /// Returns every value of `name`, in order, without the white space around it. Bytes, because RFC 9110 5.5 allows
     /// any from 0x80 up in a value.
     pub fn get_all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a [u8]> {
-        self.candidates(name_bit(name.as_bytes()))
+        self.fields
+            .iter()
             .filter(move |field| self.is_named(field, name))
             .map(|field| self.text(&field.value))
     }
@@ -138,7 +135,7 @@ impl Headers {
 
     /// Removes the fields that were set and that `others` sets too. Appended fields stay, and replace nothing.
     pub(in super::super) fn remove_replaced(&mut self, others: &Headers) {
-        if self.name_bits & others.name_bits == 0 {
+        if self.is_empty() {
             return;
         }
         let is_set = |name: &str| others.fields.iter().any(|field| field.is_set && others.is_named(field, name));
@@ -170,20 +167,16 @@ impl Headers {
         for part in [name, b": ", value, b"\r\n"] {
             self.section.extend_from_slice(part);
         }
-        self.push_range(name, at, at + name.len() + 2..self.section.len() - 2);
-        self.fields.last_mut().expect("it was just added").is_set = is_set;
+        self.push_range(at..at + name.len(), at + name.len() + 2..self.section.len() - 2, is_set);
     }
 
     /// Adds a well-formed field of a section that [`set_section`](Headers::set_section) brings when it is whole: its
-    /// name, where the name starts, and where the value stands.
+    /// name and its value, as ranges of the section.
     #[inline]
-    pub(super) fn push_range(&mut self, name: &[u8], at: usize, value: Range<usize>) {
+    pub(super) fn push_range(&mut self, name: Range<usize>, value: Range<usize>, is_set: bool) {
         // No section reaches 4 GiB: max_header_bytes bounds a request's, and append checks.
         let range = |range: Range<usize>| range.start as u32..range.end as u32;
-        let name_bit = name_bit(name);
-        self.name_bits |= name_bit;
-        self.fields
-            .push(Field { name_bit, name: range(at..at + name.len()), value: range(value), is_set: false });
+        self.fields.push(Field { name: range(name), value: range(value), is_set });
     }
 
     pub(super) fn set_section(&mut self, section: &[u8]) {
@@ -198,13 +191,6 @@ impl Headers {
     /// The fields as they are sent: `Name: value\r\n` each, without the empty line that ends a head.
     pub(in super::super) fn section(&self) -> &[u8] {
         &self.section
-    }
-
-    /// The fields whose names have this bit.
-    #[inline]
-    fn candidates(&self, name_bit: u64) -> impl Iterator<Item = &Field> {
-        let fields = if self.name_bits & name_bit != 0 { &self.fields[..] } else { &[] };
-        fields.iter().filter(move |field| field.name_bit == name_bit)
     }
 
     fn is_named(&self, field: &Field, name: &str) -> bool {
@@ -240,13 +226,6 @@ impl<'a> IntoIterator for &'a Headers {
     fn into_iter(self) -> HeadersIter<'a> {
         self.iter()
     }
-}
-
-/// One of 64 bits for a name, however its letters are cased: of its length and its first letter.
-#[inline]
-fn name_bit(name: &[u8]) -> u64 {
-    let first = name.first().map_or(0, |first| first | 0x20);
-    1 << ((7 * name.len() + usize::from(first)) % 64)
 }
 
 /// The members of one list-valued field, empty ones included: those who must not have them can tell.

@@ -167,7 +167,7 @@ fn field_lines(scanner: &mut Scanner<'_>, limits: &Limits) -> Result<Headers, Pa
             let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
             return Err(Error::new(status, "the request has too many header fields").into());
         }
-        headers.push_range(name, at, value.start - start..value.end - start);
+        headers.push_range(at..at + name.len(), value.start - start..value.end - start, false);
     }
 }
 
@@ -181,7 +181,7 @@ fn field_line<'a>(scanner: &mut Scanner<'a>) -> Result<(&'a [u8], Range<usize>),
     scanner.take_byte(b':', "a field name is a token, and a colon follows it at once (RFC 9112 5.1)")?;
     scanner.skip_ows();
     let start = scanner.at;
-    let value = ascii::trim_ows(scanner.take_field()?);
+    let value = ascii::trim_ows(scanner.take_while(ascii::is_field)?);
     scanner.take_crlf()?;
     Ok((name, start..start + value.len()))
 }
@@ -257,14 +257,6 @@ impl<'a> Scanner<'a> {
         while matches!(self.bytes.get(self.at), Some(b' ' | b'\t')) {
             self.at += 1;
         }
-    }
-
-    /// Takes a field's value: the bytes of [`ascii::is_field`], most of them sixteen at a time, for they are most of a head.
-    fn take_field(&mut self) -> Result<&'a [u8], ParseError> {
-        let start = self.at;
-        self.at += ascii::skip(self.remaining(), |byte| (byte < b' ') | (byte == 0x7f));
-        self.take_while(ascii::is_field)?;
-        Ok(&self.bytes[start..self.at])
     }
 
     /// CRLF and nothing else ends a line. RFC 9112 2.2 lets a server accept a bare LF; those that do disagree with
