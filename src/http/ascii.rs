@@ -61,22 +61,6 @@ pub fn is_reg_name(byte: u8) -> bool {
     CLASS[usize::from(byte)] & REG_NAME != 0
 }
 
-/// Returns how many bytes at the start are certainly not of a kind: a multiple of sixteen.
-///
-/// Each sixteen bytes are looked at together, whatever the first of them is. The compiler makes vector instructions of this
-/// loop if `is` only compares: no table, no `&&`, no `||`.
-#[inline]
-pub fn skip(bytes: &[u8], is: impl Fn(u8) -> bool) -> usize {
-    let mut skipped = 0;
-    for sixteen in bytes.chunks_exact(16) {
-        if sixteen.iter().fold(false, |any, &byte| any | is(byte)) {
-            break;
-        }
-        skipped += 16;
-    }
-    skipped
-}
-
 /// `token = 1*tchar` (RFC 9110 5.6.2).
 pub fn is_token(bytes: &[u8]) -> bool {
     !bytes.is_empty() && bytes.iter().all(|&b| is_tchar(b))

@@ -241,11 +241,8 @@ fn push_lines(name: &str, text: &str, out: &mut String) {
     }
 }
 
-/// Whether a text has a line break. [`ascii::skip`] is what the compiler vectorises.
 fn has_line_break(text: &str) -> bool {
-    let text = text.as_bytes();
-    let is_line_break = |byte| (byte == b'\n') | (byte == b'\r');
-    text[ascii::skip(text, is_line_break)..].iter().any(|&byte| is_line_break(byte))
+    text.bytes().any(|byte| byte == b'\n' || byte == b'\r')
 }
 
 /// Returns a comment: lines that a parser skips. No blank line follows, at which some clients dispatch an empty event.
