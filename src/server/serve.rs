@@ -229,10 +229,6 @@ impl Service {
                 return Err(CloseReason::ClientGone);
             }
         };
-        if !sent.keep_alive {
-            // The end of the connection is the end of some responses, and does not wait for the hook either.
-            let _ = conn.socket.shutdown(Shutdown::Write);
-        }
         // The first error of the program counts. A handler fails before the form does.
         let failure = match cause {
             Some(Failure::Server(_)) => cause,
@@ -244,6 +240,10 @@ impl Service {
             }
             failure => failure,
         };
+        if !sent.keep_alive && (self.hook.is_some() || failure.is_some()) {
+            // The end of the connection is the end of some responses. It does not wait for the report.
+            let _ = conn.socket.shutdown(Shutdown::Write);
+        }
         self.report(conn.peer, incoming, Some(sent.status), sent.body_bytes, failure);
         if sent.keep_alive {
             return Ok(());
