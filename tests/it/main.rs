@@ -25,6 +25,7 @@ mod namespaces;
 mod parsing;
 mod problems;
 mod proxy;
+mod recipes;
 mod requests;
 mod responses;
 mod routing;
