@@ -25,7 +25,8 @@ mod namespaces;
 mod parsing;
 mod problems;
 mod proxy;
-mod recipes;
+mod readme;
+
 mod requests;
 mod responses;
 mod routing;
