@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// The example's program, which `cargo test` builds along with this one.
 pub fn program(name: &str) -> PathBuf {
@@ -138,12 +138,12 @@ fn clock_ticks_three_times_and_says_goodbye() {
 fn takeover_answers_after_ten_seconds_and_others_at_once() {
     let takeover = Example::start("takeover");
     let mut slow = Client::connect(takeover.address);
-    slow.stream.set_read_timeout(Some(std::time::Duration::from_secs(30))).unwrap();
-    let asked = std::time::Instant::now(); // before the server can begin to count
+    slow.stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    let asked = Instant::now(); // before the server can begin to count
     slow.send("GET /slow HTTP/1.1\r\nHost: localhost\r\n\r\n");
     assert_eq!(takeover.get("/").text(), "at once\n");
     assert_eq!(slow.answer().text(), "at last\n");
-    assert!(asked.elapsed() >= std::time::Duration::from_secs(10));
+    assert!(asked.elapsed() >= Duration::from_secs(10));
 }
 
 #[test]
@@ -198,33 +198,99 @@ fn tail_shows_each_line_late_comers_get_the_last_and_the_end_is_told() {
     assert!(tail.end().success(), "the program ends with its input");
 }
 
+/// Sends a request to the example `tokens`, with more lines in its head.
+fn ask_tokens(tokens: &Example, fields: &str, body: impl AsRef<[u8]>) -> Client {
+    let mut client = Client::connect(tokens.address);
+    client.stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap(); // an answer takes 7 s by itself
+    let (path, length) = ("/v1/chat/completions", body.as_ref().len());
+    client.send(format!("POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n{fields}\r\n"));
+    client.send(body);
+    client
+}
+
+/// The value of a member whose value is a text, the first of that name in a JSON object.
+fn member<'j>(json: &'j str, name: &str) -> &'j str {
+    let value = json
+        .split(&format!("\"{name}\":\""))
+        .nth(1)
+        .unwrap_or_else(|| panic!("no {name} in {json}"));
+    value.split('"').next().unwrap()
+}
+
 #[test]
-fn tokens_come_one_by_one_and_stop_when_the_client_hangs_up() {
+fn tokens_with_stream_sends_words_and_resumes_after_a_lost_connection() {
+    let tokens = Example::start("tokens");
+    let request = "{\"messages\": [{\"content\": \"\\\"\"}], \"stream\" :\n true}";
+    let mut lost = ask_tokens(&tokens, "", request);
+    lost.stream_head();
+    let mut events = parse(&lost.until(b"small"));
+    events.extend(
+        parse(&[b"id: unread\ndata: unread".to_vec(), lost.until(b"\n\n")].concat())
+            .into_iter()
+            .skip(1),
+    );
+    drop(lost);
+    let last = events.last().unwrap().last_event_id.clone();
+    let mut back = ask_tokens(&tokens, &format!("Last-Event-ID: {last}\r\n"), request);
+    back.stream_head();
+    events.extend(parse(&back.rest()));
+
+    let (done, chunks) = events.split_last().unwrap();
+    assert_eq!((done.kind.as_str(), done.data.as_str()), ("message", "[DONE]"));
+    let id = member(&chunks[0].data, "id");
+    for (n, event) in events.iter().enumerate() {
+        assert_eq!(event.last_event_id, format!("{id}/{n}"));
+    }
+    assert!(chunks.iter().all(|chunk| member(&chunk.data, "id") == id));
+    assert_eq!(member(&chunks[0].data, "role"), "assistant");
+    let (stop, words) = chunks.split_last().unwrap();
+    assert!(stop.data.contains("\"finish_reason\":\"stop\""), "{}", stop.data);
+    let text: String = words.iter().map(|chunk| member(&chunk.data, "content")).collect();
+    assert!(text.starts_with("A brooklet is a small stream. ") && text.ends_with(" long."), "{text}");
+    assert!(words.len() > 20);
+}
+
+#[test]
+fn tokens_without_listeners_stops() {
     let mut tokens = Example::start("tokens");
-    let post = || {
-        let mut client = Client::connect(tokens.address);
-        client.send(
-            "POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 15\r\n\r\n{\"stream\":true}",
-        );
-        client.stream_head();
-        client
-    };
-    let mut leaving = post();
-    leaving.until(b"}\n\n");
+    let mut leaving = ask_tokens(&tokens, "", "{\"stream\":true}");
+    leaving.stream_head();
+    let first = parse(&leaving.until(b"\n\n")).remove(0);
     drop(leaving);
     let mut line = String::new();
     tokens.output.read_line(&mut line).unwrap();
-    assert!(line.starts_with("the client has left after ") && line.ends_with(" words\n"), "{line}");
-    let words: usize = line.split(' ').nth(5).unwrap().parse().unwrap();
+    assert!(line.starts_with("nobody listens: stopped after ") && line.ends_with(" chunks\n"), "{line}");
+    let mut late = ask_tokens(&tokens, &format!("Last-Event-ID: {}\r\n", first.last_event_id), "{}");
+    assert_eq!(late.answer().status, 404, "the half answer is forgotten");
+}
 
-    let events = parse(&post().rest());
-    let (done, chunks) = events.split_last().unwrap();
-    assert_eq!(done.data, "[DONE]");
-    let content = |data: &str| data.split("\"content\":\"").nth(1).unwrap().split('"').next().unwrap().to_owned();
-    let text: String = chunks.iter().map(|chunk| content(&chunk.data)).collect();
-    assert!(words < text.split(' ').count(), "{line}");
-    assert!(text.starts_with("A brooklet is") && text.ends_with("nobody does."), "{text}");
-    assert!(chunks.last().unwrap().data.contains("\"finish_reason\":\"stop\""));
+#[test]
+fn tokens_without_stream_answers_one_json_object() {
+    let tokens = Example::start("tokens");
+    let plain = [
+        "{}",
+        "",
+        "{\"stream\":false}",
+        "{\"messages\":[{\"content\":\"\\\"stream\\\": true, \\\\\"}]}",
+        "{\"user\":\"stream\",\"store\":true}",
+        "{\"stream\"",
+        "\"stream\":",
+        "\"stream\" \u{e9}: true \0 }}}]\"",
+    ];
+    let mut clients = plain.map(|body| ask_tokens(&tokens, "", body)); // these wait, so they wait together
+    for (client, body) in clients.iter_mut().zip(plain) {
+        let answer = client.answer();
+        assert_eq!((answer.status, answer.header("content-type")), (200, Some("application/json")), "{body}");
+        assert_eq!(member(answer.text(), "object"), "chat.completion");
+        assert_eq!(member(answer.text(), "role"), "assistant");
+        assert!(member(answer.text(), "content").ends_with(" long."), "{}", answer.text());
+        assert_eq!(member(answer.text(), "finish_reason"), "stop");
+    }
+    assert_eq!(ask_tokens(&tokens, "", b"{\"stream\":true, \xff}").answer().status, 400);
+    for id in ["chatcmpl-0/1", "/", "\u{e9}", "x"] {
+        let mut stranger = ask_tokens(&tokens, &format!("Last-Event-ID: {id}\r\n"), "{\"stream\":true}");
+        assert_eq!(stranger.answer().status, 404, "{id}");
+    }
 }
 
 #[test]

@@ -157,3 +157,19 @@ fn room_that_others_hold_is_waited_for() {
     enters.recv_timeout(super::support::TIMEOUT).unwrap();
     assert_eq!(waiting.join().unwrap(), 1);
 }
+
+/// A file of a package that `.ci/run` installs below `target/npm`, for the tests that are about other people's programs.
+pub fn npm(file: &str) -> PathBuf {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/npm/node_modules").join(file);
+    let package = file
+        .split('/')
+        .take(if file.starts_with('@') { 2 } else { 1 })
+        .collect::<Vec<_>>()
+        .join("/");
+    assert!(
+        path.exists(),
+        "{} is missing: run `npm install --prefix target/npm {package}` with the version that .ci/run has",
+        path.display()
+    );
+    path
+}
