@@ -38,7 +38,7 @@ impl Example {
 
     fn start_in(name: &str, folder: &Path) -> Example {
         let mut command = Command::new(program(name));
-        command.arg("127.0.0.1:0").current_dir(folder);
+        command.args(arguments(name)).current_dir(folder);
         Example::run(command)
     }
 
@@ -294,6 +294,44 @@ fn tokens_without_stream_answers_one_json_object() {
 }
 
 #[test]
+fn htmx_sends_all_votes_as_html() {
+    let directory = TemporaryDirectory::new();
+    std::fs::write(directory.path().join("htmx.min.js"), "htmx").unwrap();
+    let poll = Example::start_in("htmx", directory.path());
+    let page = poll.get("/");
+    assert!(page.text().contains("<script src=\"/htmx/htmx.min.js\">") && !page.text().contains("<script>"));
+    assert_eq!(poll.get("/htmx/htmx.min.js").text(), "htmx");
+    let row = |drink: &str, most: u32, votes: u32| {
+        format!(
+            "<button hx-post=\"/vote/{drink}\">{drink}</button><meter max={most} value={votes}></meter><b>{votes}</b>"
+        )
+    };
+    let event = |rows: [String; 3]| format!("data: {}\n", rows.concat());
+    let mut first = poll.open("/poll");
+    first.until_event(event([row("coffee", 1, 0), row("tea", 1, 0), row("water", 1, 0)]).as_bytes());
+    assert_eq!(
+        ["tea", "tea", "water", "gin", "%00", ""].map(|drink| poll.post(&format!("/vote/{drink}"), "")),
+        [204, 204, 204, 404, 400, 404]
+    );
+    let all = event([row("coffee", 2, 0), row("tea", 2, 2), row("water", 2, 1)]);
+    first.until_event(all.as_bytes());
+    let newcomer = String::from_utf8(poll.open("/poll").until(b"\n\n")).unwrap();
+    assert!(newcomer.starts_with(&all), "{newcomer}");
+}
+
+#[test]
+fn htmx_without_its_scripts_names_the_missing_directory() {
+    let directory = TemporaryDirectory::new();
+    let output = Command::new(program("htmx"))
+        .arg("127.0.0.1:0")
+        .current_dir(directory.path())
+        .output()
+        .unwrap();
+    let message = String::from_utf8(output.stderr).unwrap();
+    assert!(!output.status.success() && message.contains("target/npm/node_modules/htmx.org/dist"), "{message}");
+}
+
+#[test]
 fn dashboard_shows_newcomers_the_last_minutes_and_counts_them() {
     let dashboard = Example::start("dashboard");
     assert!(dashboard.get("/").text().contains("EventSource(\"/samples\")"));
@@ -332,13 +370,21 @@ fn progress_starts_once_cancels_and_tells_newcomers_where_it_is() {
     page.until(br#"data: {"state":"running","percent":0,"found":0}"#);
 }
 
-const NAMES: [&str; 8] = ["hello", "clock", "takeover", "chat", "tail", "dashboard", "progress", "tokens"];
+const NAMES: [&str; 9] = ["hello", "clock", "takeover", "chat", "tail", "dashboard", "progress", "tokens", "htmx"];
+
+/// The arguments of an example. `htmx` also has a directory, where a user has htmx itself.
+fn arguments(name: &str) -> &'static [&'static str] {
+    if name == "htmx" {
+        return &["127.0.0.1:0", "."];
+    }
+    &["127.0.0.1:0"]
+}
 
 /// The same example, which may have this many descriptors.
 fn limited(name: &str, descriptors: usize) -> Command {
     let mut command = Command::new("sh");
-    command.args(["-c", &format!("ulimit -n {descriptors}; exec \"$0\" 127.0.0.1:0")]);
-    command.arg(program(name));
+    command.args(["-c", &format!("ulimit -n {descriptors}; exec \"$0\" \"$@\"")]);
+    command.arg(program(name)).args(arguments(name));
     command
 }
 

@@ -158,18 +158,10 @@ fn room_that_others_hold_is_waited_for() {
     assert_eq!(waiting.join().unwrap(), 1);
 }
 
-/// A file of a package that `.ci/run` installs below `target/npm`, for the tests that are about other people's programs.
-pub fn npm(file: &str) -> PathBuf {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/npm/node_modules").join(file);
-    let package = file
-        .split('/')
-        .take(if file.starts_with('@') { 2 } else { 1 })
-        .collect::<Vec<_>>()
-        .join("/");
-    assert!(
-        path.exists(),
-        "{} is missing: run `npm install --prefix target/npm {package}` with the version that .ci/run has",
-        path.display()
-    );
+/// A file of a program of others, below `target/`, where `.ci/run` installs them.
+#[track_caller]
+pub fn installed(file: &str) -> PathBuf {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("target").join(file);
+    assert!(path.exists(), "{} is missing: run the lines of .ci/run with npm and pip", path.display());
     path
 }

@@ -2,14 +2,14 @@
 //! the package: run `cargo test -- --ignored openai`.
 
 use super::examples::Example;
-use super::machine::npm;
+use super::machine::installed;
 use std::path::Path;
 use std::process::Command;
 
 #[test]
 #[ignore = "needs Node and npm's openai: cargo test -- --ignored openai"]
 fn openai_client_reads_tokens_untouched() {
-    let package = npm("openai/index.mjs");
+    let package = installed("npm/node_modules/openai/index.mjs");
     let tokens = Example::start("tokens");
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/openai.mjs");
     let mut node = Command::new("node");

@@ -146,3 +146,40 @@ fn progress_moves_survives_a_reload_and_cancels() {
     page.until("state.textContent === 'running' && !cancel.disabled");
     page.until("bar.getAttribute('aria-valuenow') > 0 && found.textContent !== '0 found'");
 }
+
+#[test]
+#[ignore = "needs Chromium: cargo test -- --ignored browser"]
+fn tokens_page_resumes_an_answer_and_tells_half_from_whole() {
+    let tokens = Example::start("tokens");
+    let address = tokens.address;
+    let stage = Stage::new(address);
+    let mut page = Page::open(&stage);
+    let lose_and_return = |page: &mut Page<'_>, lose: &dyn Fn(&mut Page<'_>)| {
+        page.run(
+            "void (window.half = until(() => state.textContent === 'half an answer: connection lost, trying again'))",
+        );
+        lose(page);
+        page.run("half");
+        page.until("state.textContent === 'answering'");
+    };
+    page.run("ask.click()");
+    page.until("text.textContent.includes('stream')");
+    lose_and_return(&mut page, &|page| drop(page.run("lose.click()")));
+    lose_and_return(&mut page, &|_| stage.cut());
+    page.until("state.textContent === 'the whole answer'");
+    let whole = page.run("text.textContent");
+    assert!(whole.starts_with("A brooklet is a small stream. ") && whole.ends_with(" long."), "{whole}");
+    assert_eq!(whole.split(' ').count(), page.run("new Set(text.childNodes).size").parse::<usize>().unwrap() - 2);
+    let ids = stage.requests("/v1/chat/completions");
+    assert!(matches!(&ids[..], [None, Some(_), Some(_)]), "{ids:?}");
+
+    page.run("ask.click()");
+    page.until("text.textContent.includes('stream')");
+    drop(tokens);
+    page.until("state.textContent === 'half an answer: connection lost, trying again'");
+    let mut again = std::process::Command::new(super::super::examples::program("tokens"));
+    again.arg(address.to_string());
+    let _tokens = Example::run(again);
+    page.until("state.textContent === 'half an answer: the server no longer has the rest'");
+    assert_eq!(page.run("[ask.disabled, lose.disabled]"), "false,true");
+}
