@@ -36,10 +36,8 @@ fn vote(drink: &str, votes: &Mutex<[u32; 3]>, poll: &Channel) -> io::Result<Stat
 
 fn render(votes: &[u32; 3]) -> String {
     let most = votes.iter().fold(1, |most, votes| most.max(*votes));
-    let row = |(drink, votes): (_, _)| {
-        format!(
-            r#"<button hx-post="/vote/{drink}">{drink}</button><meter max={most} value={votes}></meter><b>{votes}</b>"#
-        )
+    let row = |(drink, n): (_, _)| {
+        format!(r#"<button hx-post="/vote/{drink}">{drink}</button><meter max={most} value={n}></meter><b>{n}</b>"#)
     };
     DRINKS.iter().zip(votes).map(row).collect()
 }

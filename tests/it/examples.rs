@@ -7,6 +7,7 @@ use std::io::{self, BufRead, BufReader, Write};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
+use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -27,7 +28,7 @@ pub struct Example {
     pub child: Child,
     pub address: SocketAddr,
     /// What it prints behind its first line.
-    output: BufReader<ChildStdout>,
+    output: Option<BufReader<ChildStdout>>,
 }
 
 impl Example {
@@ -50,7 +51,7 @@ impl Example {
         output.read_line(&mut line).unwrap();
         let (_, rest) = line.split_once("http://").unwrap_or_else(|| panic!("no address in {line:?}"));
         let address = rest.split('/').next().unwrap().parse().unwrap();
-        Example { child, address, output }
+        Example { child, address, output: Some(output) }
     }
 
     /// How many of its threads have that name; 0 where the system does not tell.
@@ -253,12 +254,17 @@ fn tokens_with_stream_sends_words_and_resumes_after_a_lost_connection() {
 #[test]
 fn tokens_without_listeners_stops() {
     let mut tokens = Example::start("tokens");
+    let (print, printed) = mpsc::channel();
+    let mut output = tokens.output.take().unwrap();
+    thread::spawn(move || {
+        let mut line = String::new();
+        output.read_line(&mut line).map(|_| print.send(line))
+    });
     let mut leaving = ask_tokens(&tokens, "", "{\"stream\":true}");
     leaving.stream_head();
     let first = parse(&leaving.until(b"\n\n")).remove(0);
     drop(leaving);
-    let mut line = String::new();
-    tokens.output.read_line(&mut line).unwrap();
+    let line = printed.recv_timeout(Duration::from_secs(30)).unwrap();
     assert!(line.starts_with("nobody listens: stopped after ") && line.ends_with(" chunks\n"), "{line}");
     let mut late = ask_tokens(&tokens, &format!("Last-Event-ID: {}\r\n", first.last_event_id), "{}");
     assert_eq!(late.answer().status, 404, "the half answer is forgotten");
