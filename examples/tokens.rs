@@ -55,11 +55,9 @@ fn complete(answers: &Arc<Answers>, mut ctx: Context<'_>) -> io::Result<Response
     answers.lock().unwrap().insert(id.clone(), answer.clone());
     let response = answer.subscribe(ctx);
     thread::spawn(move || {
-        match generate(&answer, &id, &head) {
-            Ok(()) => thread::sleep(KEPT),
-            Err(error) => println!("{error}"),
-        }
+        let generated = generate(&answer, &id, &head).map(|()| thread::sleep(KEPT));
         answers.lock().unwrap().remove(&id);
+        generated.unwrap_or_else(|error| println!("{error}"));
     });
     Ok(response)
 }
