@@ -45,7 +45,8 @@ fn complete(answers: &Arc<Answers>, mut ctx: Context<'_>) -> io::Result<Response
     let created = SystemTime::UNIX_EPOCH.elapsed().map_or(0, |time| time.as_secs());
     let head = format!(r#""id":"{id}","created":{created},"model":"brook""#);
     if !wants_stream(&request) {
-        let message = format!(r#"{{"role":"assistant","content":"{}"}}"#, words().collect::<String>());
+        let content: String = words().take_while(|_| !ctx.client_left()).collect();
+        let message = format!(r#"{{"role":"assistant","content":"{content}"}}"#);
         let choice = format!(r#"{{"index":0,"message":{message},"finish_reason":"stop"}}"#);
         return Ok(Response::json(format!(r#"{{{head},"object":"chat.completion","choices":[{choice}]}}"#)));
     }
@@ -84,7 +85,7 @@ fn generate(answer: &Channel, id: &str, head: &str) -> io::Result<()> {
     Ok(())
 }
 
-/// The words as they are made. These need no escaping in JSON; what a model makes does.
+/// The words as they are made. These words need no escaping in JSON, but the words of a model do.
 fn words() -> impl Iterator<Item = &'static str> {
     TEXT.split_inclusive(' ').inspect(|_| thread::sleep(PACE))
 }

@@ -7,8 +7,8 @@
 //!
 //! # Pages without JavaScript of their own
 //!
-//! Frameworks that put HTML from a server into a page read these streams. With htmx, the data of an event is the HTML: the
-//! example `htmx` is such a page.
+//! Frameworks that put HTML from a server into a page read these streams untouched. htmx 4 puts the data of an event without a
+//! name into the page: the example `htmx` shows how.
 //!
 //! Turbo reads events without a name in `<turbo-stream-source src="/events"></turbo-stream-source>`, an `EventSource`. The data
 //! is any number of `<turbo-stream>` elements:

@@ -108,11 +108,14 @@ impl Drop for Example {
 
 /// These wait for the most part, so they wait together.
 #[test]
-fn clock_takeover_and_chat_do_what_they_say() {
+fn clock_takeover_chat_and_tokens_do_what_they_say() {
     std::thread::scope(|scope| {
         scope.spawn(clock_ticks_three_times_and_says_goodbye);
         scope.spawn(takeover_answers_after_ten_seconds_and_others_at_once);
         scope.spawn(chat_sends_what_is_said_to_everybody_and_remembers_it);
+        scope.spawn(tokens_with_stream_sends_words_and_resumes_after_a_lost_connection);
+        scope.spawn(tokens_without_listeners_stops);
+        scope.spawn(tokens_without_stream_answers_one_json_object);
     });
 }
 
@@ -209,7 +212,7 @@ fn ask_tokens(tokens: &Example, fields: &str, body: impl AsRef<[u8]>) -> Client 
     client
 }
 
-/// The value of a member whose value is a text, the first of that name in a JSON object.
+/// The text of the first member of that name in a JSON object.
 fn member<'j>(json: &'j str, name: &str) -> &'j str {
     let value = json
         .split(&format!("\"{name}\":\""))
@@ -218,7 +221,6 @@ fn member<'j>(json: &'j str, name: &str) -> &'j str {
     value.split('"').next().unwrap()
 }
 
-#[test]
 fn tokens_with_stream_sends_words_and_resumes_after_a_lost_connection() {
     let tokens = Example::start("tokens");
     let request = "{\"messages\": [{\"content\": \"\\\"\"}], \"stream\" :\n true}";
@@ -251,7 +253,6 @@ fn tokens_with_stream_sends_words_and_resumes_after_a_lost_connection() {
     assert!(words.len() > 20);
 }
 
-#[test]
 fn tokens_without_listeners_stops() {
     let mut tokens = Example::start("tokens");
     let (print, printed) = mpsc::channel();
@@ -270,7 +271,6 @@ fn tokens_without_listeners_stops() {
     assert_eq!(late.answer().status, 404, "the half answer is forgotten");
 }
 
-#[test]
 fn tokens_without_stream_answers_one_json_object() {
     let tokens = Example::start("tokens");
     let plain = [
