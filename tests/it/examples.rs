@@ -212,7 +212,7 @@ fn ask_tokens(tokens: &Example, fields: &str, body: impl AsRef<[u8]>) -> Client 
     client
 }
 
-/// The text of the first member of that name in a JSON object.
+/// The text of the first member `name` in a JSON object.
 fn member<'j>(json: &'j str, name: &str) -> &'j str {
     let value = json
         .split(&format!("\"{name}\":\""))
