@@ -22,6 +22,7 @@ mod kills;
 mod limits;
 mod machine;
 mod namespaces;
+mod openai;
 mod parsing;
 mod problems;
 mod proxy;

@@ -11,6 +11,7 @@
 //!
 //! Ignored, as not every machine has Chromium. Run them with `cargo test -- --ignored browser`.
 
+mod frameworks;
 mod pages;
 mod protocol;
 mod stage;

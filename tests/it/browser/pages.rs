@@ -4,6 +4,18 @@ use super::super::examples::Example;
 use super::{Page, Stage};
 use std::io::Write;
 
+/// Makes the next stream of `/v1` end after five chunks as a whole one, as a proxy does that does not forward how it ended.
+const HIDE_A_LOST_CONNECTION: &str = r#"
+    const real = fetch;
+    window.fetch = async (...request) => {
+        if (!request[0].startsWith("/v1")) return real(...request);
+        window.fetch = real;
+        let chunks = 0;
+        const transform = (chunk, out) => { out.enqueue(chunk); if (++chunks === 5) out.terminate(); };
+        return new Response((await real(...request)).body.pipeThrough(new TransformStream({ transform })));
+    };
+"#;
+
 /// Cuts the connections of the page, which says so until it is back.
 fn cut(stage: &Stage, page: &mut Page<'_>) {
     page.run("void (window.lost = until(() => document.body.innerText.includes('connection lost')))");
@@ -145,4 +157,42 @@ fn progress_moves_survives_a_reload_and_cancels() {
     page.run("start.click()");
     page.until("state.textContent === 'running' && !cancel.disabled");
     page.until("bar.getAttribute('aria-valuenow') > 0 && found.textContent !== '0 found'");
+}
+
+#[test]
+#[ignore = "needs Chromium: cargo test -- --ignored browser"]
+fn tokens_page_resumes_an_answer_and_tells_half_from_whole() {
+    let tokens = Example::start("tokens");
+    let address = tokens.address;
+    let stage = Stage::new(address);
+    let mut page = Page::open(&stage);
+    let lose_and_return = |page: &mut Page<'_>, lose: &dyn Fn(&mut Page<'_>)| {
+        page.run(
+            "void (window.half = until(() => state.textContent === 'half an answer: connection lost, trying again'))",
+        );
+        lose(page);
+        page.run("half");
+        page.until("state.textContent === 'answering'");
+    };
+    page.run(HIDE_A_LOST_CONNECTION);
+    lose_and_return(&mut page, &|page| drop(page.run("ask.click()")));
+    page.until("text.textContent.includes('stream')");
+    lose_and_return(&mut page, &|page| drop(page.run("lose.click()")));
+    lose_and_return(&mut page, &|_| stage.cut());
+    page.until("state.textContent === 'the whole answer'");
+    let whole = page.run("text.textContent");
+    assert!(whole.starts_with("A brooklet is a small stream. ") && whole.ends_with(" long."), "{whole}");
+    assert_eq!(whole.split(' ').count(), page.run("new Set(text.childNodes).size").parse::<usize>().unwrap() - 2);
+    let ids = stage.requests("/v1/chat/completions");
+    assert!(matches!(&ids[..], [None, Some(_), Some(_), Some(_)]), "{ids:?}");
+
+    page.run("ask.click()");
+    page.until("text.textContent.includes('stream')");
+    drop(tokens);
+    page.until("state.textContent === 'half an answer: connection lost, trying again'");
+    let mut again = std::process::Command::new(super::super::examples::program("tokens"));
+    again.arg(address.to_string());
+    let _tokens = Example::run(again);
+    page.until("state.textContent === 'half an answer: the server no longer has the rest'");
+    assert_eq!(page.run("[ask.disabled, lose.disabled]"), "false,true");
 }
