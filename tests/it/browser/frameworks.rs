@@ -14,9 +14,8 @@ use std::time::Duration;
 
 const HTMX: &str = "npm/node_modules/htmx.org/dist";
 const TURBO: &str = "npm/node_modules/@hotwired/turbo/dist/turbo.es2017-umd.js";
-/// Datastar 1.0.1. npm has nothing of Datastar that is so new, and the Python package `starhtml` has it, with two changes that
-/// have nothing to do with streams.
-const DATASTAR: &str = "pip/starhtml/static/js/datastar-core.js";
+/// Datastar 1.0.1, which npm does not have. The Python package `starhtml` 0.7.0 contains this file.
+const DATASTAR: &str = "datastar.js";
 
 fn turbo(text: &str) -> Message {
     Message::new().data(format!(
@@ -103,7 +102,7 @@ fn turbo_shows_each_event_once() {
 }
 
 #[test]
-#[ignore = "needs Chromium and Datastar: cargo test -- --ignored browser"]
+#[ignore = "needs Chromium, and Datastar as target/datastar.js: cargo test -- --ignored datastar"]
 fn datastar_shows_each_event_once() {
     let source = "<div data-init=\"@get('/events', {retry: 'always'})\"></div>";
     let (server, channel) = serve_page(DATASTAR, "<script type=module src=/script.js></script>", source);
@@ -111,7 +110,7 @@ fn datastar_shows_each_event_once() {
 }
 
 #[test]
-#[ignore = "needs Chromium and Datastar: cargo test -- --ignored browser"]
+#[ignore = "needs Chromium, and Datastar as target/datastar.js: cargo test -- --ignored datastar"]
 fn datastar_without_retry_reconnects_after_a_lost_connection_only() {
     let source = "<div data-init=\"@get('/events')\"></div>";
     let notes = "<script>ended = 0; addEventListener('datastar-fetch', event => ended += event.detail.type === 'finished', true)</script>";
