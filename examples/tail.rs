@@ -2,7 +2,7 @@
 //!
 //! Run `ping 127.0.0.1 | cargo run --example tail`, then open http://127.0.0.1:8080/ in as many browsers as you like, or
 //! `curl -N http://127.0.0.1:8080/lines`. Who comes late gets the last hundred lines first. When the input ends, everybody
-//! is told, and the program ends too.
+//! is told, and the program ends too. The page leaves out the colours of a terminal, which curl shows.
 
 use brooklet::sse::{Channel, ChannelConfig, Message, Newcomers};
 use brooklet::{Handle, Response, Server};

@@ -1,12 +1,16 @@
 //! The pages of the examples, each with the program that serves it, as somebody sees them who uses them.
 
-use super::super::examples::Example;
+use super::super::examples::{program, Example};
+use super::super::tidy::root;
 use super::{Page, Stage};
+use brooklet::StatusCode;
+use std::fs;
 use std::io::Write;
+use std::process::Command;
 
 /// Cuts the connections of the page, which says so until it is back.
 fn cut(stage: &Stage, page: &mut Page<'_>) {
-    page.run("void (window.lost = until(() => document.body.innerText.includes('connection lost')))");
+    page.run("void (window.lost = until(() => document.body.innerText.includes('trying to reconnect')))");
     stage.cut();
     page.run("lost");
 }
@@ -17,10 +21,27 @@ fn clock_shows_three_ticks_and_does_not_come_back() {
     let clock = Example::start("clock");
     let stage = Stage::new(clock.address);
     let mut page = Page::open(&stage);
-    page.until("state.textContent === 'the server said goodbye'");
+    page.until("state.textContent === 'ended'");
     assert_eq!(page.list("[...ticks.children].map(line => line.firstChild.data)"), ["ping 0", "ping 1", "ping 2"]);
-    assert_eq!(page.run("source.readyState === EventSource.CLOSED"), "true");
+    assert_eq!(page.run("sources[0].readyState === EventSource.CLOSED"), "true");
     assert_eq!(stage.requests("/sse"), [None]);
+}
+
+/// In the clock's page, which has what they name.
+#[test]
+#[ignore = "needs Chromium: cargo test -- --ignored browser"]
+fn readme_lines_show_the_clocks_events_and_stop_at_the_last() {
+    let readme = fs::read_to_string(root().join("README.md")).unwrap();
+    let lines = readme.split("```js\n").nth(1).unwrap().split("```").next().unwrap();
+    let clock = Example::start("clock");
+    let stage = Stage::new(clock.address);
+    let mut page = Page::open(&stage);
+    page.until("sources[0].readyState === EventSource.CLOSED");
+    page.run("shown = '', show = (text, id) => shown += `${text} ${id};`");
+    page.run(lines);
+    page.until("sources[1].readyState === EventSource.CLOSED");
+    assert_eq!(page.run("shown"), "ping 0;ping 1;ping 2;");
+    assert_eq!(stage.requests("/sse"), [None, None]);
 }
 
 #[test]
@@ -64,17 +85,19 @@ fn chat_shows_everybody_what_anybody_says_as_text_and_loses_nothing_when_it_is_c
 
 #[test]
 #[ignore = "needs Chromium: cargo test -- --ignored browser"]
-fn tail_shows_the_lines_as_they_come_late_comers_the_last_of_them_and_the_end() {
+fn tail_shows_the_lines_without_colours_as_they_come_late_comers_the_last_of_them_and_the_end() {
     let mut tail = Example::start("tail");
     let stage = Stage::new(tail.address);
     let mut input = tail.child.stdin.take().unwrap();
     let mut write = |numbers: std::ops::Range<usize>| {
-        let lines: String = numbers.map(|n| format!("  line <b>{n}</b> größer\n")).collect();
+        let lines: String = numbers
+            .map(|n| format!("  line \x1b[1;38;5;9m<b>{n}</b>\x1b[0m größer\x1b]0;title\x07\n"))
+            .collect();
         input.write_all(lines.as_bytes()).unwrap();
     };
     let shown = |page: &mut Page<'_>| page.list("[...lines.children].map(line => line.textContent)");
     let mut first = Page::open(&stage);
-    first.until("state.textContent === 'following'");
+    first.until("state.textContent === 'connected'");
     write(0..50);
     first.until("lines.children.length === 50");
     cut(&stage, &mut first);
@@ -85,7 +108,7 @@ fn tail_shows_the_lines_as_they_come_late_comers_the_last_of_them_and_the_end() 
     drop(input);
     for page in [&mut first, &mut late] {
         page.until("state.textContent === 'ended'");
-        assert_eq!(page.run("source.readyState === EventSource.CLOSED"), "true");
+        assert_eq!(page.run("sources[0].readyState === EventSource.CLOSED"), "true");
     }
     let line = |n: usize| format!("  line <b>{n}</b> größer\n");
     let from = |first: usize| (first..200).map(line).chain(["the input has ended\n".to_owned()]).collect::<Vec<_>>();
@@ -119,6 +142,101 @@ fn dashboard_draws_what_it_is_sent_and_counts_who_looks() {
     drop(second);
     first.until("[...document.querySelectorAll('output')][2].value === '1'");
     assert_eq!(stage.requests("/samples"), [None, None]);
+}
+
+/// The texts of the pages are the same there: `follow` is.
+#[test]
+#[ignore = "needs Chromium: cargo test -- --ignored browser"]
+fn page_whose_stream_was_refused_opens_another_with_the_last_id() {
+    let chat = Example::start("chat");
+    let stage = Stage::new(chat.address);
+    let mut page = Page::open(&stage);
+    page.until("present.textContent === 'you alone'");
+    let mut said = vec!["before"];
+    let say = |text: &str| assert_eq!(chat.post("/say", text), 204);
+    say("before");
+    page.until("said.children.length === 1");
+    // Not to wait for the 3 s of each attempt.
+    page.run("later = setTimeout, window.setTimeout = (call, time, ...rest) => later(call, time / 100, ...rest)");
+
+    stage.refuse(Some(StatusCode::SERVICE_UNAVAILABLE));
+    stage.cut();
+    page.until("sources.length > 2 && sources[1].readyState === EventSource.CLOSED");
+    assert_eq!(page.run("[present.textContent, say.disabled]"), "trying to reconnect,true");
+    say("meanwhile");
+    stage.refuse(None);
+    said.push("meanwhile");
+    page.until("present.textContent === 'you alone' && !say.disabled");
+    page.until("said.children.length === 2");
+
+    // The browser itself reconnects, and what it received since then goes before the id in the query.
+    let sources = page.run("sources.length");
+    cut(&stage, &mut page);
+    say("after");
+    said.push("after");
+    page.until("said.children.length === 3");
+    assert_eq!(page.list("[...said.children].map(line => line.textContent)"), said);
+    assert_eq!(page.run("sources.length"), sources);
+    let ids = stage.requests("/room");
+    assert!(ids[0].is_none() && ids[1..].iter().all(Option::is_some) && ids[ids.len() - 1] != ids[1], "{ids:?}");
+}
+
+#[test]
+#[ignore = "needs Chromium: cargo test -- --ignored browser"]
+fn chat_leaves_a_reader_who_has_scrolled_up_and_shows_what_was_not_sent_apart() {
+    let chat = Example::start("chat");
+    let stage = Stage::new(chat.address);
+    let mut page = Page::open(&stage);
+    page.until("present.textContent === 'you alone'");
+    let hint = |page: &mut Page<'_>| page.run("getComputedStyle(said, '::before').content");
+    assert_eq!(hint(&mut page), "\"Nobody has said anything yet.\"");
+    let mut count = 0;
+    let mut say = |page: &mut Page<'_>, lines: u32| {
+        (0..lines).for_each(|_| assert_eq!(chat.post("/say", "line"), 204));
+        count += lines;
+        page.until(&format!("said.children.length === {count}"));
+    };
+    let to_end = "said.scrollHeight - said.clientHeight - said.scrollTop";
+    say(&mut page, 100);
+    assert_eq!((hint(&mut page), page.run(&format!("{to_end} < 1"))), ("none".to_owned(), "true".to_owned()));
+    page.run("said.scrollTop = 100");
+    page.until("!isAtEnd");
+    say(&mut page, 1);
+    assert_eq!(page.run("said.scrollTop"), "100");
+    page.run("said.scrollTop = said.scrollHeight");
+    page.until("isAtEnd");
+    say(&mut page, 1);
+    assert_eq!(page.run(&format!("{to_end} < 1")), "true");
+
+    stage.refuse(Some(StatusCode::SERVICE_UNAVAILABLE));
+    page.run("text.value = 'kept', form.requestSubmit()");
+    page.until("unsent.textContent === 'Not sent: 503 Service Unavailable' && !say.disabled");
+    assert_eq!(page.run("[text.value, said.children.length]"), "kept,102");
+}
+
+#[test]
+#[ignore = "needs Chromium: cargo test -- --ignored browser"]
+fn buttons_are_disabled_while_the_server_is_gone() {
+    let mut chat = Example::start("chat");
+    let mut progress = Example::start("progress");
+    let (chat_stage, progress_stage) = (Stage::new(chat.address), Stage::new(progress.address));
+    let (mut room, mut job) = (Page::open(&chat_stage), Page::open(&progress_stage));
+    room.until("!say.disabled");
+    job.until("!start.disabled && cancel.disabled");
+    job.run("start.click()");
+    job.until("start.disabled && !cancel.disabled");
+    for example in [&mut chat, &mut progress] {
+        example.child.kill().unwrap();
+        example.child.wait().unwrap();
+    }
+    room.until("say.disabled && present.textContent === 'trying to reconnect'");
+    job.until("start.disabled && cancel.disabled && state.textContent === 'trying to reconnect'");
+    let mut again = Command::new(program("progress"));
+    again.arg(progress.address.to_string());
+    let again = Example::run(again);
+    job.until("!start.disabled && cancel.disabled && state.textContent === 'ready'");
+    drop(again);
+    job.until("start.disabled && cancel.disabled && state.textContent === 'trying to reconnect'");
 }
 
 #[test]
