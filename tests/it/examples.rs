@@ -230,7 +230,7 @@ fn tokens_come_one_by_one_and_stop_when_the_client_hangs_up() {
 #[test]
 fn dashboard_shows_newcomers_the_last_minutes_and_counts_them() {
     let dashboard = Example::start("dashboard");
-    assert!(dashboard.get("/").text().contains("EventSource(\"/samples\")"));
+    assert!(dashboard.get("/").text().contains("follow(\"/samples\""));
     let watch = || dashboard.open("/samples");
     let sample = |client: &mut Client| parse(&client.until(b"\n\n")).remove(0).data;
     let mut first = watch();

@@ -114,7 +114,7 @@ fn the_readme_shows_the_examples_as_they_are() {
 /// Each can be copied without the others, so each has the function, with its comment.
 #[test]
 fn pages_of_the_examples_have_the_same_text_of_follow() {
-    let functions = ["chat", "clock", "progress", "tail"].map(|name| {
+    let functions = ["chat", "clock", "dashboard", "progress", "tail"].map(|name| {
         let page = fs::read_to_string(root().join(format!("examples/{name}.html"))).unwrap();
         let (_, function) = page.split_once("<script>\n").unwrap();
         let (function, _) = function.split_once("\n  }\n").unwrap();

@@ -2,6 +2,7 @@
 
 use super::super::examples::{program, Example};
 use super::super::tidy::root;
+use super::stage::UNPROBED;
 use super::{Page, Stage};
 use brooklet::StatusCode;
 use std::fs;
@@ -124,10 +125,10 @@ fn dashboard_draws_what_it_is_sent_and_counts_who_looks() {
     let dashboard = Example::start("dashboard");
     let stage = Stage::new(dashboard.address);
     let mut first = Page::open(&stage);
-    first.until("state.textContent === 'live'");
+    first.until("document.getElementById('state').textContent === 'connected'");
     let outputs =
         |page: &mut Page<'_>| page.list("[...document.querySelectorAll('output')].map(output => output.value)");
-    first.until("samples.length > 1 && samples.at(-1).subscribers === 1");
+    first.until("view.samples.length > 1 && view.samples.at(-1).subscribers === 1");
     let shown = outputs(&mut first);
     assert!(shown[0].parse::<f64>().is_ok() && shown[1].ends_with(" GiB") && shown[2] == "1", "{shown:?}");
     let mut second = Page::open(&stage);
@@ -137,11 +138,50 @@ fn dashboard_draws_what_it_is_sent_and_counts_who_looks() {
     let charts =
         "[...document.querySelectorAll('path:not(.area)')].map(path => path.getAttribute('d').match(/[^ML]+/g))";
     let is_within = "point => point.split(' ').every(at => at >= 0 && at <= 100)";
-    let drawn = format!("{charts}.map(points => points.length === samples.length && points.every({is_within}))");
+    let drawn = format!("{charts}.map(points => points.length === view.samples.length && points.every({is_within}))");
     assert_eq!(second.run(&drawn), "true,true,true", "a point for each sample, and each within its chart");
     drop(second);
     first.until("[...document.querySelectorAll('output')][2].value === '1'");
     assert_eq!(stage.requests("/samples"), [None, None]);
+    let outage = "[0, 1, 9, 10, 11].map(second => ({ ...view.samples[0], time: second * 1000 }))";
+    let lines = "document.querySelector('path:not(.area)').getAttribute('d').match(/M[^M]+/g)";
+    let points = format!("{lines}.map(line => line.split('L').length)");
+    let drawn = first.run(&format!("draw({{ state: 'trying to reconnect', samples: {outage} }}), {points}"));
+    assert_eq!(drawn, "2,3", "no line is drawn through an outage");
+    assert_eq!(first.run("document.querySelector('.axis :last-child').textContent !== 'now'"), "true");
+}
+
+/// Chromium opens six connections to a server. The first tab has two, one of them for the probe.
+#[test]
+#[ignore = "needs Chromium: cargo test -- --ignored browser"]
+fn dashboard_in_seven_tabs_has_one_stream_which_another_tab_continues_when_its_own_is_closed() {
+    let dashboard = Example::start("dashboard");
+    let stage = Stage::new(dashboard.address);
+    let mut page = Page::open(&stage);
+    page.until("isLeader && view.samples.length > 0");
+    let open = |url: &str| format!("others = Array.from({{ length: 6 }}, (_, n) => window.open({url}, `tab ${{n}}`))");
+    page.run(&format!("void ({})", open(&format!("'/?{UNPROBED}'"))));
+    let shown = "tab.document.querySelectorAll('output')[2]?.value";
+    page.until(&format!("others.every(tab => {shown} === '1')"));
+    let times = "view.samples.map(sample => sample.time)";
+    let all = format!("others.map(tab => tab.eval('{times}.join()')).every(times => times === {times}.join())");
+    page.until(&all);
+    assert_eq!(stage.requests("/samples"), [None]);
+
+    page.run("sources[0].close(), others[0].isOld = true, others[0].location.reload()");
+    page.until(&format!("!others[0].isOld && others.every(tab => {shown} === '1')"));
+    page.until(&all); // though the stream has nothing more for it
+
+    page.reload();
+    page.run(&format!("void ({})", open("''"))); // the same tabs, by their names
+    page.until("view.state === 'connected' && view.samples.length > 0");
+    page.run(&format!("before = {times}.at(-1)"));
+    page.until(&format!("{times}.at(-1) > before"));
+    page.until(&all);
+    assert_eq!(page.run("[isLeader, others.filter(tab => tab.eval('isLeader')).length]"), "false,1");
+    assert_eq!(page.run(&format!("{times}.every((time, n, all) => n === 0 || all[n - 1] < time)")), "true");
+    let ids = stage.requests("/samples");
+    assert!(ids.len() == 2 && ids[1].is_some(), "{ids:?}");
 }
 
 /// The texts of the pages are the same there: `follow` is.

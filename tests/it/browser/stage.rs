@@ -35,6 +35,9 @@ const PROBE: &str = r#"
 </script>
 "#;
 
+/// The query that asks for the page as it is, without the probe's connection.
+pub const UNPROBED: &str = "unprobed";
+
 pub struct Stage {
     server: Running,
     relay: Arc<Relay>,
@@ -63,8 +66,11 @@ impl Stage {
         let (get, post) = (Arc::clone(&relay), Arc::clone(&relay));
         let server = serve(|server| {
             server
-                .get("/", move |_| {
+                .get("/", move |ctx| {
                     let page = Client::connect(to).get("/").text().to_owned();
+                    if ctx.request().query() == Some(UNPROBED) {
+                        return Response::html(page);
+                    }
                     Response::html(page.replacen("<script>", &format!("{SOURCES}<script>"), 1) + PROBE)
                 })
                 .get("/probe/commands", move |ctx| {
