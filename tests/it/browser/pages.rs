@@ -184,7 +184,7 @@ fn dashboard_in_seven_tabs_has_one_stream_which_another_tab_continues_when_its_o
     assert!(ids.len() == 2 && ids[1].is_some(), "{ids:?}");
 }
 
-/// The texts of the pages are the same there: `follow` is.
+/// Of one page, because all of them have the same `follow`.
 #[test]
 #[ignore = "needs Chromium: cargo test -- --ignored browser"]
 fn page_whose_stream_was_refused_opens_another_with_the_last_id() {
@@ -196,7 +196,7 @@ fn page_whose_stream_was_refused_opens_another_with_the_last_id() {
     let say = |text: &str| assert_eq!(chat.post("/say", text), 204);
     say("before");
     page.until("said.children.length === 1");
-    // Not to wait for the 3 s of each attempt.
+    // The page waits for 3 s before each attempt.
     page.run("later = setTimeout, window.setTimeout = (call, time, ...rest) => later(call, time / 100, ...rest)");
 
     stage.refuse(Some(StatusCode::SERVICE_UNAVAILABLE));
@@ -209,7 +209,7 @@ fn page_whose_stream_was_refused_opens_another_with_the_last_id() {
     page.until("present.textContent === 'you alone' && !say.disabled");
     page.until("said.children.length === 2");
 
-    // The browser itself reconnects, and what it received since then goes before the id in the query.
+    // Now the browser reconnects by itself. The id in its field is newer than the id in the query.
     let sources = page.run("sources.length");
     cut(&stage, &mut page);
     say("after");

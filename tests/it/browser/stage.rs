@@ -50,7 +50,7 @@ struct Relay {
     to: SocketAddr,
     /// Each request: its path, and the last id that it has in a field or in its query.
     requests: Mutex<Vec<(String, Option<String>)>>,
-    /// What requests are answered with, instead of being passed on.
+    /// The answer to each request, which is then not passed on.
     refusal: Mutex<Option<StatusCode>>,
     /// The browser's ends of what is being passed on.
     open: Mutex<Vec<TcpStream>>,
