@@ -130,7 +130,7 @@ fn clock_ticks_three_times_and_says_goodbye() {
     let clock = Example::start("clock");
     let page = clock.get("/");
     assert_eq!(page.header("content-type"), Some("text/html; charset=utf-8"));
-    assert!(page.text().contains("source.close()"));
+    assert!(page.text().contains("follow(\"/sse\""));
     let events = parse(&clock.get("/sse").body);
     let got: Vec<_> = events
         .iter()
@@ -161,7 +161,7 @@ fn a_taken_port_is_said_clearly() {
 
 fn chat_sends_what_is_said_to_everybody_and_remembers_it() {
     let chat = Example::start("chat");
-    assert!(chat.get("/").text().contains("EventSource(\"/room\")"));
+    assert!(chat.get("/").text().contains("follow(\"/room\""));
     let say = |text: &str| chat.post("/say", text);
     let enter = || chat.open("/room");
     assert_eq!(chat.threads("brooklet-sse"), 0, "nobody listens, so no thread waits to write to them");
@@ -189,7 +189,7 @@ fn tail_shows_each_line_late_comers_get_the_last_and_the_end_is_told() {
     let mut tail = Example::start("tail");
     let mut input = tail.child.stdin.take().unwrap();
     let mut write = |text: &[u8]| input.write_all(text).unwrap();
-    assert!(tail.get("/").text().contains("EventSource(\"/lines\")"));
+    assert!(tail.get("/").text().contains("follow(\"/lines\""));
     write(b"first\r\nnot \xff text\n");
     let mut client = tail.open("/lines");
     client.until_event("data: not \u{fffd} text\n".as_bytes());
@@ -340,7 +340,7 @@ fn htmx_without_its_scripts_names_the_missing_directory() {
 #[test]
 fn dashboard_shows_newcomers_the_last_minutes_and_counts_them() {
     let dashboard = Example::start("dashboard");
-    assert!(dashboard.get("/").text().contains("EventSource(\"/samples\")"));
+    assert!(dashboard.get("/").text().contains("follow(\"/samples\""));
     let watch = || dashboard.open("/samples");
     let sample = |client: &mut Client| parse(&client.until(b"\n\n")).remove(0).data;
     let mut first = watch();
@@ -359,7 +359,7 @@ fn dashboard_shows_newcomers_the_last_minutes_and_counts_them() {
 #[test]
 fn progress_starts_once_cancels_and_tells_newcomers_where_it_is() {
     let progress = Example::start("progress");
-    assert!(progress.get("/").text().contains("EventSource(\"/progress\")"));
+    assert!(progress.get("/").text().contains("follow(\"/progress\""));
     let press = |button: &str| progress.post(button, "");
     let watch = || progress.open("/progress");
     let mut page = watch();

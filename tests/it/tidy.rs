@@ -96,6 +96,21 @@ fn folders_depend_in_one_direction() {
     }
 }
 
+/// Each can be copied without the others, so each has the function, with its comment.
+#[test]
+fn pages_of_the_examples_have_the_same_text_of_follow() {
+    let functions = ["chat", "clock", "dashboard", "progress", "tail"].map(|name| {
+        let page = fs::read_to_string(root().join(format!("examples/{name}.html"))).unwrap();
+        let (_, function) = page.split_once("<script>\n").unwrap();
+        let (function, _) = function.split_once("\n  }\n").unwrap();
+        assert!(function.contains("function follow("), "{name}");
+        function.to_owned()
+    });
+    for function in &functions[1..] {
+        assert_eq!(*function, functions[0]);
+    }
+}
+
 #[test]
 fn the_current_version_has_one_heading_in_the_changelog_with_its_date() {
     let changelog = fs::read_to_string(root().join("CHANGELOG.md")).unwrap();
