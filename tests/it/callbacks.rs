@@ -148,7 +148,7 @@ fn server_of_callbacks() -> (Running, Api, Receiver<&'static str>) {
 }
 
 #[test]
-fn callback_of_a_server_may_call_every_method() {
+fn server_callback_may_call_every_method() {
     for callback in ["guard", "hook", "handler", "producer", "stream", "display", "error", "first", "disconnect"] {
         let (server, api, calls) = server_of_callbacks();
         let mut tagged = server.connect();
@@ -166,7 +166,7 @@ fn callback_of_a_server_may_call_every_method() {
 
 /// Without a hook, the server formats the error for standard error.
 #[test]
-fn error_that_is_printed_may_call_every_method() {
+fn printed_error_may_call_every_method() {
     let (called, calls) = mpsc::channel();
     let other = Arc::new(Server::bind("127.0.0.1:0").unwrap());
     let api = Api { channel: Channel::new(), handle: Arc::default(), other, called };
@@ -180,7 +180,7 @@ fn error_that_is_printed_may_call_every_method() {
 }
 
 #[test]
-fn hook_of_a_channel_may_call_every_method_and_replace_itself() {
+fn channel_hook_may_call_every_method_and_replace_itself() {
     let (server, api, calls) = server_of_callbacks();
     let [join, leave] = [(); 2].map(|()| api.clone());
     api.channel.on_join(move |channel, _| {
@@ -211,7 +211,7 @@ fn hook_of_a_channel_may_call_every_method_and_replace_itself() {
 }
 
 #[test]
-fn value_of_a_replaced_hook_may_call_every_method_when_it_is_dropped() {
+fn drop_of_replaced_hook_may_call_every_method() {
     let (_server, api, calls) = server_of_callbacks();
     let values = ["on_join", "on_leave"].map(|hook| CallingOnDrop(api.calling(hook)));
     let [join, leave] = values;
@@ -226,7 +226,7 @@ fn value_of_a_replaced_hook_may_call_every_method_when_it_is_dropped() {
 
 /// Each of them waits for the other, so they only end if both are called at the same time.
 #[test]
-fn on_join_runs_in_parallel_while_it_is_replaced() {
+fn on_join_runs_concurrently_while_it_is_replaced() {
     let channel = Channel::new();
     let feed = channel.clone();
     let server = serve(|server| server.get("/", move |ctx| feed.subscribe(ctx)));
@@ -252,7 +252,7 @@ fn on_join_runs_in_parallel_while_it_is_replaced() {
 
 /// The last things that a program does, from where it does them.
 #[test]
-fn callback_may_close_its_channel_and_stop_its_server() {
+fn callback_may_close_channel_and_shut_down_server() {
     for callback in ["/handler", "on_join", "on_leave"] {
         let channel = Channel::new();
         let feed = channel.clone();
@@ -302,7 +302,7 @@ impl Drop for PanicOnDrop {
     }
 }
 
-const WITH_PANICS: &str = "callbacks::a_server_with_panics";
+const WITH_PANICS: &str = "callbacks::server_with_panics";
 
 /// More than there are broadcasters, so that each of them has some.
 fn channels() -> usize {
@@ -314,7 +314,7 @@ fn channels() -> usize {
 /// when the handler has dropped the channel before: `/dropped` says how many handlers have.
 #[test]
 #[ignore = "a child of other tests"]
-fn a_server_with_panics() {
+fn server_with_panics() {
     be_a_server(|server| {
         let handle = server.handle();
         let channels: Arc<Vec<Channel>> = Arc::new((0..channels()).map(|_| Channel::new()).collect());
@@ -355,7 +355,7 @@ fn feed(child: &Child, n: usize, fields: &str) -> Subscriber {
 }
 
 #[test]
-fn panic_of_a_broadcaster_disconnects_its_subscribers_which_resume() {
+fn broadcaster_panic_disconnects_subscribers_and_resume_loses_no_event() {
     let child = Child::start(WITH_PANICS, "");
     let mut subscribers: Vec<_> = (0..channels()).map(|n| feed(&child, n, "")).collect();
     let ids: Vec<_> = (0..channels()).map(|n| child.get(&format!("/say/{n}")).text().to_owned()).collect();
@@ -384,7 +384,7 @@ fn panic_of_a_broadcaster_disconnects_its_subscribers_which_resume() {
 }
 
 #[test]
-fn panic_value_that_panics_when_dropped_ends_only_the_hook() {
+fn panic_in_drop_of_panic_value_ends_only_hook() {
     let child = Child::start(WITH_PANICS, "");
     let mut staying = feed(&child, 0, "");
     let leaving = feed(&child, 0, "");
@@ -403,7 +403,7 @@ fn panic_value_that_panics_when_dropped_ends_only_the_hook() {
 
 /// Hooks run on the stack of a broadcaster.
 #[test]
-fn on_leave_has_the_stack_that_a_thread_has_by_default() {
+fn on_leave_has_default_thread_stack() {
     let channel = Channel::new();
     let feed = channel.clone();
     let server = serve(|server| server.get("/", move |ctx| feed.subscribe(ctx)));

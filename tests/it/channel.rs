@@ -74,7 +74,7 @@ fn await_subscribers(channel: &Channel, count: usize) {
 }
 
 #[test]
-fn every_subscriber_gets_every_event_in_order() {
+fn publish_reaches_every_subscriber_in_order() {
     let room = Room::for_both_ends(50);
     let channel = Channel::new();
     let server = feeding(&channel);
@@ -90,7 +90,7 @@ fn every_subscriber_gets_every_event_in_order() {
 }
 
 #[test]
-fn a_newcomer_gets_what_comes_from_now_on_or_the_last_few() {
+fn newcomer_receives_later_events_or_also_last_n() {
     let channel = Channel::new();
     let server = feeding(&channel);
     channel.publish("before").unwrap();
@@ -108,7 +108,7 @@ fn a_newcomer_gets_what_comes_from_now_on_or_the_last_few() {
 
 /// The head tells a client that it is open: whoever it then tells to publish, it gets that.
 #[test]
-fn who_has_read_the_head_gets_what_is_published_from_then_on() {
+fn subscriber_with_response_head_receives_next_event() {
     let channel = Channel::new();
     let server = feeding(&channel);
     for n in 0..1_000 {
@@ -120,7 +120,7 @@ fn who_has_read_the_head_gets_what_is_published_from_then_on() {
 
 /// A round may be on its way when a server stops: what was published meanwhile comes before the goodbye.
 #[test]
-fn what_was_published_before_a_stop_comes_before_its_goodbye() {
+fn shutdown_sends_published_events_before_close_event() {
     for _ in 0..100 {
         let channel = Channel::new();
         let server = feeding(&channel);
@@ -135,7 +135,7 @@ fn what_was_published_before_a_stop_comes_before_its_goodbye() {
 }
 
 #[test]
-fn who_comes_back_goes_on_behind_the_last_event_by_header_or_query() {
+fn resume_by_header_or_query_sends_missed_events() {
     let channel = Channel::new();
     let server = feeding(&channel);
     let first = channel.publish("a").unwrap();
@@ -153,7 +153,7 @@ fn who_comes_back_goes_on_behind_the_last_event_by_header_or_query() {
 }
 
 #[test]
-fn who_comes_back_too_late_or_from_elsewhere_is_told_of_the_gap() {
+fn resume_with_evicted_or_unknown_id_sends_gap() {
     let channel = Channel::with_config(ChannelConfig { max_events: 2, ..ChannelConfig::default() });
     let server = feeding(&channel);
     let ids: Vec<_> = (0..5).map(|n| channel.publish(n.to_string()).unwrap().to_string()).collect();
@@ -169,7 +169,7 @@ fn who_comes_back_too_late_or_from_elsewhere_is_told_of_the_gap() {
 }
 
 #[test]
-fn an_invalid_or_too_large_message_reaches_nobody() {
+fn publish_of_invalid_or_too_large_message_fails_and_sends_nothing() {
     let channel = Channel::with_config(ChannelConfig { max_bytes: 1_000, ..ChannelConfig::default() });
     let server = feeding(&channel);
     let mut subscriber = subscribe(&server, "/", "");
@@ -185,7 +185,7 @@ fn an_invalid_or_too_large_message_reaches_nobody() {
 }
 
 #[test]
-fn head_and_other_methods_get_what_http_says() {
+fn head_request_receives_fields_and_does_not_subscribe() {
     let channel = Channel::new();
     let server = feeding(&channel);
     let mut client = server.connect();
@@ -197,7 +197,7 @@ fn head_and_other_methods_get_what_http_says() {
 
 /// As the tools of language models ask: a body, and the answer is a stream.
 #[test]
-fn subscribe_by_post_answers_with_the_stream() {
+fn subscribe_by_post_sends_stream() {
     let channel = Channel::new();
     let post = channel.clone();
     let server = serve(|server| {
@@ -217,7 +217,7 @@ fn subscribe_by_post_answers_with_the_stream() {
 }
 
 #[test]
-fn finish_ends_streams_without_close_event_and_late_clients_receive_what_they_missed() {
+fn finish_ends_streams_without_close_event_and_resume_still_works() {
     let newcomers = Newcomers::Last(2);
     let channel = Channel::with_config(ChannelConfig { newcomers, max_events: 3, ..ChannelConfig::default() });
     let server = feeding(&channel);
@@ -251,7 +251,7 @@ fn finish_ends_streams_without_close_event_and_late_clients_receive_what_they_mi
 }
 
 #[test]
-fn first_message_of_a_finished_channel_is_followed_by_the_last_chunk() {
+fn first_message_of_finished_channel_precedes_last_chunk() {
     let channel = Channel::new();
     let last = channel.publish("last").unwrap();
     let firsts = [Message::from("state"), Message::from("state").id(&last)];
@@ -288,7 +288,7 @@ fn finished_channel_without_events_answers_204() {
 }
 
 #[test]
-fn close_says_goodbye_after_everything_else_and_then_answers_204() {
+fn close_sends_close_event_last_and_then_answers_204() {
     let room = Room::for_both_ends(20);
     let channel = Channel::new();
     let server = feeding(&channel);
@@ -307,7 +307,7 @@ fn close_says_goodbye_after_everything_else_and_then_answers_204() {
 }
 
 #[test]
-fn dropping_the_last_handle_ends_streams_without_close_event() {
+fn drop_of_last_channel_ends_streams_without_close_event() {
     let channel = Channel::new();
     let other = channel.clone();
     let slot = std::sync::Arc::new(Mutex::new(Some(channel)));
@@ -323,7 +323,7 @@ fn dropping_the_last_handle_ends_streams_without_close_event() {
 }
 
 #[test]
-fn a_server_that_stops_sends_a_jittered_retry_and_close() {
+fn shutdown_sends_jittered_retry_and_close_event() {
     let room = Room::for_both_ends(50);
     let channel = Channel::new();
     let server = feeding(&channel);
@@ -358,7 +358,7 @@ fn watchful(max_events: usize) -> Channel {
 }
 
 #[test]
-fn who_leaves_is_noticed_though_nothing_is_published() {
+fn leave_without_publish_is_noticed() {
     let channel = watchful(100);
     let (left, leaving) = mpsc::channel();
     let left = Mutex::new(left);
@@ -402,7 +402,7 @@ fn hooks_may_publish_and_panic() {
 }
 
 #[test]
-fn keep_alive_comments_come_in_silence_and_retry_comes_first() {
+fn idle_stream_sends_retry_and_then_keep_alives() {
     let config = ChannelConfig {
         keep_alive: Duration::from_millis(20),
         retry: Some(Duration::from_millis(1_234)),
@@ -419,7 +419,7 @@ const PACE: Duration = Duration::from_millis(100);
 
 /// Far more than the history holds, as fast as it goes: a client that reads gets all of it.
 #[test]
-fn burst_larger_than_history_leaves_no_reader_behind() {
+fn burst_larger_than_history_reaches_every_reader() {
     for attempt in 0..20 {
         let channel = Channel::with_config(ChannelConfig { max_events: 100, ..ChannelConfig::default() });
         let server = feeding(&channel);
@@ -448,7 +448,7 @@ fn large(n: usize) -> String {
 }
 
 #[test]
-fn who_reads_nothing_is_cut_and_is_told_of_the_gap_when_it_comes_back() {
+fn lag_disconnect_ends_stalled_stream_and_resume_sends_gap() {
     let channel = Channel::with_config(ChannelConfig { max_bytes: 1_000_000, ..ChannelConfig::default() });
     let server = feeding(&channel);
     let mut stalled = subscribe(&server, "/", "");
@@ -472,7 +472,7 @@ fn who_reads_nothing_is_cut_and_is_told_of_the_gap_when_it_comes_back() {
 }
 
 #[test]
-fn who_may_skip_is_told_of_the_gap_on_the_same_connection() {
+fn lag_skip_sends_gap_on_same_connection() {
     let channel =
         Channel::with_config(ChannelConfig { max_bytes: 1_000_000, lag: Lag::Skip, ..ChannelConfig::default() });
     let server = feeding(&channel);
@@ -507,7 +507,7 @@ fn read_with_gaps(slow: &mut Subscriber, events: usize) -> Vec<(String, String)>
 }
 
 #[test]
-fn a_thousand_channels_with_a_subscriber_each_work() {
+fn many_channels_with_one_subscriber_each_deliver() {
     let room = Room::for_both_ends(1_000);
     let channels: Vec<_> = (0..room.connections).map(|_| Channel::new()).collect();
     let channels = std::sync::Arc::new(channels);
@@ -529,7 +529,7 @@ fn a_thousand_channels_with_a_subscriber_each_work() {
 /// Four threads publish while up to 200 clients connect, read some, drop the connection in the middle of anything and resume. The
 /// pace is the publishers' own subscriptions: each waits for its last event before it goes on.
 #[test]
-fn nothing_is_lost_doubled_or_out_of_order_in_any_clients_whole_life() {
+fn resume_many_times_loses_doubles_and_reorders_no_event() {
     const EVENTS: usize = 4_000;
     const PUBLISHERS: usize = 4;
     // What a client has dropped the server may hold until it writes to it again.
@@ -624,7 +624,7 @@ impl Subscriber {
 }
 
 #[test]
-fn many_who_leave_at_once_do_not_drive_out_those_who_stay() {
+fn many_leaves_at_once_disconnect_no_other_subscriber() {
     let room = Room::for_both_ends(220);
     let channel = watchful(20);
     channel.on_leave(|channel, count| drop(channel.publish(format!("{count} here"))));
@@ -642,7 +642,7 @@ fn many_who_leave_at_once_do_not_drive_out_those_who_stay() {
 }
 
 #[test]
-fn who_leaves_after_sending_much_is_noticed_too() {
+fn leave_after_large_input_is_noticed() {
     let channel = Channel::with_config(ChannelConfig { keep_alive: Duration::MAX, ..ChannelConfig::default() });
     let server = feeding(&channel);
     let mut subscriber = subscribe(&server, "/", "");
@@ -653,7 +653,7 @@ fn who_leaves_after_sending_much_is_noticed_too() {
 }
 
 #[test]
-fn last_event_id_is_that_of_the_header_or_else_of_the_query_and_empty_is_none() {
+fn last_event_id_in_header_wins_over_query_and_empty_is_none() {
     let channel = Channel::with_config(ChannelConfig { newcomers: Newcomers::Last(1), ..ChannelConfig::default() });
     let server = feeding(&channel);
     for id in ["a", "\u{e9}", "c", "d"] {
@@ -691,7 +691,7 @@ fn subscribe_1_0(server: &Running, fields: &str) -> Subscriber {
 
 /// The bytes on the wire, except the value of `Date`.
 #[test]
-fn stream_of_a_channel_is_chunked_to_http_11_and_plain_to_http_10() {
+fn channel_stream_is_chunked_to_http_11_and_plain_to_http_10() {
     let retry = Some(Duration::from_millis(1_234));
     let channel = Channel::with_config(ChannelConfig { retry, ..ChannelConfig::default() });
     let server = feeding(&channel);
@@ -726,7 +726,7 @@ fn stream_of_a_channel_is_chunked_to_http_11_and_plain_to_http_10() {
 
 /// Events that fill the buffers many times over, to clients of both versions that read slowly or resume.
 #[test]
-fn http_10_subscriber_receives_each_event_once_beside_one_of_http_11() {
+fn http_10_subscriber_receives_each_event_once() {
     let channel = Channel::with_config(ChannelConfig { max_bytes: 100_000_000, ..ChannelConfig::default() });
     let server = feeding(&channel);
     let mut subscribers = [subscribe_1_0(&server, ""), subscribe(&server, "/", "")];
@@ -747,7 +747,7 @@ fn http_10_subscriber_receives_each_event_once_beside_one_of_http_11() {
 }
 
 #[test]
-fn http_10_subscriber_that_may_skip_receives_whole_events_and_gaps() {
+fn lag_skip_to_http_10_sends_whole_events_and_gaps() {
     let lag = Lag::Skip;
     let channel = Channel::with_config(ChannelConfig { max_bytes: 1_000_000, lag, ..ChannelConfig::default() });
     let server = feeding(&channel);
@@ -761,7 +761,7 @@ fn http_10_subscriber_that_may_skip_receives_whole_events_and_gaps() {
 }
 
 #[test]
-fn http_10_subscriber_receives_keep_alives_and_the_close_event_of_a_stop() {
+fn http_10_subscriber_receives_keep_alives_and_close_event() {
     let channel = watchful(10);
     let server = feeding(&channel);
     let mut subscriber = subscribe_1_0(&server, "");
@@ -772,7 +772,7 @@ fn http_10_subscriber_receives_keep_alives_and_the_close_event_of_a_stop() {
 }
 
 #[test]
-fn a_keep_alive_of_zero_does_not_run_wild() {
+fn keep_alive_of_zero_is_sent_every_10_ms() {
     let channel = Channel::with_config(ChannelConfig { keep_alive: Duration::ZERO, ..ChannelConfig::default() });
     let server = feeding(&channel);
     let started = Instant::now();
@@ -783,7 +783,7 @@ fn a_keep_alive_of_zero_does_not_run_wild() {
 
 /// For a channel whose events come from elsewhere, where some were lost.
 #[test]
-fn a_gap_that_is_published_reaches_everybody_who_was_there_before_it_and_nobody_who_was_not() {
+fn publish_gap_reaches_only_clients_from_before_it() {
     let channel = Channel::new();
     let server = feeding(&channel);
     let mut present = subscribe(&server, "/", "");
@@ -833,7 +833,7 @@ impl Counter {
 }
 
 #[test]
-fn first_message_comes_once_to_a_newcomer_and_after_a_gap_but_not_on_resume() {
+fn first_message_is_sent_to_newcomer_and_after_gap_but_not_on_resume() {
     let counter = Arc::new(Counter::default());
     let server = counter.serve();
     let mut earliest = subscribe(&server, "/", "");
@@ -857,7 +857,7 @@ fn first_message_comes_once_to_a_newcomer_and_after_a_gap_but_not_on_resume() {
 
 /// Each client comes while a burst is published.
 #[test]
-fn first_message_with_an_id_is_followed_by_the_very_next_event() {
+fn first_message_during_burst_is_followed_by_next_event() {
     let counter = Arc::new(Counter::default());
     let server = counter.serve();
     let (start, starts) = mpsc::channel();
@@ -881,7 +881,7 @@ fn first_message_with_an_id_is_followed_by_the_very_next_event() {
 
 /// An event that is published while `first` runs may be in the state, or not yet.
 #[test]
-fn first_message_is_followed_by_the_event_after_its_id() {
+fn first_message_with_id_is_followed_by_event_after_it() {
     let channel = Channel::new();
     let [newer, older, none] = [(); 3].map(|()| channel.clone());
     let ids: Vec<_> = (0..3).map(|n| channel.publish(n.to_string()).unwrap()).collect();
@@ -912,7 +912,7 @@ fn first_message_is_followed_by_the_event_after_its_id() {
 }
 
 #[test]
-fn first_message_that_the_format_cannot_hold_is_500_and_one_that_panics_too() {
+fn first_message_that_is_invalid_or_panics_is_500() {
     let channel = Channel::new();
     let [invalid, panics] = [(); 2].map(|()| channel.clone());
     let server = serve(|server| {
@@ -930,7 +930,7 @@ fn first_message_that_the_format_cannot_hold_is_500_and_one_that_panics_too() {
 
 /// `/{seconds}` ends after that time; `/past` has ended when it begins.
 #[test]
-fn subscription_that_ends_sends_nothing_more_and_no_close_event_and_the_client_resumes() {
+fn subscription_until_ends_stream_without_close_event_and_resume_works() {
     let channel = Channel::new();
     let feed = channel.clone();
     let end = Instant::now() + Duration::from_millis(300);
@@ -962,7 +962,7 @@ fn subscription_that_ends_sends_nothing_more_and_no_close_event_and_the_client_r
 }
 
 #[test]
-fn connection_of_a_silent_channel_ends_at_its_greatest_age() {
+fn max_age_ends_connection_of_idle_channel() {
     let max_age = Some(Duration::from_millis(100));
     let channel = Channel::with_config(ChannelConfig { max_age, ..ChannelConfig::default() });
     let server = feeding(&channel);
@@ -974,7 +974,7 @@ fn connection_of_a_silent_channel_ends_at_its_greatest_age() {
 }
 
 #[test]
-fn disconnect_ends_the_streams_of_the_tags_that_are_selected() {
+fn disconnect_ends_streams_of_selected_tags() {
     let channel = Channel::new();
     let feed = channel.clone();
     let server = serve(|server| {
@@ -1012,7 +1012,7 @@ fn disconnect_ends_the_streams_of_the_tags_that_are_selected() {
 
 /// Its stream breaks off, because it may have received a part of an event.
 #[test]
-fn disconnect_ends_the_stream_of_a_client_that_reads_nothing() {
+fn disconnect_ends_stream_of_stalled_client() {
     let channel = Channel::with_config(ChannelConfig { max_bytes: 100_000_000, ..ChannelConfig::default() });
     let feed = channel.clone();
     let server = serve(|server| server.get("/", move |ctx| feed.subscribe_with(ctx, Subscription::new().tag("slow"))));
@@ -1024,7 +1024,7 @@ fn disconnect_ends_the_stream_of_a_client_that_reads_nothing() {
 }
 
 #[test]
-fn id_of_an_event_is_a_response() {
+fn id_returned_by_handler_becomes_response() {
     let channel = Channel::new();
     let server = serve(|server| server.post("/", move |mut ctx| channel.publish(ctx.body_text()?)));
     let id = server.ask("POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\n\r\nx");
@@ -1047,7 +1047,7 @@ impl Topics {
 // The map ends here.
 
 #[test]
-fn map_of_channels_in_the_documentation_is_the_one_that_is_tested() {
+fn channel_map_in_documentation_is_tested_code() {
     let this = include_str!("channel.rs");
     let map = this.split("has these lines.\n").nth(1).unwrap().split("// The map ends").next().unwrap();
     let documented: String = map.lines().map(|line| format!("/// {line}").trim_end().to_owned() + "\n").collect();
@@ -1058,7 +1058,7 @@ fn map_of_channels_in_the_documentation_is_the_one_that_is_tested() {
 /// Pages that reload again and again, each with a topic of its own that nobody else listens to, while other topics come
 /// and go. No page is sent a `close` event, or is left with a channel that is not in the map.
 #[test]
-fn page_that_reloads_finds_the_channel_of_its_topic_in_the_map() {
+fn page_reload_finds_channel_of_its_topic_in_map() {
     const RELOADS: usize = 100;
     let room = Room::for_both_ends(60);
     let pages = room.connections / 6;

@@ -36,7 +36,7 @@ fn everything() -> Running {
 }
 
 #[test]
-fn ureq_gets_posts_and_streams() {
+fn ureq_receives_responses_and_streams() {
     let server = everything();
     let url = |path: &str| format!("http://{}{path}", server.address());
     let agent = ureq::Agent::from(ureq::Agent::config_builder().proxy(None).build());
@@ -58,7 +58,7 @@ fn curl(server: &Running, arguments: &[&str], path: &str) -> Output {
 
 /// 18 is curl's number for a transfer that is not whole.
 #[test]
-fn curl_of_a_stream_whose_closure_fails_ends_with_status_18() {
+fn curl_of_failed_stream_exits_with_18() {
     let server = everything();
     let output = curl(&server, &["-N"], "/fails");
     assert_eq!((output.status.code(), &*output.stdout), (Some(18), &b":\ndata: half\n\n"[..]));
@@ -67,7 +67,7 @@ fn curl_of_a_stream_whose_closure_fails_ends_with_status_18() {
 }
 
 #[test]
-fn curl_ends_by_itself_with_status_0() {
+fn curl_of_closed_stream_exits_with_0() {
     let server = everything();
     let curl = |arguments: &[&str], path: &str| {
         let output = curl(&server, arguments, path);

@@ -50,7 +50,7 @@ fn fire() -> Failed {
 }
 
 #[test]
-fn error_of_a_program_is_reported_with_its_sources_and_not_sent() {
+fn handler_error_is_reported_with_sources_and_not_sent() {
     let (server, reports) = reporting(|server| {
         server
             .get("/own", |_| Err::<&str, _>(fire()))
@@ -83,7 +83,7 @@ fn error_of_a_program_is_reported_with_its_sources_and_not_sent() {
 }
 
 #[test]
-fn error_with_a_status_keeps_it_in_a_box_and_below_other_errors() {
+fn error_with_status_keeps_it_when_boxed_or_nested() {
     let gone = || Error::new(StatusCode::GONE, format!("nothing since {}", 2019));
     let (server, reports) = reporting(|server| {
         server
@@ -115,7 +115,7 @@ fn error_with_a_status_keeps_it_in_a_box_and_below_other_errors() {
 
 /// The client gives up while a slow handler fails: that is when somebody looks for the cause.
 #[test]
-fn cause_is_reported_also_if_the_client_has_left() {
+fn cause_is_reported_after_client_has_left() {
     let (enter, entered) = mpsc::channel();
     let enter = Mutex::new(enter);
     let (server, reports) = reporting(|server| {
@@ -137,10 +137,10 @@ fn cause_is_reported_also_if_the_client_has_left() {
 
 /// In a process of its own, so that its standard error can be read.
 #[test]
-fn causes_are_on_standard_error_without_a_hook_except_those_of_4xx() {
+fn cause_without_hook_is_printed_except_for_4xx() {
     let mut process = Command::new(std::env::current_exe().unwrap());
     let output = process
-        .args(["--exact", "errors::without_hook", "--ignored", "--nocapture"])
+        .args(["--exact", "errors::server_without_hook", "--ignored", "--nocapture"])
         .output()
         .unwrap();
     let text = String::from_utf8(output.stderr).unwrap();
@@ -152,7 +152,7 @@ fn causes_are_on_standard_error_without_a_hook_except_those_of_4xx() {
 
 #[test]
 #[ignore = "a process that another test starts"]
-fn without_hook() {
+fn server_without_hook() {
     let server = serve(|server| {
         server
             .get("/own", |_| Err::<&str, _>(fire()))

@@ -95,7 +95,7 @@ pub fn parse(stream: &[u8]) -> Vec<Event> {
 }
 
 #[test]
-fn the_parser_reads_the_specifications_own_examples() {
+fn parser_reads_examples_of_specification() {
     let event =
         |kind: &str, data: &str, id: &str| Event { kind: kind.into(), data: data.into(), last_event_id: id.into() };
     assert_eq!(parse(b"data: YHOO\ndata: +2\ndata: 10\n\n"), [event("message", "YHOO\n+2\n10", "")]);
@@ -144,7 +144,7 @@ pub fn send_nasty(events: &mut sse::Connection, texts: &[String]) -> io::Result<
 }
 
 #[test]
-fn whatever_can_be_represented_comes_back_and_the_rest_is_refused_with_nothing_written() {
+fn message_round_trips_or_is_refused_without_output() {
     let texts = Arc::new(nasty_texts(4));
     let refused = Arc::new(Mutex::new(0));
     let (sent, count) = (Arc::clone(&texts), Arc::clone(&refused));

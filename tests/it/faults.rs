@@ -477,7 +477,7 @@ fn kept(folder: &Folder) -> Vec<Event> {
 
 #[test]
 #[ignore = "needs strace"]
-fn accept_that_fails_serves_again() {
+fn accept_that_fails_leaves_server_serving() {
     survive(&Faults { calls: &[("accept4", &["ECONNABORTED", "EMFILE", "ENFILE", "ENOMEM", "EPROTO"])], ..FAULTS });
 }
 
@@ -489,13 +489,13 @@ fn receive_that_fails_ends_one_connection() {
 
 #[test]
 #[ignore = "needs strace"]
-fn send_that_fails_doubles_nothing() {
+fn send_that_fails_doubles_no_event() {
     survive(&Faults { calls: &[("sendto", &["EINTR", "ECONNRESET", "ENOBUFS"])], ..FAULTS });
 }
 
 #[test]
 #[ignore = "needs strace"]
-fn event_stream_to_a_client_that_cannot_be_reached_is_no_fault_of_the_program() {
+fn event_stream_to_unreachable_client_prints_no_error() {
     let folder = Folder::new();
     let logs = TemporaryDirectory::new();
     let complaints = logs.path().join("stderr");
@@ -529,7 +529,7 @@ fn sync_that_fails_refuses_the_event() {
 
 #[test]
 #[ignore = "needs strace"]
-fn sync_of_a_thread_that_fails_is_reported_by_the_next_publish() {
+fn background_sync_that_fails_is_reported_by_next_publish() {
     survive(&Faults { calls: &[("fdatasync", &["EIO"])], moments: &["1"], sync: "20", ..FAULTS });
 }
 
@@ -557,7 +557,7 @@ fn rename_that_fails_loses_no_event() {
 /// Without syncs, the files are examined for rotations only: each of these calls fails.
 #[test]
 #[ignore = "needs strace"]
-fn rotation_that_cannot_examine_a_file_loses_no_event() {
+fn rotation_with_failed_statx_loses_no_event() {
     survive(&Faults {
         calls: &[("statx", &["EIO"])],
         moments: &["1", "2", "3", "4", "5", "6", "7"],
@@ -584,7 +584,7 @@ fn rotation_that_fails_loses_no_event() {
 
 #[test]
 #[ignore = "needs strace"]
-fn thread_that_cannot_start_serves_again() {
+fn thread_start_that_fails_leaves_server_serving() {
     survive(&Faults { calls: &[("clone3", &["EAGAIN"])], sync: "20", ..FAULTS });
 }
 

@@ -10,7 +10,7 @@ fn values<'a>(answer: &'a Answer, name: &str) -> Vec<&'a str> {
 }
 
 #[test]
-fn guards_field_is_default_that_handler_replaces() {
+fn guard_field_is_default_that_handler_replaces() {
     let server = serve(|server| {
         server
             .before(|ctx| {
@@ -45,7 +45,7 @@ fn guards_field_is_default_that_handler_replaces() {
 }
 
 #[test]
-fn handler_replaces_and_removes_fields_of_guard_in_context() {
+fn guard_field_is_replaced_or_removed_through_context() {
     let server = serve(|server| {
         server
             .allow_origin("https://app.example")

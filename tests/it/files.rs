@@ -109,7 +109,7 @@ fn file_is_sent_with_its_type_length_and_validators() {
 }
 
 #[test]
-fn head_has_the_fields_of_get_and_no_body() {
+fn head_request_has_fields_of_get_and_no_body() {
     let site = Site::new();
     let mut client = site.server.connect();
     client.send("HEAD /assets/abc.txt HTTP/1.1\r\nHost: localhost\r\nRange: bytes=0-1\r\n\r\n");
@@ -130,7 +130,7 @@ fn methods_other_than_get_and_head_are_405() {
 }
 
 #[test]
-fn content_type_follows_from_the_extension() {
+fn content_type_depends_on_extension() {
     let site = Site::new();
     for (name, content_type) in [
         ("a.html", "text/html; charset=utf-8"),
@@ -176,7 +176,7 @@ fn content_type_follows_from_the_extension() {
 }
 
 #[test]
-fn names_are_decoded_once() {
+fn path_is_decoded_once() {
     let site = Site::new();
     site.write("a b+é.txt", "spaced");
     site.write("50%25.txt", "percent");
@@ -187,7 +187,7 @@ fn names_are_decoded_once() {
 }
 
 #[test]
-fn directory_is_its_index_after_a_redirect_to_the_slash() {
+fn directory_redirects_to_slash_and_serves_index() {
     let site = Site::new();
     let answer = site.get("docs/");
     assert_eq!((answer.status, answer.text()), (200, "<h1>docs</h1>"));
@@ -205,7 +205,7 @@ fn directory_is_its_index_after_a_redirect_to_the_slash() {
 }
 
 #[test]
-fn directory_without_an_index_is_404_with_and_without_the_slash() {
+fn directory_without_index_is_404() {
     let site = Site::new();
     fs::create_dir_all(site.public().join("odd/index.html")).unwrap();
     for path in ["", "docs/empty", "docs/empty/", "odd", "odd/"] {
@@ -215,7 +215,7 @@ fn directory_without_an_index_is_404_with_and_without_the_slash() {
 }
 
 #[test]
-fn files_at_the_root_leave_room_for_other_routes() {
+fn files_at_root_do_not_hide_other_routes() {
     let directory = TemporaryDirectory::new();
     fs::write(directory.path().join("index.html"), "home").unwrap();
     fs::create_dir(directory.path().join("sub")).unwrap();
@@ -241,7 +241,7 @@ fn files_at_the_root_leave_room_for_other_routes() {
 }
 
 #[test]
-fn directory_that_is_missing_or_a_file_is_an_error_that_names_it() {
+fn files_new_with_missing_directory_or_file_fails_with_path() {
     let directory = TemporaryDirectory::new();
     let missing = directory.path().join("missing");
     let error = Files::new(&missing).unwrap_err();
@@ -254,7 +254,7 @@ fn directory_that_is_missing_or_a_file_is_an_error_that_names_it() {
 }
 
 #[test]
-fn missing_file_is_404_and_no_error() {
+fn missing_file_is_404_and_reports_no_error() {
     let site = Site::new();
     for path in ["nope", "nope/nope", "abc.txt/nope", "docs/nope.html"] {
         assert_eq!(site.get(path).status, 404, "{path}");
@@ -358,7 +358,7 @@ const TRAVERSALS: &[&str] = &[
 ];
 
 #[test]
-fn traversal_leads_nowhere() {
+fn traversal_through_route_is_400_or_404() {
     let site = Site::new();
     let long = ["a".repeat(255), "a".repeat(256), "a".repeat(9_000), "a/".repeat(3_000), "../".repeat(3_000)];
     for path in TRAVERSALS.iter().copied().chain(long.iter().map(String::as_str)) {
@@ -371,7 +371,7 @@ fn traversal_leads_nowhere() {
 
 /// The same where no router has decoded or refused anything: the path is a query parameter, as it could be.
 #[test]
-fn traversal_leads_nowhere_without_the_checks_of_the_router() {
+fn traversal_through_query_is_404() {
     let site = Site::new();
     let secret = site.directory.path().join("secret.txt");
     let mut paths: Vec<String> = TRAVERSALS.iter().map(|path| (*path).to_owned()).collect();
@@ -398,7 +398,7 @@ mod unix {
     use std::process::Command;
 
     #[test]
-    fn link_within_the_directory_is_followed_and_one_out_of_it_is_404() {
+    fn link_within_directory_is_followed_and_link_out_of_it_is_404() {
         let site = Site::new();
         let public = site.public();
         fs::create_dir(public.join(".release")).unwrap();
@@ -445,7 +445,7 @@ mod unix {
     }
 
     #[test]
-    fn link_as_the_directory_itself_is_followed_when_the_files_are_made() {
+    fn link_to_served_directory_is_resolved_by_files_new() {
         let site = Site::new();
         let link = site.directory.path().join("current");
         symlink(site.public(), &link).unwrap();
@@ -458,7 +458,7 @@ mod unix {
     }
 
     #[test]
-    fn directory_that_becomes_a_link_out_is_404() {
+    fn directory_replaced_by_link_out_is_404() {
         let site = Site::new();
         site.write("docs/secret.txt", "harmless");
         assert_eq!(site.get("docs/secret.txt").text(), "harmless");
@@ -489,7 +489,7 @@ mod unix {
     }
 
     #[test]
-    fn file_that_may_not_be_read_is_403_and_no_error() {
+    fn unreadable_file_is_403_and_reports_no_error() {
         let site = Site::new();
         let public = site.public();
         site.write("closed.txt", SECRET);
@@ -509,7 +509,7 @@ mod unix {
 
     /// Linux has files that cannot be read: the speed of a network interface that has none.
     #[test]
-    fn disk_that_fails_is_500_with_its_cause() {
+    fn failed_read_is_500_and_reports_cause() {
         let interface = Path::new("/sys/class/net/lo");
         let expected = match fs::read(interface.join("speed")) {
             Err(error) if error.raw_os_error().is_some() && error.kind() != io::ErrorKind::NotFound => error,
@@ -532,7 +532,7 @@ mod unix {
 }
 
 #[test]
-fn conditions_stop_a_request_in_the_order_of_the_rfc() {
+fn conditional_request_is_evaluated_in_order_of_rfc() {
     let site = Site::new();
     let etag = site.etag();
     let before = "Sun, 06 Nov 1994 08:49:36 GMT";
@@ -612,7 +612,7 @@ fn validators_change_with_time_and_length() {
 }
 
 #[test]
-fn file_that_was_just_written_has_weak_validators() {
+fn recently_written_file_has_weak_validators() {
     let site = Site::new();
     // Ahead, because the test may be kept waiting for longer than the file is new.
     set_modified(&site.public().join("abc.txt"), SystemTime::now() + Duration::from_secs(3_600));
@@ -644,7 +644,7 @@ fn file_from_before_1970_is_served() {
 }
 
 #[test]
-fn one_range_is_206_and_one_past_the_end_416() {
+fn range_is_206_and_range_past_the_end_is_416() {
     let site = Site::new();
     for (range, expected) in [
         ("bytes=0-0", Some((0, 0))),
@@ -682,7 +682,7 @@ fn one_range_is_206_and_one_past_the_end_416() {
 }
 
 #[test]
-fn several_ranges_and_malformed_ones_are_answered_with_the_whole() {
+fn several_or_malformed_ranges_send_whole_file() {
     let site = Site::new();
     for range in [
         "bytes=0-1,3-4", "bytes=0-1,", "bytes=99-,0-1", "bytes=5-2", "bytes=", "bytes=-", "bytes=--1", "bytes=1",
@@ -702,7 +702,7 @@ fn several_ranges_and_malformed_ones_are_answered_with_the_whole() {
 }
 
 #[test]
-fn range_with_if_range_counts_only_for_this_version() {
+fn range_with_outdated_if_range_sends_whole_file() {
     let site = Site::new();
     let etag = site.etag();
     for (if_range, status) in [
@@ -739,7 +739,7 @@ fn begin_large(site: &Site, fields: &str) -> (Client, File) {
 }
 
 #[test]
-fn file_that_shrinks_meanwhile_ends_the_connection() {
+fn file_that_shrinks_during_response_ends_connection() {
     let site = Site::new();
     let (mut client, file) = begin_large(&site, "");
     let head = client.head();
@@ -753,7 +753,7 @@ fn file_that_shrinks_meanwhile_ends_the_connection() {
 }
 
 #[test]
-fn file_that_grows_meanwhile_is_sent_up_to_its_announced_length() {
+fn file_that_grows_during_response_is_sent_up_to_content_length() {
     let site = Site::new();
     for (fields, length) in [("", LARGE), ("Range: bytes=1000-\r\n", LARGE - 1_000)] {
         let (mut client, file) = begin_large(&site, fields);
@@ -767,7 +767,7 @@ fn file_that_grows_meanwhile_is_sent_up_to_its_announced_length() {
 
 /// A film player asks so: for the end of a file that is larger than 4 GiB.
 #[test]
-fn range_of_a_huge_file_is_read_from_its_offset() {
+fn range_past_4_gib_is_read_from_its_offset() {
     let site = Site::new();
     let path = site.public().join("huge.mp4");
     let mut file = File::create(&path).unwrap();

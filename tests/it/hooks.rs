@@ -9,7 +9,7 @@ use std::time::Instant;
 use std::{error, fmt, io};
 
 #[test]
-fn a_guard_answers_or_lets_pass_and_sees_every_path() {
+fn guard_runs_before_routing_and_may_answer() {
     let server = serve(|server| {
         server
             .before(|ctx| {
@@ -30,7 +30,7 @@ fn a_guard_answers_or_lets_pass_and_sees_every_path() {
 
 /// The guard of the documentation and three routes that would answer.
 #[test]
-fn guard_by_path_sees_every_spelling() {
+fn guard_by_path_matches_every_spelling() {
     let server = serve(|server| {
         server
             .before(|ctx| ctx.path().starts_with("/private").then(|| StatusCode::FORBIDDEN.into()))
@@ -93,7 +93,7 @@ fn path_has_one_spelling_for_each_value() {
 }
 
 #[test]
-fn fields_that_a_guard_sets_go_with_the_response() {
+fn guard_field_is_sent_with_every_response() {
     let server = serve(|server| {
         server
             .before(|ctx| {
@@ -109,7 +109,7 @@ fn fields_that_a_guard_sets_go_with_the_response() {
 }
 
 #[test]
-fn a_guard_may_read_the_body_first() {
+fn guard_may_read_body() {
     let server = serve(|server| {
         server
             .before(|ctx| {
@@ -126,7 +126,7 @@ fn a_guard_may_read_the_body_first() {
 }
 
 #[test]
-fn the_hook_is_told_of_each_response() {
+fn on_response_is_called_for_each_response() {
     let (line, lines) = mpsc::channel();
     let line = Mutex::new(line);
     let server = serve(|server| {
@@ -163,7 +163,7 @@ fn the_hook_is_told_of_each_response() {
 }
 
 #[test]
-fn a_panic_is_a_500_on_its_connection_alone() {
+fn panic_is_500_and_other_connections_continue() {
     let (told, tellings) = mpsc::channel();
     let told = Mutex::new(told);
     let server = serve(|server| {
@@ -299,7 +299,7 @@ fn assert_survives_bombs(server: &Running) {
 }
 
 #[test]
-fn panic_in_a_drop_or_a_display_ends_one_connection_after_its_response() {
+fn panic_in_drop_or_display_ends_one_connection_after_response() {
     assert_survives_bombs(&serve(bombs));
     let hooked = |server| {
         bombs(server).on_response(|exchange| {
