@@ -1,4 +1,4 @@
-//! Request bodies: by length and chunked, asked for with 100, cut short, too large, left unread.
+//! Request bodies: by length and chunked, with `Expect: 100-continue`, incomplete, too large, and unread.
 
 use super::support::{serve, Running, TIMEOUT};
 use brooklet::{Config, Context, Error, Server, StatusCode};
@@ -77,7 +77,8 @@ fn continue_is_sent_only_when_handler_reads() {
     client.send("hello");
     assert_eq!(client.answer().text(), "5:hello");
 
-    // Nobody reads: the answer comes at once, and the end, for the body may or may not come.
+    // The handler does not read the body. The server answers at once and closes the connection, because it cannot know
+    // whether the client will send the body.
     client.send(post("/ignore", "Content-Length: 5\r\nExpect: 100-continue\r\n\r\n"));
     let answer = client.answer();
     assert_eq!((answer.text(), answer.header("connection")), ("ignored", Some("close")));
@@ -133,7 +134,7 @@ fn body_over_limit_is_413_by_length_and_chunked() {
     let server = echo();
     let mut client = server.connect();
     client.send(post("/", "Content-Length: 100001\r\nExpect: 100-continue\r\n\r\n"));
-    assert_eq!(client.answer().status, 413, "before anything is read");
+    assert_eq!(client.answer().status, 413, "the response comes before the body");
     client.finish();
     client.assert_end();
     let chunk = format!("4000\r\n{}\r\n", "x".repeat(0x4000));
@@ -184,7 +185,7 @@ fn limit_body_in_handler_or_guard_replaces_max_body_bytes() {
         let chunks = format!("Transfer-Encoding: chunked\r\n\r\n{length:x}\r\n{body}\r\n0\r\n\r\n");
         assert_eq!(server.ask(post(target, &chunks)).status, status, "{target} {length}, chunked");
     }
-    // The client is asked for a body that is allowed, and not for one that is too large.
+    // The server sends `100 Continue` only for a body within the limit.
     let mut client = server.connect();
     client.send(post("/upload", "Content-Length: 2000\r\nExpect: 100-continue\r\n\r\n"));
     assert_eq!(client.until(b"\r\n\r\n"), b"HTTP/1.1 100 Continue\r\n\r\n");
@@ -198,7 +199,7 @@ fn unread_body_does_not_become_next_request() {
     let mut client = server.connect();
     let smuggled = "GET /smuggled HTTP/1.1\r\nHost: localhost\r\n\r\n";
     for target in ["/ignore", "/three"] {
-        // In the buffer already, by length and chunked; and still on its way.
+        // These bodies arrive together with the head.
         client.send(post(target, &format!("Content-Length: {}\r\n\r\n{smuggled}", smuggled.len())));
         assert_eq!(client.answer().status, 200);
         client.send(post(
@@ -207,6 +208,7 @@ fn unread_body_does_not_become_next_request() {
         ));
         assert_eq!(client.answer().status, 200);
     }
+    // This body arrives after the response.
     client.send(post("/ignore", "Content-Length: 60000\r\n\r\n"));
     assert_eq!(client.answer().text(), "ignored");
     client.send("x".repeat(60_000));
@@ -244,7 +246,7 @@ fn response_does_not_wait_for_unread_body() {
     }
 }
 
-/// Many clients read only when they have sent everything.
+/// Many clients read the response only after they have sent the whole request.
 #[test]
 fn response_reaches_client_that_sends_whole_body_first() {
     let server = echo();
@@ -258,7 +260,7 @@ fn response_reaches_client_that_sends_whole_body_first() {
     }
 }
 
-/// A browser's cancelled upload is a reset: no handler is to blame for it.
+/// A browser resets the connection when its user cancels an upload. This is an error of the client: the status is 400.
 #[test]
 fn reset_within_body_is_reported_with_400() {
     let (tell, told) = mpsc::channel();
@@ -279,9 +281,9 @@ fn reset_within_body_is_reported_with_400() {
     client.send("POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\n\r\nhalf");
     client.stream.peek(&mut [0]).unwrap();
     reading.recv_timeout(TIMEOUT).unwrap();
-    client.reset(); // for it leaves an answer unread
+    client.reset(); // the first response is unread, so this sends RST
     assert_eq!(told.recv_timeout(TIMEOUT).unwrap(), (Some(StatusCode::NO_CONTENT), None));
     let (status, error) = told.recv_timeout(TIMEOUT).unwrap();
     assert_eq!(status, Some(StatusCode::BAD_REQUEST));
-    assert!(matches!(error, Some(ErrorKind::BrokenPipe | ErrorKind::ConnectionReset)), "nobody got it: {error:?}");
+    assert!(matches!(error, Some(ErrorKind::BrokenPipe | ErrorKind::ConnectionReset)), "the write fails: {error:?}");
 }

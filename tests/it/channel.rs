@@ -1,4 +1,4 @@
-//! One event to many subscribers.
+//! `sse::Channel`: an event is published once and reaches many subscribers.
 
 use super::event_stream::{parse, Event, Parser};
 use super::machine::Room;
@@ -25,7 +25,7 @@ fn feeding_after(channel: &Channel, build: impl FnOnce(Server) -> Server) -> Run
     })
 }
 
-/// A subscriber that reads events one by one.
+/// A client of a channel that reads events one by one.
 pub struct Subscriber {
     pub client: Client,
     parser: Parser,
@@ -59,7 +59,7 @@ impl Subscriber {
     }
 }
 
-/// Waits for something that happens by itself in bounded time, by asking again.
+/// Calls `what` until it returns `true`. Panics after twice [`TIMEOUT`].
 #[track_caller]
 pub fn eventually(what: impl Fn() -> bool) {
     let deadline = Instant::now() + 2 * TIMEOUT;
@@ -106,7 +106,7 @@ fn newcomer_receives_later_events_or_also_last_n() {
     assert_eq!([subscriber.data(), subscriber.data()], ["b", "c"]);
 }
 
-/// The head tells a client that it is open: whoever it then tells to publish, it gets that.
+/// A client may trigger an event as soon as it has read the response head. It must receive that event.
 #[test]
 fn subscriber_with_response_head_receives_next_event() {
     let channel = Channel::new();
@@ -118,7 +118,8 @@ fn subscriber_with_response_head_receives_next_event() {
     }
 }
 
-/// A round may be on its way when a server stops: what was published meanwhile comes before the goodbye.
+/// The broadcaster may be writing when the server shuts down. It still sends the events that are published
+/// meanwhile, and then the `close` event.
 #[test]
 fn shutdown_sends_published_events_before_close_event() {
     for _ in 0..100 {
@@ -149,7 +150,7 @@ fn resume_by_header_or_query_sends_missed_events() {
         Event { kind: "message".into(), data: "c".into(), ..by_header.parser.events[1].clone() }
     );
     let mut both = subscribe(&server, "/?lastEventId=nonsense", &format!("Last-Event-ID: {first}\r\n"));
-    assert_eq!(both.data(), "b", "the header wins");
+    assert_eq!(both.data(), "b", "the header wins over the query");
 }
 
 #[test]
@@ -165,7 +166,7 @@ fn resume_with_evicted_or_unknown_id_sends_gap() {
         assert_eq!([subscriber.data(), subscriber.data()], ["3", "4"]);
     }
     let mut subscriber = subscribe(&server, "/", &format!("Last-Event-ID: {}\r\n", ids[2]));
-    assert_eq!(subscriber.next().kind, "message", "the one before the oldest misses nothing");
+    assert_eq!(subscriber.next().kind, "message", "the history still contains the next event");
 }
 
 #[test]
@@ -195,7 +196,7 @@ fn head_request_receives_fields_and_does_not_subscribe() {
     assert_eq!(channel.subscribers(), 0);
 }
 
-/// As the tools of language models ask: a body, and the answer is a stream.
+/// APIs of language models work like this: the client posts a question, and the response is an event stream.
 #[test]
 fn subscribe_by_post_sends_stream() {
     let channel = Channel::new();
@@ -229,7 +230,7 @@ fn finish_ends_streams_without_close_event_and_resume_still_works() {
         (0..5).for_each(|n| assert_eq!(subscriber.data(), n.to_string()));
     }
     channel.clone().finish();
-    channel.close(); // no effect
+    channel.close(); // has no effect after `finish`
     present.client.assert_end();
     present_1_0.client.assert_end();
     assert_eq!(channel.publish("late").unwrap_err().kind(), ErrorKind::BrokenPipe);
@@ -260,7 +261,7 @@ fn first_message_of_finished_channel_precedes_last_chunk() {
         let server = serve(|server| {
             server.get("/", move |ctx| {
                 let first = || {
-                    finishes.finish(); // also when the end of the channel comes meanwhile
+                    finishes.finish(); // ends the channel while `first` runs
                     first.clone()
                 };
                 finishes.subscribe_with(ctx, Subscription::new().first(first))
@@ -274,7 +275,7 @@ fn first_message_of_finished_channel_precedes_last_chunk() {
     }
 }
 
-/// To a newcomer, and to a client that comes from another channel.
+/// Both a newcomer and a client with an unknown id receive 204.
 #[test]
 fn finished_channel_without_events_answers_204() {
     let channel = Channel::with_config(ChannelConfig { newcomers: Newcomers::Last(9), ..ChannelConfig::default() });
@@ -333,7 +334,7 @@ fn shutdown_sends_jittered_retry_and_close_event() {
     let asked = Instant::now();
     server.handle().shutdown(Duration::from_secs(60));
     server.join().unwrap();
-    assert!(asked.elapsed() < TIMEOUT, "nobody is waited for");
+    assert!(asked.elapsed() < TIMEOUT, "the shutdown does not wait for clients");
     let mut retries = Vec::new();
     for subscriber in &mut subscribers {
         assert_eq!((subscriber.data(), subscriber.next().kind), ("last".to_owned(), "close".to_owned()));
@@ -343,12 +344,12 @@ fn shutdown_sends_jittered_retry_and_close_event() {
     assert!(retries.len() == room.connections && retries.iter().all(|retry| (1_000..5_000).contains(retry)));
     retries.sort_unstable();
     retries.dedup();
-    assert!(retries.len() > room.connections / 2, "one each");
+    assert!(retries.len() > room.connections / 2, "most clients receive different retries");
     await_subscribers(&channel, 0);
     channel.publish("the channel lives on").unwrap();
 }
 
-/// A channel that looks for those who have left as often as it sends keep-alives.
+/// Creates a channel that sends keep-alives every 50 ms. It also checks every 50 ms whether subscribers have left.
 fn watchful(max_events: usize) -> Channel {
     Channel::with_config(ChannelConfig {
         max_events,
@@ -371,7 +372,7 @@ fn leave_without_publish_is_noticed() {
     let mut counts: Vec<_> = (0..3).map(|_| coming.recv_timeout(TIMEOUT).unwrap()).collect();
     counts.sort_unstable();
     assert_eq!(counts.last(), Some(&3));
-    drop(subscribers.pop()); // FIN
+    drop(subscribers.pop()); // sends FIN
     assert_eq!(leaving.recv_timeout(TIMEOUT).unwrap(), (2, 2));
     subscribers.last_mut().unwrap().client.send("stray bytes, which must not hide the end");
     drop(subscribers.pop());
@@ -414,10 +415,10 @@ fn idle_stream_sends_retry_and_then_keep_alives() {
     assert_eq!(subscriber.client.until(b":\n:\n"), b"retry: 1234\n:\n:\n");
 }
 
-/// How long `publish` waits at most for the thread that writes to the subscribers.
+/// The longest time that `publish` waits for the thread that writes to the subscribers.
 const PACE: Duration = Duration::from_millis(100);
 
-/// Far more than the history holds, as fast as it goes: a client that reads gets all of it.
+/// Publishes many more events than the history holds, without a pause. Clients that read receive all of them.
 #[test]
 fn burst_larger_than_history_reaches_every_reader() {
     for attempt in 0..20 {
@@ -431,7 +432,7 @@ fn burst_larger_than_history_reaches_every_reader() {
             started.elapsed() < PACE
         };
         if !(0..20_000).all(publishes_in_time) {
-            println!("attempt {attempt}: the thread that writes did not run for {PACE:?}, and `publish` went on");
+            println!("attempt {attempt} does not count: the writing thread did not run for {PACE:?}, so `publish` did not wait");
             continue;
         }
         for subscriber in &mut subscribers {
@@ -439,10 +440,10 @@ fn burst_larger_than_history_reaches_every_reader() {
         }
         return;
     }
-    panic!("the thread that writes never kept up with the burst");
+    panic!("no attempt counts: the writing thread never kept up with the burst");
 }
 
-/// Events of this size fill a client's buffers soon.
+/// Returns the data of a large event. A few such events fill the buffers of a client that does not read.
 fn large(n: usize) -> String {
     format!("{n} {}", "x".repeat(100_000))
 }
@@ -459,7 +460,7 @@ fn lag_disconnect_ends_stalled_stream_and_resume_sends_gap() {
         n += 1;
         assert!(n < 10_000);
     }
-    // What it got is whole events in order, and perhaps a piece of one.
+    // The client has received whole events in order, and perhaps a part of the next event.
     let stream = stalled.client.rest_of_broken_stream();
     let events = parse(&stream);
     assert!(events.iter().enumerate().all(|(n, event)| event.data == large(n)));
@@ -484,8 +485,8 @@ fn lag_skip_sends_gap_on_same_connection() {
     assert_eq!(channel.subscribers(), 1);
 }
 
-/// Reads up to the last of `events` large events: each comes once and in order, and a `gap` event where some are missing.
-/// Returns which event each gap names as the last one before it, and which event that was.
+/// Reads up to the last of `events` large events. Asserts that they arrive in order, and that a `gap` event replaces
+/// missing events. Returns the id of the event before each gap, first as the gap gives it and then as it was received.
 fn read_with_gaps(slow: &mut Subscriber, events: usize) -> Vec<(String, String)> {
     let (mut expected, mut gaps, mut last_id) = (0, Vec::new(), String::new());
     while expected < events {
@@ -496,7 +497,7 @@ fn read_with_gaps(slow: &mut Subscriber, events: usize) -> Vec<(String, String)>
             assert_eq!(after, first.last_event_id);
             gaps.push((before.to_owned(), last_id));
             let n: usize = first.data.split(' ').next().unwrap().parse().unwrap();
-            assert!(n > expected, "something is missing, and only then");
+            assert!(n > expected, "a gap replaces at least one event");
             (expected, last_id) = (n + 1, first.last_event_id);
         } else {
             assert_eq!(event.data, large(expected));
@@ -526,16 +527,16 @@ fn many_channels_with_one_subscriber_each_deliver() {
         .for_each(|(n, subscriber)| assert_eq!(subscriber.data(), n.to_string()));
 }
 
-/// Four threads publish while up to 200 clients connect, read some, drop the connection in the middle of anything and resume. The
-/// pace is the publishers' own subscriptions: each waits for its last event before it goes on.
+/// Four threads publish. Up to 200 clients connect, read some events, drop the connection at any point and resume. Each
+/// publisher has a subscription too, and receives its last event before it publishes the next burst.
 #[test]
 fn resume_many_times_loses_doubles_and_reorders_no_event() {
     const EVENTS: usize = 4_000;
     const PUBLISHERS: usize = 4;
-    // What a client has dropped the server may hold until it writes to it again.
+    // The server may notice a dropped connection late, so each client counts as two connections.
     let room = Room::for_both_ends(2 * (200 + PUBLISHERS));
     let clients = room.connections / 2 - PUBLISHERS;
-    // With the last event first, who comes for the first time when all is over finds that out.
+    // A client may connect for the first time after the `end` event. `Last(1)` sends it this event.
     let newcomers = Newcomers::Last(1);
     let channel = Channel::with_config(ChannelConfig { max_events: 2 * EVENTS, newcomers, ..ChannelConfig::default() });
     let server = feeding(&channel);
@@ -554,12 +555,12 @@ fn resume_many_times_loses_doubles_and_reorders_no_event() {
                         let field = last_id.iter().map(|id| format!("Last-Event-ID: {id}\r\n")).collect::<String>();
                         let mut subscriber = subscribe(server, "/", &field);
                         connections += 1;
-                        // Some read to the end; the others drop the connection, now and then with events unread.
+                        // Drops the first 20 connections, each after a random number of events.
                         for _ in 0..if connections > 20 { u64::MAX } else { random(400) } {
                             let event = subscriber.next();
                             assert_eq!(event.kind, "message");
                             let sequence: usize = event.last_event_id.split_once('-').unwrap().1.parse().unwrap();
-                            assert!(next.map_or(true, |next| next == sequence), "{next:?} expected, {sequence} came");
+                            assert!(next.map_or(true, |next| next == sequence), "{sequence} is not {next:?}");
                             if event.data == "end" {
                                 return (sequence, connections);
                             }
@@ -593,11 +594,11 @@ fn resume_many_times_loses_doubles_and_reorders_no_event() {
             assert_eq!(last, published);
             connections += its_connections;
         }
-        assert!(connections > 2 * clients, "they did come back: {connections}");
+        assert!(connections > 2 * clients, "the clients made only {connections} connections");
     });
 }
 
-/// A subscription stands as soon as its head is read; that it is heard is known when something comes back.
+/// Publishes the same event repeatedly until the publisher's own subscription receives it.
 fn await_hearing(channel: &Channel, own: &mut Subscriber, publisher: usize) {
     let hello = format!("{publisher}: hello");
     own.client.stream.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
@@ -610,7 +611,7 @@ fn await_hearing(channel: &Channel, own: &mut Subscriber, publisher: usize) {
 }
 
 impl Subscriber {
-    /// Whether these data come before the read times out.
+    /// Returns whether an event with this data arrives before a read times out.
     fn heard(&mut self, data: &str) -> bool {
         while let Some(frame) = self.client.try_until(b"\n\n") {
             self.parser.feed(&frame);
@@ -663,13 +664,13 @@ fn last_event_id_in_header_wins_over_query_and_empty_is_none() {
         ("/", &b""[..], "d"),
         ("/", b"Last-Event-ID: a\r\n", "\u{e9}"),
         ("/", b"Last-Event-ID: \xc3\xa9\r\n", "c"),
-        ("/", b"Last-Event-ID: \xe9\r\n", "c"), // as clients on Node send it
+        ("/", b"Last-Event-ID: \xe9\r\n", "c"), // as Node.js clients send it
         ("/?lastEventId=c", b"", "d"),
         ("/?lastEventId=%C3%A9", b"", "c"),
         ("/?lastEventId=c", b"Last-Event-ID: a\r\n", "\u{e9}"),
         ("/?lastEventId=c", b"Last-Event-ID:\r\n", "d"),
         ("/?lastEventId=", b"Last-Event-ID:\r\n", "d"),
-        ("/?lastEventId=a%0Ab", b"", "d"), // these three cannot be the id of an event
+        ("/?lastEventId=a%0Ab", b"", "d"), // no event can have one of these three ids
         ("/?lastEventId=a%0D", b"", "d"),
         ("/?lastEventId=%00", b"", "d"),
     ] {
@@ -689,7 +690,7 @@ fn subscribe_1_0(server: &Running, fields: &str) -> Subscriber {
     Subscriber { client, parser: Parser::default(), taken: 0 }
 }
 
-/// The bytes on the wire, except the value of `Date`.
+/// Compares every byte of the body on the wire.
 #[test]
 fn channel_stream_is_chunked_to_http_11_and_plain_to_http_10() {
     let retry = Some(Duration::from_millis(1_234));
@@ -724,7 +725,7 @@ fn channel_stream_is_chunked_to_http_11_and_plain_to_http_10() {
     assert_eq!((plain.0, plain.1.as_str()), (None, frames));
 }
 
-/// Events that fill the buffers many times over, to clients of both versions that read slowly or resume.
+/// The events fill the buffers many times over. A client of each version receives them, and an HTTP/1.0 client resumes.
 #[test]
 fn http_10_subscriber_receives_each_event_once() {
     let channel = Channel::with_config(ChannelConfig { max_bytes: 100_000_000, ..ChannelConfig::default() });
@@ -755,7 +756,7 @@ fn lag_skip_to_http_10_sends_whole_events_and_gaps() {
     await_subscribers(&channel, 1);
     (0..300).for_each(|n| drop(channel.publish(large(n)).unwrap()));
     let gaps = read_with_gaps(&mut slow, 300);
-    // On a busy machine an id may be evicted while its event is written, and then its line is empty.
+    // On a busy machine the event may be evicted while the server writes it. The `gap` event then has an empty id.
     let is_true = |(before, last_id): &(String, String)| before == last_id || before.is_empty();
     assert!(!gaps.is_empty() && gaps.iter().all(is_true), "{gaps:?}");
 }
@@ -778,10 +779,10 @@ fn keep_alive_of_zero_is_sent_every_10_ms() {
     let started = Instant::now();
     let mut subscriber = subscribe(&server, "/", "");
     (0..10).for_each(|_| assert_eq!(subscriber.client.exactly(2), b":\n"));
-    assert!(started.elapsed() >= Duration::from_millis(90), "10 ms each");
+    assert!(started.elapsed() >= Duration::from_millis(90), "the keep-alives are 10 ms apart");
 }
 
-/// For a channel whose events come from elsewhere, where some were lost.
+/// A program calls `publish_gap` if the source of its events has lost some of them.
 #[test]
 fn publish_gap_reaches_only_clients_from_before_it() {
     let channel = Channel::new();
@@ -803,7 +804,7 @@ fn publish_gap_reaches_only_clients_from_before_it() {
     assert_eq!((later.data(), newcomer.data()), ("now".to_owned(), "now".to_owned()));
 }
 
-/// A channel whose clients first receive the state: the number that was published last, with its id.
+/// A channel whose clients first receive the state: the last published number, with the id of its event.
 #[derive(Default)]
 struct Counter {
     channel: Channel,
@@ -855,7 +856,7 @@ fn first_message_is_sent_to_newcomer_and_after_gap_but_not_on_resume() {
     }
 }
 
-/// Each client comes while a burst is published.
+/// Each client connects while a burst of events is published.
 #[test]
 fn first_message_during_burst_is_followed_by_next_event() {
     let counter = Arc::new(Counter::default());
@@ -879,7 +880,7 @@ fn first_message_during_burst_is_followed_by_next_event() {
     bursts.join().unwrap();
 }
 
-/// An event that is published while `first` runs may be in the state, or not yet.
+/// An event that is published while `first` runs may or may not be part of the state.
 #[test]
 fn first_message_with_id_is_followed_by_event_after_it() {
     let channel = Channel::new();
@@ -928,7 +929,7 @@ fn first_message_that_is_invalid_or_panics_is_500() {
     assert_eq!(channel.subscribers(), 0);
 }
 
-/// `/{seconds}` ends after that time; `/past` has ended when it begins.
+/// A stream of `/` ends after 300 ms, a stream of `/past` ends at once, and a stream of `/always` has no end.
 #[test]
 fn subscription_until_ends_stream_without_close_event_and_resume_works() {
     let channel = Channel::new();
@@ -969,7 +970,7 @@ fn max_age_ends_connection_of_idle_channel() {
     let started = Instant::now();
     let mut subscriber = subscribe(&server, "/", "");
     subscriber.client.assert_end();
-    assert!(started.elapsed() >= Duration::from_millis(90), "up to a tenth earlier");
+    assert!(started.elapsed() >= Duration::from_millis(90), "the connection ends at most 10 % before `max_age`");
     await_subscribers(&channel, 0);
 }
 
@@ -1005,12 +1006,12 @@ fn disconnect_ends_streams_of_selected_tags() {
     staying.iter_mut().for_each(|subscriber| assert_eq!(subscriber.data(), "after"));
     banned.iter_mut().for_each(|subscriber| subscriber.client.assert_end());
     await_subscribers(&channel, 2);
-    assert_eq!(channel.disconnect(|user| user == "a"), 0, "they are gone");
+    assert_eq!(channel.disconnect(|user| user == "a"), 0, "no subscriber with this tag is left");
     let mut resumed = subscribe(&server, "/?user=a", &format!("Last-Event-ID: {id}\r\n"));
     assert_eq!(resumed.data(), "after");
 }
 
-/// Its stream breaks off, because it may have received a part of an event.
+/// The client may have received only a part of an event, so its stream ends without the last chunk.
 #[test]
 fn disconnect_ends_stream_of_stalled_client() {
     let channel = Channel::with_config(ChannelConfig { max_bytes: 100_000_000, ..ChannelConfig::default() });
@@ -1031,7 +1032,7 @@ fn id_returned_by_handler_becomes_response() {
     assert!(id.status == 200 && id.text().ends_with("-0"), "{}", id.text());
 }
 
-// The map of the documentation, which has these lines.
+// The documentation of `Channel` has these lines.
 #[derive(Default)]
 struct Topics(Mutex<HashMap<String, Arc<Channel>>>);
 
@@ -1055,8 +1056,8 @@ fn channel_map_in_documentation_is_tested_code() {
     assert!(source.contains(&documented), "{documented}");
 }
 
-/// Pages that reload again and again, each with a topic of its own that nobody else listens to, while other topics come
-/// and go. No page is sent a `close` event, or is left with a channel that is not in the map.
+/// Each page reloads many times. It is the only subscriber of its topic, and other topics are added and removed
+/// meanwhile. No page receives a `close` event, and no page subscribes to a channel that has left the map.
 #[test]
 fn page_reload_finds_channel_of_its_topic_in_map() {
     const RELOADS: usize = 100;
@@ -1083,5 +1084,5 @@ fn page_reload_finds_channel_of_its_topic_in_map() {
     });
     eventually(|| topics.0.lock().unwrap().values().all(|channel| channel.subscribers() == 0));
     let topics = topics.0.lock().unwrap().len();
-    assert!(topics < pages * RELOADS / 2, "{topics} topics are kept");
+    assert!(topics < pages * RELOADS / 2, "the map still has {topics} topics");
 }

@@ -1,4 +1,4 @@
-//! Keep-alive, pipelining, HTTP/1.0, and who says when a connection ends.
+//! Connections: keep-alive, pipelining, HTTP/1.0, and the end of a connection.
 
 use super::machine::Room;
 use super::support::{serve, Running};
@@ -58,7 +58,7 @@ fn response_does_not_wait_for_incomplete_next_request() {
     assert_eq!(client.answer().text(), "hello");
     client
         .send("TP/1.1\r\nHost: localhost\r\n\r\nPOST /echo HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\nh");
-    assert_eq!(client.answer().text(), "2", "nor for half of its body");
+    assert_eq!(client.answer().text(), "2", "the response does not wait for the body of the next request");
     client.send("i");
     assert_eq!(client.answer().text(), "hi");
 }
@@ -166,7 +166,7 @@ fn bind_to_invalid_address_fails_with_advice() {
         ("127.0.0.1", no_port),
         ("127.0.0.1:65536", no_port),
         (":8080", no_port),
-        ("192.0.2.1:0", "0.0.0.0 takes all that it has"), // of a network for documentation
+        ("192.0.2.1:0", "0.0.0.0 takes all that it has"), // an address that no machine has (RFC 5737)
     ] {
         let message = Server::bind(address).unwrap_err().to_string();
         let named = message.starts_with(&format!("cannot listen on {address}: "));
@@ -174,8 +174,8 @@ fn bind_to_invalid_address_fails_with_advice() {
     }
 }
 
-/// What the client sends behind its last request is not read; a plain close would turn it into a reset, which destroys what
-/// of the response is still on its way.
+/// The client sends bytes after its last request, and no handler reads them. If the server closed the socket at once,
+/// the kernel would send a reset, and the client would lose the rest of the response.
 #[test]
 fn large_response_survives_unread_input() {
     let server = serve(|server| server.get("/", |_| "x".repeat(3_000_000)));

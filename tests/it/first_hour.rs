@@ -1,4 +1,4 @@
-//! Lines that a newcomer types in the first hour: they compile, and do what they look like.
+//! Code that a newcomer writes in the first hour. It compiles and does what the newcomer expects.
 
 use super::support::serve;
 use brooklet::sse::*;
@@ -11,7 +11,7 @@ use std::time::Duration;
 #[derive(Clone, PartialEq, Debug)]
 struct User(String);
 
-/// Nothing in `sse` hides a name of the prelude.
+/// Compiles only if the names of `sse` do not shadow names of the prelude.
 fn send_and_sync<T: Send + Sync>() {}
 
 #[test]

@@ -1,4 +1,4 @@
-//! Who may talk to the server: hosts, origins, and CORS.
+//! The checks of `Host` and `Origin`, and CORS.
 
 use super::support::{serve, Answer, Running};
 use brooklet::{sse, Config, Response, Server, StatusCode};
@@ -37,7 +37,7 @@ fn foreign_host_on_loopback_is_421() {
         assert!(answer.text().contains("allow_host") && !answer.text().contains(host), "{}", answer.text());
     }
     let answer = ask(&server, "GET http://evil.example/", &["Host: localhost"]);
-    assert_eq!(answer.status, 421, "the absolute target's host is the one that counts");
+    assert_eq!(answer.status, 421, "the host of an absolute target wins over the `Host` field");
 }
 
 #[test]
@@ -56,7 +56,7 @@ fn allowed_host_is_answered_and_check_host_may_be_off() {
     assert_eq!(ask(&server, "GET /", &["Host: evil.example"]).text(), "read");
 }
 
-/// On another address anybody may have a name for it. 0.0.0.0 listens on both: what counts is where a connection arrives.
+/// The server checks `Host` if a connection arrives on a loopback address, even if the server listens on 0.0.0.0.
 #[test]
 fn foreign_host_on_loopback_is_421_if_bound_to_all_addresses() {
     let server = Server::bind("0.0.0.0:0").unwrap().get("/", |_| "read");
@@ -87,7 +87,7 @@ fn foreign_origin_is_403_for_post_and_unreadable_for_get() {
         assert_eq!(answer.status, 403, "{fields:?}");
         assert!(answer.text().contains("allow_origin"));
         let answer = ask(&server, "GET /", &[&[host], &fields[..]].concat());
-        assert_eq!((answer.text(), answer.header("access-control-allow-origin")), ("read", None), "{fields:?}: safe");
+        assert_eq!((answer.text(), answer.header("access-control-allow-origin")), ("read", None), "GET, {fields:?}");
     }
     let passing = [
         vec![],
@@ -137,7 +137,7 @@ fn preflight_is_answered_for_allowed_origin_only() {
     assert_eq!((answer.text(), answer.header("access-control-allow-origin")), ("a guard", None));
 }
 
-/// Otherwise the page sees a failed request in place of the 404.
+/// If the server allowed no method, the page would see a failed request instead of the 404.
 #[test]
 fn preflight_for_path_without_routes_allows_every_method() {
     let server = guarded(|server| server.allow_origin("https://app.example"));
@@ -147,7 +147,8 @@ fn preflight_for_path_without_routes_allows_every_method() {
     assert_eq!((answer.status, answer.header("access-control-allow-methods")), (204, Some(methods)));
 }
 
-/// A cache may keep the response to a script tag, which has no `Origin`, and hand it to a `fetch` of an allowed page.
+/// A cache may store the response to a script tag, whose request has no `Origin`. Without `Vary`, it could return this
+/// response to a `fetch` of an allowed page.
 #[test]
 fn vary_is_origin_on_every_response_if_an_origin_is_allowed() {
     let build = |server: Server| server.get("/panic", |_| -> &str { panic!("on purpose") });
@@ -202,7 +203,8 @@ fn vary_lists_origin_once_beside_values_of_program() {
     }
 }
 
-/// A guard that wants a cookie: a preflight has none (WHATWG Fetch, "CORS-preflight fetch"), and is answered nevertheless.
+/// The guard requires a cookie. A preflight has no cookie (WHATWG Fetch, "CORS-preflight fetch"), and is answered
+/// before the guard runs.
 #[test]
 fn credentials_are_allowed_for_allowed_origins_only() {
     let build = |server: Server| {
@@ -229,7 +231,7 @@ fn credentials_are_allowed_for_allowed_origins_only() {
         assert_eq!(
             answer.header("access-control-allow-origin"),
             Some("https://app.example"),
-            "{line}: `*` would not do"
+            "{line}: `*` does not allow credentials"
         );
     }
     for fields in [vec![host, cookie], vec![host, cookie, "Origin: https://other.example"]] {
@@ -237,7 +239,7 @@ fn credentials_are_allowed_for_allowed_origins_only() {
         assert_eq!((answer.status, answer.header("access-control-allow-credentials")), (200, None), "{fields:?}");
     }
     let answer = ask(&guarded(build), "GET /", &[host, origin, cookie]);
-    assert_eq!(answer.header("access-control-allow-credentials"), None, "by default");
+    assert_eq!(answer.header("access-control-allow-credentials"), None, "credentials are not allowed by default");
 }
 
 #[test]
