@@ -1,9 +1,9 @@
 //! A server whose system calls fail. strace injects the errors, at several moments for each call.
 //!
 //! While calls fail, clients publish, subscribe and send requests. Afterwards the process still serves them. Every
-//! listener has received every event once and in order. A listener whose connection ends early resumes. The listeners
-//! have received every acknowledged event and no refused event. The server releases its descriptors and threads. Each
-//! test prints the number of failed calls.
+//! listener has received every event once and in order. If the connection of a listener ends early, the listener
+//! resumes. The listeners have received every acknowledged event and no refused event. The server releases its
+//! descriptors and threads. Each test prints the number of failed calls.
 //!
 //! strace counts the calls of each thread separately.
 #![cfg(target_os = "linux")]
@@ -37,7 +37,8 @@ const LISTENERS: usize = 3;
 /// The maximum size of the file: about 20 events, so that the channel rotates it often.
 const MAX_BYTES: usize = 5_000;
 
-/// The maximum number of events that a listener may lag. The channel then evicts no event that a listener needs.
+/// The maximum number of events that a listener may lag. With this limit the channel evicts no event that
+/// a listener needs.
 const LAG: usize = 5;
 
 /// The number of concurrent requests in every twentieth round. It is larger than the number of threads that wait for
@@ -70,7 +71,7 @@ impl Strace {
 
     /// Ends strace. Returns the number of calls that it made fail.
     fn detach(mut self) -> usize {
-        // strace must resume the calls that it has stopped before it ends. `Child::kill` would not let it.
+        // Before strace ends, it must resume the calls that it has stopped. `Child::kill` would prevent this.
         let killed = Command::new("kill").args(["-INT", &self.process.id().to_string()]).status();
         assert!(killed.unwrap().success());
         self.process.wait().unwrap();
@@ -497,7 +498,7 @@ fn receive_that_fails_ends_one_connection() {
 
 #[test]
 #[ignore = "needs strace"]
-fn send_that_fails_doubles_no_event() {
+fn send_that_fails_duplicates_no_event() {
     survive(&Faults { calls: &[("sendto", &["EINTR", "ECONNRESET", "ENOBUFS"])], ..FAULTS });
 }
 

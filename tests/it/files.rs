@@ -592,7 +592,7 @@ fn conditional_request_is_evaluated_in_order_of_rfc() {
         }
     }
     assert_eq!(site.ask("HEAD", "abc.txt", &format!("If-None-Match: {etag}\r\n")).status, 304);
-    assert_eq!(site.ask("GET", "nope", "If-None-Match: *\r\n").status, 404, "a missing file has no conditions");
+    assert_eq!(site.ask("GET", "nope", "If-None-Match: *\r\n").status, 404, "conditions do not apply");
     assert_eq!(site.ask("GET", "docs", "If-None-Match: *\r\n").status, 301);
 }
 

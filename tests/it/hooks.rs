@@ -230,7 +230,7 @@ impl error::Error for Bomb {}
 
 const IN_DROP: Bomb = Bomb { in_display: false };
 
-/// Adds routes that give a bomb to the server: as the payload of a panic, as an error, or in a body.
+/// Adds routes that give the server a [`Bomb`]: as the payload of a panic, as an error, or in a body.
 fn bombs(server: Server) -> Server {
     let body = |status| {
         let bomb = IN_DROP;
