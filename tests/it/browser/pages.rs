@@ -1,11 +1,9 @@
 //! The pages of the examples, each with the program that serves it, as somebody sees them who uses them.
 
 use super::super::examples::{program, Example};
-use super::super::tidy::root;
 use super::stage::UNPROBED;
 use super::{Page, Stage};
 use brooklet::StatusCode;
-use std::fs;
 use std::io::Write;
 use std::process::Command;
 
