@@ -91,8 +91,8 @@ impl Files {
 
     /// Returns the response to a GET or HEAD request for the file at `path`.
     ///
-    /// `path` is relative to the directory. Its names are separated by `/` and already percent-decoded, as in a
-    /// [`param`](Context::param). An empty `path` means the directory itself.
+    /// `path` is relative to the directory. The names in `path` are separated by `/` and already percent-decoded, as in
+    /// a [`param`](Context::param). An empty `path` means the directory itself.
     ///
     /// Blocks while it opens the file. The server reads the file after the handler has returned.
     pub fn respond(&self, ctx: &Context<'_>, path: &str) -> Response {
@@ -198,7 +198,7 @@ fn redirect_to_directory(request: &Request) -> Response {
 
 /// Returns the response for an error of finding or opening a file.
 fn refuse(error: io::Error) -> Response {
-    // The kinds are compared by their names, because three of them are not stable in Rust 1.75.
+    // The kinds are compared by their names, because three kinds are not stable in Rust 1.75.
     match format!("{:?}", error.kind()).as_str() {
         "NotFound" | "NotADirectory" | "InvalidFilename" | "FilesystemLoop" => StatusCode::NOT_FOUND.into(),
         "PermissionDenied" => StatusCode::FORBIDDEN.into(),

@@ -85,8 +85,8 @@ pub fn only<'a>(headers: &'a Headers, name: &'a str) -> Option<&'a [u8]> {
 
 /// Returns whether a list of entity tags is `*` or contains a tag for which `matches` returns `true`.
 ///
-/// The list is split at every comma. This also splits a foreign tag that contains a comma. But no piece of a foreign
-/// tag can match, because a tag of this server has a quote at each end.
+/// The list is split at every comma, even inside a foreign tag. No piece of a foreign tag can match, because a tag of
+/// this server has a quote at each end.
 fn any_tag(headers: &Headers, name: &str, matches: impl Fn(&[u8]) -> bool) -> bool {
     let any_of = |value: &[u8]| value == b"*" || value.split(|&b| b == b',').map(ascii::trim_ows).any(&matches);
     headers.get_all(name).any(any_of)

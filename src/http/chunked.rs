@@ -8,7 +8,7 @@
 use super::{ascii, Error};
 
 /// The maximum number of bytes of extensions and trailer fields in one body, for all chunks together. The limit equals
-/// the default limit of a head. A body with more of these bytes is refused, because they only cost work.
+/// the default limit of a head. A body with more of these bytes is refused, because reading them would be wasted work.
 const MAX_OVERHEAD: usize = 16 * 1024;
 
 /// The maximum number of digits of a chunk size, including leading zeros. A `u64` never needs more digits.

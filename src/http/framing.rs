@@ -65,8 +65,8 @@ fn check_chunked(headers: &Headers) -> Result<(), Error> {
 
 /// Parses `Content-Length = 1*DIGIT` (RFC 9110 8.6). Returns 0 if there is no such field.
 ///
-/// A repeated field or a list is refused even if all values are equal. RFC 9110 8.6 also allows accepting them, but
-/// another program may use a different value.
+/// A repeated field or a list is refused even if all values are equal. RFC 9110 8.6 allows accepting or refusing equal
+/// values. Refusing is safer, because another program may read a different value.
 fn content_length(headers: &Headers) -> Result<u64, Error> {
     let mut values = headers.get_all("content-length");
     let Some(first) = values.next() else { return Ok(0) };

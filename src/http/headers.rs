@@ -33,8 +33,7 @@ pub struct Headers {
 struct Field {
     name: Range<u32>,
     value: Range<u32>,
-    /// True if [`set`](Headers::set) added the field. Only such a field can be replaced later by a field of another
-    /// `Headers`.
+    /// True if [`set`](Headers::set) added the field, so that a field of another `Headers` can replace it.
     is_set: bool,
 }
 
@@ -88,7 +87,7 @@ impl Headers {
     ///
     /// # Errors
     ///
-    /// - Returns the same errors as [`append`](Headers::append). The fields then stay as they are.
+    /// - Returns the same errors as [`append`](Headers::append). After an error all fields are unchanged.
     pub fn set(&mut self, name: &str, value: &str) -> io::Result<()> {
         self.check(name, value)?;
         self.remove(name);
@@ -193,11 +192,11 @@ impl Headers {
     }
 
     /// Adds a field of a request. `name` and `value` are ranges of the section that
-    /// [`set_section`](Headers::set_section) stores afterwards. The caller has checked both.
+    /// [`set_section`](Headers::set_section) stores afterwards. The caller has checked the name and the value.
     #[inline]
     pub(super) fn push_range(&mut self, name: Range<usize>, value: Range<usize>, is_set: bool) {
-        // The casts lose nothing: `max_header_bytes` limits the fields of a request, and `check` limits all others to 4
-        // GiB.
+        // The casts lose nothing: `max_header_bytes` limits the fields of a request, and `check` limits other fields to
+        // 4 GiB.
         let range = |range: Range<usize>| range.start as u32..range.end as u32;
         self.fields.push(Field { name: range(name), value: range(value), is_set });
     }

@@ -37,12 +37,12 @@ macro_rules! methods {
 
 methods! {
     Get "GET" "Requests a representation of the target."
-    Head "HEAD" "Like GET, but without the body. The `GET` route answers it if there is no `HEAD` route."
-    Post "POST" "Requests that the target process the body."
+    Head "HEAD" "Like GET, but without the body. The `GET` route answers a HEAD request if there is no `HEAD` route."
+    Post "POST" "Sends a body, which the target processes."
     Put "PUT" "Replaces the target with the body."
     Patch "PATCH" "Changes the target as the body describes (RFC 5789)."
     Delete "DELETE" "Removes the target."
-    Options "OPTIONS" "Requests the methods of the target. The server answers it if there is no `OPTIONS` route."
+    Options "OPTIONS" "Requests the methods of the target. The server answers this request if there is no `OPTIONS` route."
     Trace "TRACE" "Requests an echo. This server never echoes a request, because it may contain credentials."
 }
 

@@ -204,7 +204,7 @@ pub fn push_date(out: &mut Vec<u8>) {
     out.extend_from_slice(b"\r\n");
 }
 
-/// Writes `out` and clears it. Clears it also after an error, so that no byte is sent twice.
+/// Writes `out` and clears it, even after an error. So no byte is sent twice.
 fn write_and_clear(socket: &mut dyn Write, out: &mut Vec<u8>) -> io::Result<()> {
     let written = socket.write_all(out);
     out.clear();

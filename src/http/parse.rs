@@ -1,8 +1,8 @@
 //! Parses the head of a request: the request line and the field lines (RFC 9112 2 to 5).
 //!
-//! The parser is strict, because repairing malformed requests allows request smuggling: two programs that repair a
-//! request differently disagree about where it ends. So every line must end with CRLF, and exactly one space must
-//! separate the parts of a request line. Everything else is refused.
+//! The parser is strict, because repairing malformed requests allows request smuggling. Two programs that repair a
+//! request differently disagree about where the request ends. So every line must end with CRLF, and exactly one space
+//! must separate the parts of a request line. Everything else is refused.
 //!
 //! Each rule of the grammar is one function, in the order of the grammar. A function that needs more bytes returns
 //! [`ParseError::Incomplete`]. The caller then reads more bytes and calls [`request_head`] again with the whole head so

@@ -1,4 +1,4 @@
-//! The response of a handler. The module `outgoing` sends it.
+//! The response of a handler. The module `outgoing` sends the response.
 
 use super::{Error, Headers, StatusCode};
 use std::borrow::Cow;
@@ -150,10 +150,11 @@ impl Response {
     }
 
     /// Creates a 200 response whose body is sent while `produce` writes it. The body is chunked for HTTP/1.1. For
-    /// HTTP/1.0 it ends when the connection closes.
+    /// HTTP/1.0 the body ends when the connection closes.
     ///
-    /// The server collects up to 16 KiB before it sends them. [`flush`](Write::flush) sends the collected bytes at
-    /// once. A write returns an error if the bytes cannot be sent, for example because the client has disconnected.
+    /// The server collects up to 16 KiB of the written bytes before it sends them. [`flush`](Write::flush) sends the
+    /// collected bytes at once. A write returns an error if the bytes cannot be sent, for example because the client
+    /// has disconnected.
     ///
     /// If `produce` returns an error and nothing was sent yet, the client receives a 500. Otherwise the server closes
     /// the connection, so that the client can detect that the body is incomplete.
@@ -320,7 +321,7 @@ impl Response {
         }
     }
 
-    /// Replaces the message of a problem with the bytes of its line.
+    /// Replaces a problem with the line of text that the client receives.
     pub(super) fn write_problem(&mut self) {
         if let Payload::Problem(message) = &self.payload {
             let line = match message {

@@ -99,9 +99,9 @@ fn starts_with_ignore_case(text: &str, start: &str) -> bool {
 /// Returns the normalised spelling of a path. Two paths with the same meaning have the same normalised spelling.
 ///
 /// An escape is decoded if its character may also appear unescaped in a path. Every other escape is kept, with its
-/// digits in upper case. RFC 3986 6.2.2 decodes only the unreserved characters. This function also decodes the others,
-/// because handlers receive decoded parameters. A handler cannot distinguish `/a%2Bb` from `/a+b`, so a guard must see
-/// the same path for both.
+/// digits in upper case. RFC 3986 6.2.2 describes decoding only for the unreserved characters. This function also
+/// decodes the others, because handlers receive decoded parameters. A handler cannot distinguish `/a%2Bb` from `/a+b`,
+/// so a guard must see the same path for both.
 ///
 /// `/`, `?` and `%` stay escaped, because decoding them would change the meaning of the path. A decoded `%` could even
 /// begin another escape.
