@@ -130,8 +130,8 @@ impl Response {
     /// Creates a 200 response with the first `length` bytes of `body`, for example of a [`File`](std::fs::File). The
     /// bytes are read while they are sent, and are never in memory all at once.
     ///
-    /// If `body` fails or ends early and nothing was sent yet, the client receives a 500. Otherwise the server closes
-    /// the connection, so that the client can detect that the body is incomplete.
+    /// If `body` fails or ends early before any byte was sent, the client receives a 500. After bytes were sent, the
+    /// server closes the connection, and the client can detect that the body is incomplete.
     ///
     /// ```
     /// # use brooklet::{Context, Response};
@@ -156,8 +156,8 @@ impl Response {
     /// collected bytes at once. A write returns an error if the bytes cannot be sent, for example because the client
     /// has disconnected.
     ///
-    /// If `produce` returns an error and nothing was sent yet, the client receives a 500. Otherwise the server closes
-    /// the connection, so that the client can detect that the body is incomplete.
+    /// If `produce` returns an error before any byte was sent, the client receives a 500. If it returns an error later,
+    /// the server closes the connection. An HTTP/1.1 client can then detect that the body is incomplete.
     ///
     /// ```
     /// # use brooklet::Response;
