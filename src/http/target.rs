@@ -55,7 +55,8 @@ impl Target {
         if text[end..].starts_with('/') {
             return Target::with_path(text, start..end);
         }
-        // A target without a path means `/`, or for OPTIONS without a query the whole server (RFC 9112 3.2.1, 3.2.4).
+        // A target without a path means `/` (RFC 9112 3.2.1). For OPTIONS, it means the whole server if it has no query
+        // (3.2.4).
         let stands_for = if method == Method::Options && end == text.len() { "*" } else { "/" };
         Ok(Target { text, authority: start..end, path: end..end, normalized: Some(stands_for.to_owned()) })
     }
