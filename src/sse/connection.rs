@@ -30,7 +30,7 @@ const KEEP_ALIVE: Duration = Duration::from_secs(15);
 /// The shortest silence before a keep-alive comment. With less, a thread would spend its time on writing comments.
 pub const MIN_KEEP_ALIVE: Duration = Duration::from_millis(10);
 
-/// How long a write waits for a client that does not read. The default is the same as for a response.
+/// How long a write waits by default for a client that does not read. A write of a response waits as long.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The size at which joined messages are sent, in bytes. One write of 64 KiB costs less than two writes of 100 bytes.
@@ -85,7 +85,8 @@ const INPUT_INTERVAL: Duration = Duration::from_millis(500);
 ///
 /// # The end of a stream
 ///
-/// An `EventSource` reconnects whenever a stream ends, until the page calls its `close()` or the server answers 204.
+/// An `EventSource` reconnects whenever a stream ends. It stops when the page calls its `close()`, or when the response
+/// is not an event stream, such as a 204.
 ///
 /// Other clients can see whether a stream is complete. A stream that is closed or dropped is complete: for an HTTP/1.1
 /// client, it ends with the last chunk (RFC 9112 7.1). The last chunk is missing if a write failed, if the client
