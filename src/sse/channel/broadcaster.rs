@@ -123,11 +123,11 @@ impl Broadcaster {
 
     fn run(&'static self) {
         IS_BROADCASTER.set(true);
-        let index = all().iter().position(|other| std::ptr::eq(other, self)).expect("`all` returns this broadcaster");
+        let index = all().iter().position(|other| std::ptr::eq(other, self)).expect("`all` contains self");
         let mut groups = Groups { index, ..Groups::default() };
         while catch(|| self.broadcast(&mut groups)).is_none() {
             stderr::line(format_args!(
-                "a thread that sends the events of channels panicked: its subscribers were disconnected, and can reconnect"
+                "a thread that sends the events of channels panicked: its subscribers are disconnected, and can reconnect"
             ));
             groups.disconnect_all();
         }

@@ -61,8 +61,8 @@ struct State {
     end: Option<End>,
     /// The offset at which the last round of each broadcaster ended.
     round_ends: Vec<u64>,
-    /// The round ends after which a publisher waited without success. No publisher waits for a broadcaster again until
-    /// its round end changes.
+    /// The value of `round_ends` when a publisher last waited without success. No publisher waits for a broadcaster again
+    /// until its round end changes.
     given_up: Vec<u64>,
 }
 
