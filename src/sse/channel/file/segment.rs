@@ -60,8 +60,7 @@ impl Segment {
         if let Err(error) = try_lock(&file) {
             match error.kind() {
                 ErrorKind::WouldBlock => {
-                    let held =
-                        "this file is already open in another process or in another channel: close it there";
+                    let held = "this file is already open in another process or in another channel: close it there";
                     return Err(path_error(path, ErrorKind::WouldBlock, held));
                 }
                 ErrorKind::Unsupported => (), // a file system without locks
