@@ -21,16 +21,16 @@ use std::sync::{Arc, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// The standard registers this parameter, with this value only. Without it, some clients read the stream as Latin-1.
+/// The media type of an event stream. Without the parameter, some clients read the stream as Latin-1.
 const CONTENT_TYPE: &str = "text/event-stream; charset=utf-8";
 
 /// The default silence before a keep-alive comment. Proxies close a connection that is silent for 30 to 60 s.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
-/// The shortest silence before a keep-alive comment. With less, a thread would spend its time on writing comments.
+/// The shortest silence before a keep-alive comment. If it were shorter, a thread would spend its time on comments.
 pub const MIN_KEEP_ALIVE: Duration = Duration::from_millis(10);
 
-/// How long a write waits by default for a client that does not read. A write of a response waits as long.
+/// The default time that a write waits for a client that does not read. Responses have the same default.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The size at which joined messages are sent, in bytes. One write of 64 KiB costs less than two writes of 100 bytes.
@@ -40,8 +40,8 @@ const BATCH: usize = 64 * 1024;
 /// timeout for each of them.
 const MAX_WRITE: usize = 2 * BATCH;
 
-/// How many bytes a client may send while its stream lasts. [`Connection::close`] reads as many. The only useful input
-/// is a request body that the handler has not read.
+/// How many bytes a client may send while its stream lasts. [`Connection::close`] reads the same number of bytes. The
+/// only useful input is a request body that the handler has not read.
 const MAX_INPUT: usize = 16 * 1024 * 1024;
 
 /// How often [`Connection::forward`] and [`Connection::wait_for`] read the client's input. They block on a channel, so
@@ -109,7 +109,7 @@ pub struct Connection {
     input_left: usize,
 }
 
-/// The client's connection, and how its stream ends. The stream ends when this value is dropped. [`stream`] holds a
+/// A client's connection, and the state of its stream. The stream ends when this value is dropped. [`stream`] holds a
 /// second reference, because the end depends on the result of the closure.
 #[derive(Debug)]
 struct Stream {
@@ -220,14 +220,14 @@ pub fn start_response(conn: server::Connection, retry: Option<Duration>) -> io::
 ///
 /// If the closure returns `Ok`, the stream is complete and ends without a `close` event. If the closure returns an
 /// error or panics, the last chunk is missing, and the client reports an error. There is one exception: if the closure
-/// returns the error that reports a shutdown of the server, the stream is complete and ends with a `close` event. A
-/// [`Connection`] that the closure drops earlier ends when the closure returns.
+/// returns the error that reports a shutdown of the server, the stream is complete and ends with a `close` event. If
+/// the closure drops the [`Connection`] earlier, the stream still ends when the closure returns.
 ///
 /// # Errors of the closure
 ///
-/// - An error with which this stream ended is not reported: its client left, stopped reading or sent too much, or the
-///   server is shutting down. The methods of [`Connection`] return such errors. Another error may wrap such an error,
-///   if its [`source`](std::error::Error::source) returns the wrapped error.
+/// - An error that ended this stream is not reported. Such an error means that the client left, stopped reading or sent
+///   too much, or that the server is shutting down. The methods of [`Connection`] return such errors. The closure may
+///   wrap them in an error whose [`source`](std::error::Error::source) returns them.
 /// - Every other error is reported to the hook [`on_response`](super::super::Server::on_response), or printed to
 ///   standard error if there is no hook. Examples are an error of a database, of another stream or connection, of a
 ///   channel that is closed, of the socket that [`tcp_stream`](Connection::tcp_stream) returns, and `InvalidInput` for
@@ -253,8 +253,8 @@ fn run(conn: server::Connection, events: impl FnOnce(Connection) -> io::Result<(
     Err(without_mark(error))
 }
 
-/// Hides the mark of an error of another connection. With that mark, the server would treat it as an error of this
-/// client, and would not print it.
+/// Hides the mark on an error of another connection. The server would treat a marked error as an error of this client,
+/// and would not print it.
 fn without_mark(error: io::Error) -> io::Error {
     if server::is_client_error(&error) {
         return io::Error::new(error.kind(), error);
@@ -352,7 +352,7 @@ impl Connection {
     ///
     /// - Returns `ConnectionAborted` as soon as the client leaves.
     /// - Returns `ConnectionAborted` as soon as the server shuts down. The stream has not ended yet. Call
-    ///   [`close`](Connection::close), or drop the stream: both send the `close` event then.
+    ///   [`close`](Connection::close), or drop the stream. Both send the `close` event.
     /// - Returns `ConnectionAborted` if the client has sent more than 16 MiB on this stream. The stream has ended.
     /// - Returns the error of the socket, of any kind, if the connection is broken.
     /// - Returns the errors of [`send_comment`](Connection::send_comment) if a keep-alive comment cannot be sent.
@@ -369,8 +369,7 @@ impl Connection {
 
     /// Blocks until another thread sends a value, and returns that value. Blocks at most for `duration`. Another
     /// request can send a reply to this stream in this way, or cancel it by dropping the sender. Sends keep-alive
-    /// comments as
-    /// [`wait`](Connection::wait) does.
+    /// comments as [`wait`](Connection::wait) does.
     ///
     /// Receives a value at once. This method blocks on the channel and not on the socket, so it takes up to half a
     /// second to notice that the client has left or that the server is shutting down.
@@ -570,7 +569,7 @@ impl Connection {
         self.mark(error)
     }
 
-    /// Returns the error for the end of the input, which comes from the client, or from the server when it stops.
+    /// Returns the error for the end of the input. The input ends when the client leaves or the server stops.
     fn end(&self) -> io::Error {
         let is_stopping = self.stream.conn.is_stopping();
         let why = if is_stopping { "the server is shutting down" } else { "the client has left" };
@@ -618,9 +617,9 @@ fn time_until(deadline: Option<Instant>) -> Duration {
     deadline.map_or(Duration::MAX, |deadline| deadline.saturating_duration_since(Instant::now()))
 }
 
-/// Reads and drops the client's input, which has no meaning in an event stream. Reads once, and waits for that at most
-/// `within`. If `within` is zero, reads all the input that has arrived, because the end of the input is after it.
-/// Returns `false` at the end of the input.
+/// Reads and drops the client's input, which has no meaning in an event stream. Waits at most `within`, and reads once.
+/// If `within` is zero, reads all the input that has arrived, because the end of the input is after it. Returns `false`
+/// at the end of the input.
 fn drain(mut socket: &TcpStream, within: Duration, left: &mut usize) -> io::Result<bool> {
     let waits = !within.is_zero();
     if waits {
@@ -725,7 +724,7 @@ impl Drop for Stream {
             self.framing.push_end(&mut out);
             let _ = socket.write_all(&out); // a client that does not read now does not receive the end
         }
-        // Unread input, such as the body of a POST, would turn the close into a reset. So this reads and drops it.
+        // Unread input, such as the body of a POST, would turn the close into a reset. So it is read and dropped.
         let _ = socket.shutdown(Shutdown::Write);
         let mut left = MAX_INPUT;
         while matches!(read_away(&mut socket, &mut left), Ok(Input::Some)) {}

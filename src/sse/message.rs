@@ -1,7 +1,7 @@
 //! Events, which are encoded while they are built (WHATWG HTML 9.2.5, 9.2.6). This module does no I/O.
 //!
-//! A message is the text of its frame. Each setter formats its value at the end of that text, and then moves the line
-//! to its place, so an event costs one allocation. The id is the last line, because some clients store an id as soon as
+//! A message is the text of its frame. Each setter formats a line at the end of the text, and then moves the line to
+//! its place. So an event costs one allocation. The id is the last line, because some clients store an id as soon as
 //! its line arrives. If the id came first, a client that is disconnected after that line would resume after an event
 //! that it has not dispatched.
 //!
@@ -59,7 +59,7 @@ const USUAL: usize = 128;
 /// or more.
 const MAX_ID: usize = 1024;
 
-/// The longest reconnection time, in milliseconds. A longer timer of JavaScript fires at once.
+/// The longest reconnection time, in milliseconds. In JavaScript, a longer timer fires at once.
 const MAX_RETRY: u128 = i32::MAX as u128;
 
 impl Message {
@@ -87,7 +87,7 @@ impl Message {
     }
 
     /// Sets the event's name. A browser calls the listeners that the page added for this name with `addEventListener`.
-    /// An event without a name has the name `message`, for which a browser also calls `onmessage`.
+    /// If an event has no name, a browser calls `onmessage` and the listeners for `message`.
     ///
     /// Sending the message returns an error if the name contains a line break.
     #[must_use]
@@ -216,8 +216,8 @@ impl Message {
         self.lines.len() + self.blank_line().len()
     }
 
-    /// Returns the blank line that ends the frame, or an empty text for a frame that needs none. A lone reconnection
-    /// time takes effect without a blank line, and some clients dispatch an empty event at each blank line.
+    /// Returns the blank line that ends the frame, or an empty text for a frame that needs none. A frame with only a
+    /// reconnection time needs none, and some clients dispatch an empty event at each blank line.
     fn blank_line(&self) -> &'static str {
         let [_, data_end, retry_end, end] = self.ends;
         if data_end == 0 && retry_end == end {
@@ -234,8 +234,8 @@ fn is_valid_id(id: &str) -> bool {
     id.len() <= MAX_ID && id.iter().all(|&byte| ascii::is_field(byte)) && ascii::trim_ows(id).len() == id.len()
 }
 
-/// Appends text as lines that begin with the field's name. A parser removes one space after the colon. So each line has
-/// that space, unless its text is empty, and a space at the start of the text survives.
+/// Appends text as lines that begin with the field's name. A parser removes one space after the colon. So this adds a
+/// space, except to an empty line. Otherwise the parser would remove a space of the text.
 fn push_lines(name: &str, text: &str, out: &mut String) {
     // `\r\n` is one line break.
     for line in text.replace("\r\n", "\n").split(['\n', '\r']) {

@@ -136,17 +136,18 @@
 //! # Six connections to a site
 //!
 //! A browser opens at most six HTTP/1.1 connections to a site, for all its tabs together. Each stream takes one of
-//! them. With six streams open, the next page of the site loads forever, without an error. There are three solutions:
+//! them. With six streams open, the next request to the site waits, and the browser shows no error. There are three
+//! solutions:
 //!
 //! - A proxy with HTTP/2, as described [below](#proxies). All streams of a browser then share one connection.
 //! - One stream for all tabs, which share it through a `BroadcastChannel` or a `SharedWorker`.
-//! - Another host name for other tabs, such as `http://two.localhost:8080/`. The name belongs to this machine too, but
-//!   a browser treats it as another site.
+//! - Another host name for other tabs, such as `http://two.localhost:8080/`. The name also means this machine, but a
+//!   browser treats it as another site.
 //!
 //! # Streams that end
 //!
 //! - **A client closes its connection.** [`wait`](Connection::wait) returns an error at once.
-//!   [`wait_for`](Connection::wait_for) and [`forward`](Connection::forward) return it within half a second. A
+//!   [`wait_for`](Connection::wait_for) and [`forward`](Connection::forward) return the error within half a second. A
 //!   [`Channel`] removes the subscriber within 5 s, and calls [`on_leave`](Channel::on_leave).
 //! - **A client stops reading.** A write to its [`Connection`] blocks, and returns an error after 30 s. A [`Channel`]
 //!   does not wait. It disconnects the subscriber after 30 s, or when the next event is evicted, unless [`Lag`] is
@@ -160,7 +161,7 @@
 //! A client vanishes if its network fails or its computer sleeps. Its connection then stays open, and the kernel
 //! notices this after about 15 minutes (Linux, measured: 925 to 1,040 s). Until then, the client counts against
 //! [`max_taken_over`](super::Config::max_taken_over), and a [`Connection`] keeps its thread. If 11 clients vanish each
-//! second, they take all 10,000 connections of the default. Keep-alive comments do not help. The socket option
+//! second, they fill the default of 10,000 connections. Keep-alive comments do not help. The socket option
 //! `SO_KEEPALIVE` does not help either, because the kernel sends no probes while sent data is not acknowledged.
 //!
 //! On Linux, the socket option `TCP_USER_TIMEOUT` helps. With 30 s, the kernel ended such connections after 31 to 48 s.
@@ -205,14 +206,15 @@
 //! - `@down` lets an `EventSource` reconnect while the server restarts. It never reconnects after a 502. After 444,
 //!   nginx closes the connection without a response, and the `EventSource` tries again.
 //!
-//! nginx needs no setting for buffering or timeouts. Its `worker_connections` limit the number of streams. Debian sets
-//! 768 of them, and each stream takes two: one to the client and one to the server.
+//! nginx needs no setting for buffering or timeouts. Its setting `worker_connections` limits the number of streams.
+//! Debian sets it to 768, and each stream takes two connections: one to the client and one to the server.
 //!
 //! HAProxy, Apache and Varnish notice late that a client has left: after 41, 37 and 55 s. HAProxy delays each event by
 //! 0.2 s, unless it has the line `option http-no-delay`.
 //!
 //! The development proxies of Vite and Node (`http-proxy`) do not report to the page that a stream has broken off, for
-//! example when you restart the server. This line cures that. In Vite, add it to the entry in `server.proxy`:
+//! example when you restart the server. This line solves the problem. In Vite, add the line to the entry in
+//! `server.proxy`:
 //!
 //! ```js
 //! configure: proxy => proxy.on("proxyRes", (from, _request, to) =>

@@ -28,7 +28,7 @@ use std::time::{Duration, Instant};
 /// The time in which each subscriber is swept once. So the broadcaster notices within 5 s that a client has left.
 const SWEEP_TIME: Duration = Duration::from_millis(4_500);
 
-/// How many subscribers are swept together. This takes 120 µs, by which it may delay an event.
+/// How many subscribers are swept together. A batch takes 120 µs, and may delay an event by that time.
 const SWEEP_BATCH: usize = 200;
 
 /// The capacity that the buffer of a round keeps after a large round, in bytes.
@@ -127,7 +127,7 @@ impl Broadcaster {
         let mut groups = Groups { index, ..Groups::default() };
         while catch(|| self.broadcast(&mut groups)).is_none() {
             stderr::line(format_args!(
-                "a thread that sends the events of channels panicked: its subscribers are disconnected, and can reconnect"
+                "a thread that sends events of channels panicked: its subscribers are disconnected, and can reconnect"
             ));
             groups.disconnect_all();
         }
@@ -284,8 +284,8 @@ impl Groups {
             return;
         }
         if self.sweep.next.is_none() {
-            // If the previous pass had more subscribers, the new pass keeps its pace. Otherwise the subscribers at the
-            // end would wait longer.
+            // If the previous pass had more subscribers, the new pass keeps the shorter pause of that pass. With a
+            // longer pause, the last subscribers would wait too long.
             self.sweep.pause = pause(time, subscribers.max(self.sweep.subscribers));
             self.sweep.subscribers = subscribers;
         }

@@ -21,8 +21,8 @@ use std::sync::Arc;
 
 pub struct Cursor {
     offset: u64,
-    /// The offset at which the subscriber began, or continued after a `gap` event. It was sent no event before this
-    /// offset.
+    /// The offset at which the subscriber began, or continued after a `gap` event. The subscriber was sent no event
+    /// before this offset.
     start: u64,
     /// The state of a pending subscriber. It is `None` for most subscribers.
     carry: Option<Box<Carry>>,
@@ -90,8 +90,8 @@ impl Cursor {
         Cursor { offset: history.start(), start: history.start(), carry }
     }
 
-    /// Returns a cursor past the newest event. If the client has sent a `last_event_id`, which must not be in the
-    /// history, the cursor first sends a `gap` event.
+    /// Returns a cursor past the newest event. If there is a `last_event_id`, the cursor first sends a `gap` event. The
+    /// history must not contain this id.
     pub fn from_now(history: &History, last_event_id: Option<&str>) -> Cursor {
         let mut cursor = Cursor { offset: history.end(), start: history.end(), carry: None };
         if let Some(id) = last_event_id {
@@ -102,8 +102,8 @@ impl Cursor {
         cursor
     }
 
-    /// Adds a message to the bytes that are sent before the offset. If the message has the id of an event in the
-    /// history, moves the cursor to the end of that event.
+    /// Adds a message to the carry. If the message has the id of an event in the history, moves the cursor to the end
+    /// of this event.
     pub fn push_first(&mut self, history: &History, message: &Message) {
         let carry = self.carry.get_or_insert_with(Box::default);
         let mut unsent = carry.unsent.bytes().to_vec();
@@ -117,8 +117,7 @@ impl Cursor {
         }
     }
 
-    /// Adds the last chunk to the bytes that are sent before the offset. The offset must be the end of a history that
-    /// has ended.
+    /// Adds the last chunk to the carry. The offset must be the end of a history that has ended.
     pub fn push_last_chunk(&mut self) {
         let carry = self.carry.get_or_insert_with(Box::default);
         let mut unsent = carry.unsent.bytes().to_vec();
@@ -145,8 +144,8 @@ impl Cursor {
         self.carry.as_ref().is_some_and(|carry| !carry.unsent.bytes().is_empty())
     }
 
-    /// Sends the carry, and then the part of `bytes` that was not sent yet. `bytes` begin at offset `base` of the
-    /// history. `begun` is `Some` if the subscriber may skip.
+    /// Sends the carry, and then the part of `bytes` that was not sent yet. The first byte of `bytes` is at offset
+    /// `base` of the history. `begun` is `Some` if the subscriber may skip.
     ///
     /// # Errors
     ///
@@ -183,8 +182,8 @@ impl Cursor {
         Ok(Progress::Pending)
     }
 
-    /// Remembers the id of the last event that was sent, if the history still has it. Called for subscribers that may
-    /// skip.
+    /// Remembers the id of the last event that was sent, if the history still has it. Only subscribers that may skip
+    /// need this id.
     pub fn remember_last_id(&mut self, history: &History) {
         if self.offset <= self.start {
             return;
@@ -281,7 +280,7 @@ mod tests {
     use super::*;
     use std::rc::Rc;
 
-    /// The number of random histories. More would slow down the tests of every program with a copy of `src/`.
+    /// The number of random histories. More histories would slow down the tests of a program with a copy of `src/`.
     const ROUNDS: usize = 60;
 
     struct Event {

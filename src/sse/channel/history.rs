@@ -1,8 +1,8 @@
 //! The history: the events that a channel keeps. This module does no I/O.
 //!
-//! A channel's stream is one sequence of bytes, as they are on the wire: one chunk after another, each with the frame
-//! of an event. An offset is the number of bytes since the start of this stream. A subscriber's offset shows which
-//! chunk is next, and how much of that chunk was sent:
+//! The stream of a channel is a sequence of chunks, as they are sent. Each chunk has the frame of an event. An offset
+//! is the number of bytes since the start of this stream. A subscriber's offset shows which chunk is next, and how much
+//! of it was sent:
 //!
 //! ```text
 //!            start                  offset              end
@@ -67,7 +67,8 @@ pub struct History {
     scratch: Vec<u8>,
 }
 
-/// A run of the program. Its ids begin at `first_sequence`, and end before the first sequence number of the next run.
+/// A run of the program. Its sequence numbers begin at `first_sequence`, and end before the `first_sequence` of the
+/// next run.
 #[derive(Debug)]
 struct Run {
     epoch: String,
@@ -93,7 +94,7 @@ struct Frame {
 
 #[derive(Debug, PartialEq, Eq)]
 pub enum FrameId {
-    /// The history gave the id. It consists of the epoch and the sequence number.
+    /// The history gave the event its id: the epoch and the sequence number.
     Given,
     /// The message had its own id.
     Own(String),
@@ -301,9 +302,8 @@ impl History {
     /// Returns the offset after the event with this id. Returns `None` if the id is not known, or if an event after it
     /// was evicted.
     pub fn find(&self, id: &str) -> Option<u64> {
-        // The own id of an event may look like an id that the history gave. So the own ids of events that are kept are
-        // searched before the id of the last evicted event. That id is only an assumption in a restored history, which
-        // does not know the event before its first one.
+        // An event's own id may look like an id that the history gave. So this searches the own ids before the id of
+        // the last evicted event. A restored history does not know that event, and assumes its id.
         self.find_given(id).or_else(|| self.find_own(id)).or_else(|| self.find_evicted(id))
     }
 

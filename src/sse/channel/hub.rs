@@ -1,9 +1,9 @@
 //! The state that a channel shares with its broadcasters: the history and its lock, and the number of subscribers of
 //! each broadcaster.
 //!
-//! The history is locked while events are appended or copied, and never while a file is written. It is not locked while
-//! a socket is written to either, with one exception: a `gap` event to a subscriber that skips, and that write never
-//! blocks. Publishers to a channel with a store also lock the store. Broadcasters never lock it.
+//! The history is locked while events are appended or copied, and never while a file is written. It is not locked
+//! during a write to a socket, except for the `gap` event of a subscriber that skips. That write does not block.
+//! Publishers to a channel with a store also lock the store. Broadcasters never lock it.
 
 use super::begun::BegunChunks;
 use super::cursor::{Cursor, Progress};
@@ -61,8 +61,8 @@ struct State {
     end: Option<End>,
     /// The offset at which the last round of each broadcaster ended.
     round_ends: Vec<u64>,
-    /// The value of `round_ends` when a publisher last waited without success. No publisher waits for a broadcaster again
-    /// until its round end changes.
+    /// The value of `round_ends` when a publisher last waited without success. No publisher waits for a broadcaster
+    /// again until its round end changes.
     given_up: Vec<u64>,
 }
 
@@ -119,8 +119,8 @@ impl Hub {
     }
 
     /// Returns the index of the broadcaster for the next subscriber. A channel with few subscribers has one
-    /// broadcaster. After that, this is the broadcaster with the fewest subscribers, because the time of a round grows
-    /// with their number.
+    /// broadcaster. A channel with many subscribers uses the broadcaster with the fewest of them, because a round takes
+    /// longer with more subscribers.
     pub fn next_shard(&self) -> usize {
         if self.subscribers() < ONE_BROADCASTER {
             return self.number % self.shards.len();
@@ -159,7 +159,7 @@ impl Hub {
         Ok(id)
     }
 
-    /// Waits until every broadcaster has begun to send enough of the history, at most for `PUBLISH_WAIT`. Returns the
+    /// Waits until no broadcaster has more than half of the history to send, at most for `PUBLISH_WAIT`. Returns the
     /// locked state.
     fn wait_for_broadcasters(&self) -> MutexGuard<'_, State> {
         let waited = self

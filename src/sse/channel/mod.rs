@@ -1,9 +1,9 @@
 //! Channels, which send each event to many subscribers.
 //!
 //! A channel keeps one history of the published events. A subscriber is a socket and an offset in that history, and the
-//! bytes past the offset are still to be sent. So a subscriber has no queue, and slow subscribers take no more memory.
-//! One lock protects both the search for the offset of a new subscriber and the append of an event, so no event is lost
-//! between them.
+//! bytes past the offset are still to be sent. So a subscriber has no queue, and a slow subscriber takes no more memory
+//! than others. One lock protects both the search for the offset of a new subscriber and the append of an event, so no
+//! event is lost between the two.
 
 use super::connection::{start_response, MIN_KEEP_ALIVE};
 use super::framing::Framing;
@@ -99,10 +99,11 @@ pub use subscription::Subscription;
 ///
 /// # Slow subscribers
 ///
-/// A slow subscriber delays neither [`publish`](Channel::publish) nor the other subscribers. A subscriber whose next
-/// event was evicted from the history is treated as [`lag`](ChannelConfig::lag) says. A subscriber that reads nothing
-/// for 30 s is disconnected. After that, the kernel may keep up to 1.8 MiB of unsent bytes until the client closes its
-/// side or TCP gives up.
+/// A slow subscriber delays neither [`publish`](Channel::publish) nor the other subscribers. The setting
+/// [`lag`](ChannelConfig::lag) applies to a subscriber whose next event was evicted from the history. A subscriber that
+/// reads nothing for 30 s is disconnected. After that, the kernel may keep up to 1.8 MiB of unsent bytes for this
+/// client, until the client closes its connection or the kernel gives up. The socket option `TCP_USER_TIMEOUT` bounds
+/// that time: see [Streams that end](super#streams-that-end).
 ///
 /// # Costs
 ///
@@ -250,11 +251,11 @@ impl Channel {
     }
 
     /// Publishes an event, and returns its id. If the message has no id, the channel gives it one. If the message has
-    /// an id, no other event may have the same id.
+    /// an id, no other event must have the same id.
     ///
     /// Returns as soon as the event is in the history. If the channel has a file, the event is in the file too. A
-    /// channel with a file publishes one event at a time, and waits for the disk as its setting
-    /// [`sync`](ChannelConfig::sync) requires.
+    /// channel with a file publishes one event at a time, and waits for the disk if the setting
+    /// [`sync`](ChannelConfig::sync) requires it.
     ///
     /// Does not wait for subscribers to receive the event. If more than half of the history is unsent, blocks until the
     /// next round of writes begins, at most for 100 ms. So a burst of events does not evict the next event of every
@@ -275,7 +276,7 @@ impl Channel {
         self.append(|_| message)
     }
 
-    /// Publishes a `gap` event. A channel that relays events from another source uses it when the source has lost
+    /// Publishes a `gap` event. Call this if the channel relays events from another source, and the source has lost
     /// events.
     ///
     /// Every subscriber receives the `gap` event, and so does a client that reconnects with an earlier id. The data is
@@ -302,8 +303,8 @@ impl Channel {
         self.publisher.hub.subscribers()
     }
 
-    /// Disconnects the subscribers whose [tag](Subscription::tag) `select` accepts, and returns the number of these
-    /// subscribers. Subscribers without a tag stay.
+    /// Disconnects each subscriber for whose [tag](Subscription::tag) `select` returns `true`. Returns the number of
+    /// these subscribers. Subscribers without a tag stay.
     ///
     /// A disconnected subscriber receives no event that is published after this returns. It receives no `close` event
     /// either, so an `EventSource` reconnects, and a guard or the handler can refuse the new request.
@@ -326,7 +327,7 @@ impl Channel {
         disconnected
     }
 
-    /// Calls `hook` with the number of subscribers after each client that subscribes, in the thread of that request.
+    /// Calls `hook` with the number of subscribers after a client has subscribed, in the thread that subscribed it.
     /// The hook may publish. A second call replaces the first hook.
     ///
     /// ```
@@ -364,8 +365,8 @@ impl Channel {
     /// an unknown event as an error.
     ///
     /// A client that subscribes later still receives the events that it has missed, and then the end of the stream. The
-    /// response is 204 if the client has missed no event. For this, the client needs the id of the last event that it
-    /// received, so the last event must have an id, and so must a [first](Subscription::first) message. The setting
+    /// response is 204 if the client has missed no event. The channel recognises this by the id that the client sends.
+    /// So the last event must have an id, and so must a [first](Subscription::first) message. The setting
     /// [`newcomers`](ChannelConfig::newcomers) selects the events for a client without an id.
     ///
     /// ```
@@ -398,7 +399,7 @@ impl Channel {
     }
 }
 
-/// Returns the time at which a connection that begins now reaches its maximum age, or up to a tenth of that age
+/// Returns the time at which a connection that begins now reaches its maximum age, or a random time up to a tenth
 /// earlier.
 fn end_of_age(max_age: Option<Duration>) -> Option<Instant> {
     let max_age = max_age?;

@@ -20,7 +20,7 @@ impl<S> Output<S> {
 }
 
 impl<S: Write> Write for Output<S> {
-    /// Returns how many bytes of the chunks were taken, including the bytes of the chunked framing.
+    /// Writes chunks. Returns how many bytes of the chunks were taken, including their framing.
     fn write(&mut self, chunks: &[u8]) -> io::Result<usize> {
         let Some(decoder) = &mut self.decoder else { return self.socket.write(chunks) };
         let mut frames = vec![0; chunks.len()];

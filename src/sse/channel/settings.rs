@@ -17,10 +17,10 @@ use std::time::Duration;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ChannelConfig {
     /// The maximum number of events in the history. The channel sends these events to slow subscribers and to clients
-    /// that reconnect. When an event is published beyond this number, the oldest event is evicted. Default: 1,024.
+    /// that reconnect. If there are more events, the oldest events are evicted. Default: 1,024.
     pub max_events: usize,
-    /// The maximum number of bytes in the history. An event counts with its bytes on the wire, about 6 more than its
-    /// text. When an event is published beyond this number, the oldest events are evicted. An event that is larger than
+    /// The maximum number of bytes in the history. An event has about 6 bytes more than its text, because the bytes are
+    /// counted as they are sent. If there are more bytes, the oldest events are evicted. An event that is larger than
     /// this is not published: [`publish`](super::Channel::publish) returns an error. Default: 4 MiB, as much as the
     /// kernel buffers for one client.
     pub max_bytes: usize,
@@ -38,11 +38,11 @@ pub struct ChannelConfig {
     /// The longest time that one connection of a subscriber lasts. After this time, or up to a tenth of it earlier, the
     /// subscriber is sent no more events. The difference is random, so that not all clients reconnect at once. The
     /// connection ends within 5 s, without a `close` event. An `EventSource` then reconnects, passes the guards again,
-    /// and resumes. Default: `None`, without a limit.
+    /// and resumes. Default: `None`, which sets no limit.
     pub max_age: Option<Duration>,
-    /// The time at which an event is synced to the disk, if the channel has a file. Default: within one second. Then
-    /// [`publish`](super::Channel::publish) waits for the disk only when it rotates the file. A crash of the process
-    /// loses no event, and a power failure loses at most the events of one second.
+    /// The time at which an event is synced to the disk, if the channel has a file. Default: at most one second after
+    /// it was published. Then [`publish`](super::Channel::publish) waits for the disk only when it rotates the file. A
+    /// crash of the process loses no event, and a power failure loses at most the events of one second.
     pub sync: SyncPolicy,
 }
 

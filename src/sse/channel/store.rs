@@ -29,8 +29,7 @@ pub enum SyncPolicy {
     Never,
 }
 
-/// A place that keeps messages durably. It takes a message in two steps, so that the history is not locked during the
-/// write.
+/// A durable store of messages. It takes a message in two steps, so that the history is not locked during the write.
 pub trait Store: Send {
     /// Encodes a message as the next frame of the history.
     ///

@@ -25,12 +25,13 @@ const STALL: Duration = Duration::from_secs(30);
 
 /// A write to a subscriber whose buffers are full is tried again after `MIN_RETRY`. Later it is tried again after an
 /// eighth of the time in which the subscriber took no bytes, at most after `MAX_RETRY`. A failed write costs about 2
-/// µs, so a stalled subscriber costs little, and a slow subscriber waits little.
+/// µs, so stalled subscribers take little time, and slow subscribers wait only briefly.
 const MIN_RETRY: Duration = Duration::from_millis(1);
 const MAX_RETRY: Duration = Duration::from_millis(500);
 
 /// The first write to a pending subscriber is a small piece, because the subscriber may take nothing. After a complete
-/// piece, the next piece is four times as large. After a piece of `LAST_PIECE`, the other subscribers have their turn.
+/// piece, the next piece is four times as large. After a piece of `LAST_PIECE` bytes, the broadcaster continues with
+/// the other subscribers.
 const FIRST_PIECE: usize = 4 * 1024;
 const LAST_PIECE: usize = 256 * 1024;
 
@@ -116,7 +117,7 @@ impl Subscriber {
         self.cursor.offset()
     }
 
-    /// Sends a round, and the bytes before it that were not sent yet.
+    /// Sends the bytes that were not sent yet, up to the end of the round.
     pub fn send(&mut self, round: &Round<'_>, hub: &Hub, piece: &mut Vec<u8>) -> Outcome {
         if self.is_over(round.now) {
             self.end_stream(round.base);
@@ -263,7 +264,7 @@ impl Subscriber {
     }
 
     /// Reads and drops the client's input, which has no meaning in an event stream. Returns `false` if the client has
-    /// left. Returns `false` also if the input is too long, because the end of the input is after it.
+    /// left. Also returns `false` if there are more than 64 KiB of input, because the end of the input could be missed.
     fn drain_input(&mut self) -> bool {
         let mut scratch = [0; 1024];
         for _ in 0..64 {

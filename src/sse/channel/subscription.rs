@@ -103,7 +103,7 @@ impl Tag {
 /// The tags of a channel's subscribers.
 #[derive(Default)]
 pub struct Tags {
-    /// Includes tags of subscribers that have left. These tags are removed before the list grows.
+    /// The list has also tags of subscribers that have left. These tags are removed before the list grows.
     tags: Mutex<Vec<Weak<Tag>>>,
 }
 
@@ -118,8 +118,8 @@ impl Tags {
         tag
     }
 
-    /// Marks the tags that `select` accepts, and returns the number of these tags. The list is not locked while
-    /// `select` runs.
+    /// Marks the tags for which `select` returns `true`, and returns the number of these tags. The list is not locked
+    /// while `select` runs.
     pub fn disconnect(&self, mut select: impl FnMut(&str) -> bool) -> usize {
         let mut live: Vec<_> = lock(&self.tags).iter().filter_map(Weak::upgrade).collect();
         live.retain(|tag| !tag.is_disconnected() && select(&tag.text));

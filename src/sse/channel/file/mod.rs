@@ -22,7 +22,7 @@
 //! | renaming or truncating, in `open` | the same events | starts again |
 //! | a check before the write | unchanged | checks again |
 //! | the write or the sync of a record | unchanged, because the record is truncated | writes its own record there |
-//! | that truncation | perhaps the record of an event that was not published | truncates it first; `open` restores it |
+//! | the truncation of that record | perhaps a record that was not published | truncates it first; `open` restores it |
 //! | a sync by the syncer's thread | all events, but a power failure may lose them | returns the error once |
 //! | a rotation before its first rename | unchanged, and perhaps a file `.new` | clears `.new` |
 //! | the second rename | all events; the current segment is still `.new` | renames it first, or returns the error |
@@ -32,9 +32,9 @@
 //! directory fails, a later crash loses the events of the replaced segment that are still in the history. A client that
 //! resumes after one of these events receives a `gap` event.
 //!
-//! Two features are left out. There is no group commit, in which concurrent publishers would share one sync. There is
-//! no repair after another program has removed or truncated an open file. The channel checks for that once before each
-//! sync, because the check costs as much as a write. `publish` returns an error after the check has failed.
+//! Two features are left out. Concurrent publishers do not share one sync (group commit). The channel does not repair a
+//! file that another program has removed or truncated. It checks the file once before each sync, because the check
+//! costs as much as a write. If the check fails, `publish` returns an error.
 
 use super::history::{History, Id};
 use super::message::Message;
@@ -54,11 +54,12 @@ mod segment;
 mod syncer;
 
 impl Channel {
-    /// Opens a channel that keeps its history in a file too. After a restart of the program, clients resume as if
+    /// Opens a channel that also keeps its history in a file. After a restart of the program, clients resume as if
     /// nothing had happened: each client receives the events after the last one that it received.
     ///
     /// Creates the file if it does not exist. Otherwise restores the last events from the file, up to
-    /// [`max_events`](ChannelConfig::max_events) and [`max_bytes`](ChannelConfig::max_bytes), and continues the ids.
+    /// [`max_events`](ChannelConfig::max_events) and [`max_bytes`](ChannelConfig::max_bytes), and continues to count
+    /// ids.
     ///
     /// ```no_run
     /// use brooklet::sse;
@@ -88,7 +89,7 @@ impl Channel {
     /// `publish` returns an error. The two files take at most twice `max_bytes`, and about 20 bytes more for each
     /// event.
     ///
-    /// Do not truncate, rename or remove the files while the channel is open. Programs such as logrotate do that. It
+    /// Do not truncate, rename or remove the files while the channel is open. Programs such as logrotate do that. This
     /// loses events, and `publish` returns an error from the next sync on.
     ///
     /// # Crashes and power failures
@@ -97,8 +98,8 @@ impl Channel {
     /// crash of the process loses no event. If the process died during a write, `open` removes the incomplete event
     /// from the end of the file, and prints a line to standard error.
     ///
-    /// The setting [`sync`](ChannelConfig::sync) bounds the events that a power failure can lose. No id is given twice,
-    /// so a client that had received a lost event receives a `gap` event when it reconnects.
+    /// The setting [`sync`](ChannelConfig::sync) decides how many events a power failure can lose. No id is given
+    /// twice, so a client that had received a lost event receives a `gap` event when it reconnects.
     ///
     /// If the disk is full, `publish` returns an error, and no subscriber receives the event. The streams continue, and
     /// later events are published when there is space again.
@@ -110,7 +111,8 @@ impl Channel {
     /// - Returns `WouldBlock` if another process, or another channel of this process, has the file open. An advisory
     ///   lock detects this. The lock needs Rust 1.89. If the program is built with an older compiler, two channels can
     ///   open the same file, and damage it.
-    /// - Returns `InvalidData` if the file is not such a file, or if an event in it was changed or is missing.
+    /// - Returns `InvalidData` if the file is not the file of a channel, or if an event in it was changed or is
+    ///   missing.
     /// - Returns `InvalidInput` if the path is not a regular file, for example a directory.
     /// - Returns the error of the file system if a file cannot be opened, read, renamed or truncated.
     pub fn open(path: impl AsRef<Path>, config: ChannelConfig) -> io::Result<Channel> {
@@ -120,7 +122,7 @@ impl Channel {
     }
 }
 
-/// The error for a path of the channel that has another file.
+/// The message for a file that another program has put at a path of the channel.
 const NOT_OURS: &str = "the channel did not create this file: move it away";
 
 /// The files of an open channel.
@@ -134,7 +136,7 @@ pub struct Journal {
     segment: Segment,
     /// The segment before the current one. It is kept for its lock.
     previous: Option<Segment>,
-    /// Whether the names of the files may not be on the disk.
+    /// Whether the directory must be synced, because it may not have the names of the files on the disk.
     dir_sync_pending: bool,
     /// The record to write next.
     staged: Vec<u8>,
@@ -344,8 +346,8 @@ fn open_present(path: &Path) -> io::Result<Option<(Segment, Vec<u8>)>> {
     Ok(is_begun.then_some((segment, bytes)))
 }
 
-/// Creates the file of the next segment. If there is one from a failed rotation, clears that file, because its record
-/// was not published.
+/// Creates the file of the next segment. If a failed rotation has left one, clears it, because its record was not
+/// published.
 fn open_next(path: &Path) -> io::Result<Segment> {
     let Some((mut segment, bytes)) = Segment::open(path)? else { return Segment::create(path) };
     if record::scan(&bytes) == Err(ScanError::NotALog) {

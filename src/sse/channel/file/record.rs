@@ -15,7 +15,7 @@
 //! ```
 //!
 //! The line before each frame has a checksum, and the epoch and sequence number of the event. The checksum is a CRC-32,
-//! as in Ethernet and zlib. It covers the bytes after it up to the end of the frame. So a reader can check whether a
+//! as in Ethernet and zlib. It covers all later bytes up to the end of the frame. So a reader can check whether a
 //! record is complete, and whether the record before it is missing.
 
 use super::history::FrameId;
@@ -50,7 +50,7 @@ impl Record<'_> {
 /// The place of the checksum in a record. It has eight hexadecimal digits.
 const CHECKSUM: Range<usize> = 2..10;
 
-/// A bound on sequence numbers that no history reaches. Counting on from a smaller number cannot overflow.
+/// A limit that no sequence number reaches. It keeps the count from overflowing after a file with a larger number.
 const MAX_SEQUENCE: u64 = u64::MAX / 2;
 
 /// Appends the line before the frame. The caller then appends the frame, and completes the record with
@@ -67,8 +67,8 @@ pub fn write_checksum(record: &mut [u8]) {
     record[CHECKSUM].copy_from_slice(checksum.as_bytes());
 }
 
-/// Reads the record at the start of `bytes`. Returns the record and its length, or `None` if there is no complete and
-/// valid record.
+/// Reads the record at the start of `bytes`. Returns the record and its length, or `None` if the record is incomplete
+/// or not valid.
 pub fn parse(bytes: &[u8]) -> Option<(Record<'_>, usize)> {
     let line_length = bytes.iter().position(|&byte| byte == b'\n')?;
     let line = std::str::from_utf8(&bytes[..line_length]).ok()?;
@@ -99,12 +99,12 @@ pub struct Scan<'a> {
 pub enum ScanError {
     /// The file does not begin with the header.
     NotALog,
-    /// The record that begins at this byte is not as it was written.
+    /// The record at this byte was changed, or the record before it is missing.
     Damaged(usize),
 }
 
-/// Reads a whole file. The last write may be torn. A torn write has left an incomplete record without a blank line, or
-/// zeros that were not overwritten because of a power failure.
+/// Reads a whole file. The last write may be torn. A torn write leaves an incomplete record without a blank line. After
+/// a power failure, it may leave zeros.
 pub fn scan(bytes: &[u8]) -> Result<Scan<'_>, ScanError> {
     let mut scan = Scan::default();
     if !bytes.starts_with(HEADER) {

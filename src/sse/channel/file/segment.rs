@@ -24,7 +24,7 @@ pub struct Segment {
 }
 
 impl Segment {
-    /// Opens, locks and reads a file. Returns `None` if there is none.
+    /// Opens, locks and reads a file. Returns `None` if the file does not exist.
     ///
     /// # Errors
     ///
@@ -45,7 +45,8 @@ impl Segment {
         Err(path_error(path, ErrorKind::WouldBlock, "another program renames this file again and again"))
     }
 
-    /// Creates and locks a file. The file must not exist. It does not exist after an error either.
+    /// Creates and locks a file, which must not exist. After an error, removes it, unless another program has locked
+    /// it.
     pub fn create(path: &Path) -> io::Result<Segment> {
         let file = open_file(OpenOptions::new().create_new(true), path)?;
         let locked = Segment::lock(path, file);
@@ -132,7 +133,7 @@ impl Segment {
         Ok((header.len() + record.len()) as u64)
     }
 
-    /// Returns an error if another program has truncated or removed the file. The next record would be lost.
+    /// Returns an error if another program has truncated or removed the file, because the next record would be lost.
     pub fn verify(&mut self) -> io::Result<()> {
         self.truncate_torn()?;
         let metadata = self.file.metadata().map_err(|error| with_path(&self.path, error))?;
@@ -196,8 +197,8 @@ fn open_file(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
     options.read(true).write(true).open(path).map_err(|error| with_path(path, error))
 }
 
-/// Returns the metadata of the file at a path, or `None` if there is no file. [`Path::exists`] does not suit, because
-/// it also returns `false` after an error, and the channel would then overwrite or ignore a file.
+/// Returns the metadata of the file at a path, or `None` if the file does not exist. In contrast, [`Path::exists`] also
+/// returns `false` after an error, and the channel would then overwrite or ignore a file.
 pub fn metadata(path: &Path) -> io::Result<Option<Metadata>> {
     match path.metadata() {
         Ok(metadata) => Ok(Some(metadata)),
@@ -231,8 +232,8 @@ pub fn with_path(path: &Path, error: io::Error) -> io::Error {
 }
 
 impl Drop for Segment {
-    /// Unlocks the file. Closing it is not enough while another process has the same open file: a child process has it
-    /// from its start until it executes its own program.
+    /// Unlocks the file. Closing the file does not unlock it while another process has it open. A child process has it
+    /// open until it executes its own program.
     fn drop(&mut self) {
         let _ = unlock(&self.file);
     }

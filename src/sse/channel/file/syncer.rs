@@ -1,5 +1,5 @@
-//! Syncs a file some time after a write, in a thread that starts, waits, syncs and ends. There is no thread while there
-//! are no writes.
+//! Syncs a file some time after a write, in a thread that starts, waits, syncs and ends. Without writes, no thread
+//! runs.
 
 use super::server::lock;
 use super::server::stderr;
