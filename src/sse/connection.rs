@@ -122,8 +122,8 @@ struct Stream {
 }
 
 /// The reason why a stream ended: its client left, stopped reading or sent too much, or the server is stopping. Every
-/// such error contains this type, so that [`stream`] can tell it from an error of another stream, socket or file, which
-/// may have the same kind.
+/// such error contains this type. So [`stream`] can distinguish it from an error of another stream, socket or file,
+/// which may have the same kind.
 #[derive(Debug)]
 struct StreamEnd {
     stream: Weak<Stream>,
@@ -618,7 +618,7 @@ fn time_until(deadline: Option<Instant>) -> Duration {
 }
 
 /// Reads and drops the client's input, which has no meaning in an event stream. Waits at most `within`, and reads once.
-/// If `within` is zero, reads all the input that has arrived, because the end of the input is after it. Returns `false`
+/// If `within` is zero, reads all input that has arrived, to find the end of the input. Returns `false`
 /// at the end of the input.
 fn drain(mut socket: &TcpStream, within: Duration, left: &mut usize) -> io::Result<bool> {
     let waits = !within.is_zero();

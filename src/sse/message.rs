@@ -149,7 +149,7 @@ impl Message {
         self.place(field, start);
     }
 
-    /// Moves the lines that were appended at `start` after the other lines of their field.
+    /// Moves the lines from `start` on to the end of the lines of their field.
     fn place(&mut self, field: Field, start: usize) {
         let length = self.lines.len() - start;
         let end = self.ends[field as usize];

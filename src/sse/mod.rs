@@ -1,7 +1,7 @@
 //! Server-Sent Events (WHATWG HTML 9.2): a one-way stream of events from the server to a client. A browser reads the
 //! stream with `EventSource`, and `curl -N` prints it.
 //!
-//! [`stream`] runs a closure on a client's stream. [`start_connection`] makes a stream of a connection that was taken
+//! [`stream`] runs a closure on a client's stream. [`start_connection`] starts a stream on a connection that was taken
 //! over, in any thread. Both give a [`Connection`], which sends [`Message`]s. A [`Channel`] sends the same messages to
 //! all clients that subscribe, without a thread for each client.
 //!

@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex, Weak};
 
 #[derive(Default)]
 pub struct BegunChunks {
-    /// The chunks by the offset of their ends. The `Arc` holds a `Vec`, because a `Weak` would keep the memory of a
-    /// slice in the `Arc` itself.
+    /// The chunks by the offset of their ends. The `Arc` holds a `Vec`, so that the last `Arc` frees the bytes. A
+    /// `Weak` then keeps only the memory of the `Arc` itself.
     by_end: Mutex<BTreeMap<u64, Weak<Vec<u8>>>>,
 }
 

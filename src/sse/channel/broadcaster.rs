@@ -206,7 +206,7 @@ struct Group {
     round_end: u64,
     /// The id of the last event in that round, if subscribers may skip.
     last_id: Option<String>,
-    /// The time of the next round: when pending subscribers are tried again, or at once after a new event.
+    /// The time of the next round. A new event sets it to the current time.
     retry_at: Option<Instant>,
     /// Subscribers were removed, and `on_leave` was not called yet.
     has_removed: bool,

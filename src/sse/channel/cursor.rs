@@ -295,7 +295,7 @@ mod tests {
         lag: Lag,
         begun: Rc<BegunChunks>,
         framing: Framing,
-        /// The current connection. Its socket has received a part of a chunk, or of a frame for HTTP/1.0.
+        /// The current connection. Its socket may have an incomplete chunk, or an incomplete frame for HTTP/1.0.
         output: Output<Socket>,
         /// The events of all connections.
         events: Vec<Event>,

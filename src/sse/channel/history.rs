@@ -23,8 +23,8 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::io;
 
-/// The id of a published event. A client that received this event last sends the id as `Last-Event-ID` when it
-/// reconnects.
+/// The id of a published event. A client that reconnects sends the id of the last event that it received as
+/// `Last-Event-ID`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Id(String);
 

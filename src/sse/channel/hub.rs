@@ -45,10 +45,10 @@ pub struct Hub {
 /// How a channel ends its streams.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum End {
-    /// With a `close` event. The response to a client that subscribes later is 204.
+    /// The streams end with a `close` event. The response to a client that subscribes later is 204.
     Close,
-    /// Without a `close` event. A client that subscribes later receives the events that it missed. If it missed none,
-    /// the response is 204.
+    /// The streams end without a `close` event. A client that subscribes later receives the events that it missed. If
+    /// it missed none, the response is 204.
     Finish,
 }
 

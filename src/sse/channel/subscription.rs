@@ -103,7 +103,7 @@ impl Tag {
 /// The tags of a channel's subscribers.
 #[derive(Default)]
 pub struct Tags {
-    /// The list has also tags of subscribers that have left. These tags are removed before the list grows.
+    /// The list also has tags of subscribers that have left. These tags are removed before the list grows.
     tags: Mutex<Vec<Weak<Tag>>>,
 }
 

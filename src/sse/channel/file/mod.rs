@@ -346,8 +346,8 @@ fn open_present(path: &Path) -> io::Result<Option<(Segment, Vec<u8>)>> {
     Ok(is_begun.then_some((segment, bytes)))
 }
 
-/// Creates the file of the next segment. If a failed rotation has left one, clears it, because its record was not
-/// published.
+/// Creates the file of the next segment. If a failed rotation has left such a file, clears it, because its record was
+/// not published.
 fn open_next(path: &Path) -> io::Result<Segment> {
     let Some((mut segment, bytes)) = Segment::open(path)? else { return Segment::create(path) };
     if record::scan(&bytes) == Err(ScanError::NotALog) {
