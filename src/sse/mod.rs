@@ -126,12 +126,7 @@
 //! down, the example responds with a 503, and the event may still be published later. The streams continue in both
 //! cases.
 //!
-//! The example is a separate package, because it depends on the crate `redis`, which needs Rust 1.88. It also needs the
-//! programs `redis-server` and `nginx`. The script `examples/fleet/run` starts Redis, three servers and nginx on one
-//! machine, and prints the address of a page. The page shows which server it is connected to, and has a button that
-//! kills this server. To run the example on several machines, start each server with an address that nginx can reach,
-//! and with the URL of a Redis that only the servers can reach. In `nginx.conf`, replace the addresses of the servers,
-//! and remove the lines with `/kill`.
+//! `examples/fleet/README.md` describes how to run the example on one machine and on several machines.
 //!
 //! # Six connections to a site
 //!
@@ -140,7 +135,8 @@
 //! solutions:
 //!
 //! - A proxy with HTTP/2, as described [below](#proxies). All streams of a browser then share one connection.
-//! - One stream for all tabs, which share it through a `BroadcastChannel` or a `SharedWorker`.
+//! - One stream for all tabs, which share it through a `BroadcastChannel` or a `SharedWorker`, as in the example
+//!   `dashboard`.
 //! - Another host name for other tabs, such as `http://two.localhost:8080/`. The name also means this machine, but a
 //!   browser treats it as another site.
 //!
@@ -173,56 +169,42 @@
 //! A stream asks proxies not to buffer or compress it: its head has `X-Accel-Buffering: no` and
 //! `Cache-Control: no-cache, no-transform`. Keep-alive comments after 15 s of silence keep proxies from closing it.
 //!
-//! These lines are for nginx in Debian 12. From nginx 1.25.1 on, `http2 on;` is a separate line. The server needs
-//! [`allow_host`](super::Server::allow_host) with the public name:
-//!
-//! ```nginx
-//! server {
-//!     listen 443 ssl http2;
-//!     server_name live.example;
-//!     ssl_certificate /etc/letsencrypt/live/live.example/fullchain.pem;
-//!     ssl_certificate_key /etc/letsencrypt/live/live.example/privkey.pem;
-//!
-//!     location / {
-//!         proxy_pass http://127.0.0.1:8080;
-//!         proxy_http_version 1.1;
-//!         proxy_set_header Host $host;
-//!         proxy_set_header X-Forwarded-For $remote_addr;
-//!         error_page 502 = @down;
-//!     }
-//!     location @down {
-//!         if ($http_accept ~ event-stream) { return 444; }
-//!         return 502;
-//!     }
-//! }
-//! ```
+//! For nginx, the file `examples/fleet/README.md` in the repository has a complete configuration, which is tested. Its
+//! most important lines for streams are:
 //!
 //! - `http2` lets all streams of a browser share one connection.
 //! - `proxy_http_version 1.1` lets clients see whether a stream is complete. With 1.0, the default, they cannot see
 //!   this.
-//! - `Host` passes the public name on, which [`check_host`](super::Config::check_host) requires.
-//! - `X-Forwarded-For` passes the client's address on. [`peer_addr`](super::Context::peer_addr) returns the address of
-//!   nginx. Trust this field only if all requests come through nginx.
-//! - `@down` lets an `EventSource` reconnect while the server restarts. It never reconnects after a 502. After 444,
-//!   nginx closes the connection without a response, and the `EventSource` tries again.
+//! - `error_page 502` leads to `return 444`, which closes the connection without a response. So an `EventSource` tries
+//!   again while the server restarts. After a 502, it never reconnects.
 //!
-//! nginx needs no setting for buffering or timeouts. Its setting `worker_connections` limits the number of streams.
-//! Debian sets it to 768, and each stream takes two connections: one to the client and one to the server.
+//! The same file describes HAProxy, Apache, Varnish, Caddy and Envoy, and the development proxies of Vite and Node.
 //!
-//! HAProxy, Apache and Varnish notice late that a client has left: after 41, 37 and 55 s. HAProxy delays each event by
-//! 0.2 s, unless it has the line `option http-no-delay`.
+//! # Pages without JavaScript of their own
 //!
-//! The development proxies of Vite and Node (`http-proxy`) do not report to the page that a stream has broken off, for
-//! example when you restart the server. This line solves the problem. In Vite, add the line to the entry in
-//! `server.proxy`:
+//! Frameworks that put HTML from a server into a page read these streams untouched. htmx 4 puts the data of an event
+//! without a name into the page: the example `htmx` shows how.
 //!
-//! ```js
-//! configure: proxy => proxy.on("proxyRes", (from, _request, to) =>
-//!     from.on("close", () => from.complete || to.destroy()))
+//! Turbo reads events without a name in `<turbo-stream-source src="/events"></turbo-stream-source>`, an `EventSource`.
+//! The data is any number of `<turbo-stream>` elements:
+//!
+//! ```
+//! # use brooklet::sse::Message;
+//! # let _ =
+//! Message::new().data(r#"<turbo-stream action="append" target="log"><template><li>new</li></template></turbo-stream>"#)
+//! # ;
 //! ```
 //!
-//! If such a proxy changes `Host`, call [`allow_origin`](super::Server::allow_origin) with the origin of the page, such
-//! as `http://localhost:5173`.
+//! Datastar 1.0 reads `datastar-patch-elements` in `<div data-init="@get('/events', {retry: 'always'})">`. Each line of
+//! the HTML begins with `elements`. Without `retry`, it does not reconnect after a stream that ended as a whole one:
+//!
+//! ```
+//! # use brooklet::sse::Message;
+//! # let message = Message::new();
+//! # let _ =
+//! message.event("datastar-patch-elements").data("selector #log").data("mode append").data("elements <li>new</li>")
+//! # ;
+//! ```
 
 use super::{http, server};
 

@@ -29,7 +29,7 @@ pub struct ChannelConfig {
     /// With [`Duration::MAX`], no comments are sent.
     pub keep_alive: Duration,
     /// How long a client waits before it reconnects, as for [`Message::retry`](super::super::Message::retry). Default:
-    /// `None`. Then the client decides, and browsers wait about 3 s.
+    /// none. The client then decides, and browsers wait about 3 s.
     pub retry: Option<Duration>,
     /// The treatment of a subscriber whose next event was evicted. Default: [`Lag::Disconnect`].
     pub lag: Lag,
@@ -38,11 +38,11 @@ pub struct ChannelConfig {
     /// The longest time that one connection of a subscriber lasts. After this time, or up to a tenth of it earlier, the
     /// subscriber is sent no more events. The difference is random, so that not all clients reconnect at once. The
     /// connection ends within 5 s, without a `close` event. An `EventSource` then reconnects, passes the guards again,
-    /// and resumes. Default: `None`, which sets no limit.
+    /// and resumes. Default: none, so there is no limit.
     pub max_age: Option<Duration>,
-    /// The time at which an event is synced to the disk, if the channel has a file. Default: at most one second after
-    /// it was published. Then [`publish`](super::Channel::publish) waits for the disk only when it rotates the file. A
-    /// crash of the process loses no event, and a power failure loses at most the events of one second.
+    /// The time at which an event is synced to the disk, if the channel has a file. Default: every second. Then
+    /// [`publish`](super::Channel::publish) waits for the disk only when it rotates the file. A crash of the process
+    /// loses no event, and a power failure loses at most the events of one second.
     pub sync: SyncPolicy,
 }
 
