@@ -1,10 +1,10 @@
-//! One event stream to one client.
+//! An event stream to one client.
 //!
-//! A frame is whole or the connection is dead: a write that failed or timed out may have sent a part of the frame, and the
-//! next byte would land in the middle of it. So the first error shuts the socket down.
+//! A write that fails or times out may have sent a part of a frame, and the next byte would land inside that frame. So
+//! the first error shuts the socket down.
 //!
-//! Each frame is a chunk of its own, also if several are joined into one write: a client that passes on chunk by chunk does
-//! not hold an event back until a later one has arrived.
+//! Each frame is a separate chunk, even if one write sends several frames. So a client that forwards chunk by chunk
+//! never holds an event back until a later event arrives.
 
 use super::framing::Framing;
 use super::http::outgoing::{push_date, push_status_line};
@@ -21,43 +21,81 @@ use std::sync::{Arc, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// The standard registers the parameter with this one value. Without it, some clients read the stream as Latin-1.
+/// The media type of an event stream. Without the parameter, some clients read the stream as Latin-1.
 const CONTENT_TYPE: &str = "text/event-stream; charset=utf-8";
 
-/// Proxies give up on a connection that is silent for 30 to 60 seconds, browsers not at all.
+/// The default silence before a keep-alive comment. Proxies close a connection that is silent for 30 to 60 s.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
-/// More frequent keep-alives would leave a thread no time for anything else.
+/// The shortest silence before a keep-alive comment. If it were shorter, a thread would spend its time on comments.
 pub const MIN_KEEP_ALIVE: Duration = Duration::from_millis(10);
 
-/// What a write waits for a client that does not read; the server's own default.
+/// The default time that a write waits for a client that does not read. Responses have the same default.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Joined messages go out when they come to this: one write of 64 KiB costs less than two of 100 bytes.
+/// The size at which joined messages are sent, in bytes. One write of 64 KiB costs less than two writes of 100 bytes.
 const BATCH: usize = 64 * 1024;
 
-/// A larger frame goes out in writes of this size, so that a client which reads slowly has the write timeout for each of them.
+/// The largest write, in bytes. A larger frame takes several writes, so that a client that reads slowly has the write
+/// timeout for each of them.
 const MAX_WRITE: usize = 2 * BATCH;
 
-/// How much a client may send in the whole time of its stream: as much as [`Connection::close`] reads. Only a body that the
-/// handler did not read comes here with good reason.
+/// How many bytes a client may send while its stream lasts. [`Connection::close`] reads the same number of bytes. The
+/// only useful input is a request body that the handler has not read.
 const MAX_INPUT: usize = 16 * 1024 * 1024;
 
-/// How often [`Connection::forward`] and [`Connection::wait_for`] read the client's input. They sleep on a channel and so
-/// cannot sleep on the socket.
+/// How often [`Connection::forward`] and [`Connection::wait_for`] read the client's input. They block on a channel, so
+/// they cannot block on the socket.
 const INPUT_INTERVAL: Duration = Duration::from_millis(500);
 
-/// An event stream to one client. [`close`](Connection::close) sends a last event and ends the stream; dropping it ends
-/// the stream without one.
+/// An event stream to one client. [`stream`] and [`start_connection`] create it.
 ///
-/// Import the module and write `sse::Connection`, because [`brooklet::Connection`](server::Connection) has the same name.
+/// - [`send_message`](Connection::send_message) sends an event. [`send_messages`](Connection::send_messages) sends many
+///   events in few writes. [`send_comment`](Connection::send_comment) sends a comment, which clients skip.
+/// - [`wait`](Connection::wait) is a sleep that ends early when the client leaves. [`wait_for`](Connection::wait_for)
+///   waits for a value from another thread: a reply or a cancellation. [`forward`](Connection::forward) sends the
+///   messages from an [`mpsc`](std::sync::mpsc) channel. All three send a keep-alive comment after 15 s of silence.
+/// - [`close`](Connection::close) sends a `close` event and ends the stream. Dropping the `Connection` ends the stream
+///   without an event.
 ///
-/// An `EventSource` reconnects after any end until the page calls its `close()`, or the server answers 204. To other
-/// clients, a stream that was closed or dropped is whole: to HTTP/1.1 it ends with the last chunk. After an error of
-/// writing, after a panic, after an error that a closure of [`stream`] returns, or if the process dies, the last chunk is
-/// missing, and the client gets an error. An HTTP/1.0 client cannot tell the two apart, and
-/// neither can the `fetch` of Node before 22.23 and 24.21.
-/// They know that a stream was whole only from a `close` event or a mark in the data.
+/// Import the module and write `sse::Connection`, because [`brooklet::Connection`](server::Connection) has the same
+/// name.
+///
+/// # Resuming
+///
+/// A client that lost its connection reconnects with the id of the last event that it received. This stream sends an id
+/// with each event, and continues after [`last_event_id`](Connection::last_event_id):
+///
+/// ```
+/// use brooklet::{sse, Context, Response};
+/// use std::time::Duration;
+///
+/// fn count(ctx: Context<'_>) -> Response {
+///     sse::stream(ctx, |mut events| {
+///         let last: Option<u32> = events.last_event_id().and_then(|id| id.parse().ok());
+///         let next = last.map_or(0, |last| u64::from(last) + 1);
+///         for n in next.. {
+///             events.send_message(sse::Message::new().id(n).data(n))?;
+///             events.wait(Duration::from_secs(1))?;
+///         }
+///         Ok(())
+///     })
+/// }
+/// ```
+///
+/// # The end of a stream
+///
+/// An `EventSource` reconnects whenever a stream ends. It stops when the page calls its `close()`, or when the response
+/// is not an event stream, such as a 204.
+///
+/// Other clients can see whether a stream is complete. A stream that is closed or dropped is complete: for an HTTP/1.1
+/// client, it ends with the last chunk (RFC 9112 7.1). The last chunk is missing if a write failed, if the client
+/// stopped reading, if the closure of [`stream`] returned an error or panicked, or if the process died. Then curl exits
+/// with status 18, and reading the body of a `fetch` fails in Chromium, in Firefox, and in Node from 22.23 and 24.21
+/// on.
+///
+/// An HTTP/1.0 client receives no chunks, and older versions of Node do not report a missing last chunk. For these
+/// clients, end the stream with [`close`](Connection::close), or with a mark in the data such as `[DONE]`.
 #[derive(Debug)]
 pub struct Connection {
     stream: Arc<Stream>,
@@ -65,43 +103,66 @@ pub struct Connection {
     out: Vec<u8>,
     keep_alive: Duration,
     last_write: Instant,
-    /// When the client's input was last read.
+    /// The time at which the client's input was last read.
     last_read: Instant,
-    /// How many bytes the client may still send.
+    /// The number of bytes that the client may still send.
     input_left: usize,
 }
 
-/// The client's connection, and how its stream ends. It ends when this is dropped: by the [`Connection`], or later by
-/// [`stream`], because only that knows whether the closure has failed.
+/// A client's connection, and the state of its stream. The stream ends when this value is dropped. [`stream`] holds a
+/// second reference, because the end depends on the result of the closure.
 #[derive(Debug)]
 struct Stream {
     conn: server::Connection,
     framing: Framing,
-    /// Nothing more may be written: it failed once, or the stream is closed.
+    /// Nothing more may be written, because a write failed or the stream is closed.
     ended: AtomicBool,
-    /// The closure has failed: the client must not take the stream for a whole one.
+    /// The closure failed, so the stream must end without the last chunk.
     failed: AtomicBool,
 }
 
-/// Why a stream ended: its own client left, stalled or sent without end, or the server stops. Every such error has this in it,
-/// so that [`stream`] can tell it from the errors of other streams, sockets and files, which have the same kinds.
+/// The reason why a stream ended: its client left, stopped reading or sent too much, or the server is stopping. Every
+/// such error contains this type. So [`stream`] can distinguish it from an error of another stream, socket or file,
+/// which may have the same kind.
 #[derive(Debug)]
 struct StreamEnd {
     stream: Weak<Stream>,
     error: io::Error,
 }
 
-/// Starts an event stream on a connection that was taken over. Sends the response's head and a comment at once, so that
-/// `onopen` fires before the first event, also behind a proxy that forwards a head with the first byte of its body. The
-/// fields that were set with [`Context::set_response_header`](super::super::Context::set_response_header) are sent too, and
-/// replace the default ones of the same name.
+/// Starts an event stream on a connection that was taken over. The stream can run in any thread:
 ///
-/// From then on, writes wait 30 s for a client that does not read: see
-/// [`set_write_timeout`](Connection::set_write_timeout).
+/// ```
+/// use brooklet::{sse, Connection, Context, Response};
+/// use std::{io, thread, time::Duration};
+///
+/// fn clock(ctx: Context<'_>) -> Response {
+///     let (conn, no_result) = ctx.takeover_conn();
+///     thread::spawn(move || ticks(conn)); // the result of `ticks` is discarded
+///     no_result
+/// }
+///
+/// fn ticks(conn: Connection) -> io::Result<()> {
+///     let mut events = sse::start_connection(conn)?;
+///     for n in 0..3 {
+///         events.wait(Duration::from_secs(1))?;
+///         events.send_message(sse::Message::new().event("tick").id(n).data("ping"))?;
+///     }
+///     events.close()
+/// }
+/// ```
+///
+/// Sends the response's head and an empty comment at once. The comment is there because some proxies forward a head
+/// only with the first byte of the body. So `onopen` fires in the browser before the first event. The head has the
+/// fields that were set with [`Context::set_response_header`](super::super::Context::set_response_header), which
+/// replace default fields of the same name.
+///
+/// A write to the stream waits at most 30 s for a client that does not read.
+/// [`set_write_timeout`](Connection::set_write_timeout) changes that time.
 ///
 /// # Errors
 ///
-/// - Returns `ConnectionAborted` for a HEAD request. It was answered with the head.
+/// - Returns `ConnectionAborted` for a HEAD request, after it has sent the head.
 /// - Returns the error of the socket, of any kind, if the client has left.
 pub fn start_connection(conn: server::Connection) -> io::Result<Connection> {
     let conn = start_response(conn, None)?;
@@ -119,7 +180,7 @@ pub fn start_connection(conn: server::Connection) -> io::Result<Connection> {
     })
 }
 
-/// Sends the head of an event stream, and in the same write a comment and the delay before the client reconnects.
+/// Sends the head of an event stream, an empty comment, and the reconnection time if there is one, in one write.
 pub fn start_response(conn: server::Connection, retry: Option<Duration>) -> io::Result<server::Connection> {
     let framing = Framing::of(conn.request());
     let mut out = Vec::with_capacity(512);
@@ -135,14 +196,14 @@ pub fn start_response(conn: server::Connection, retry: Option<Duration>) -> io::
     write_frames(conn.tcp_stream(), &out).map_err(server::mark_client_error)?;
     if is_head {
         linger::close(conn.tcp_stream());
-        let error = io::Error::new(ErrorKind::ConnectionAborted, "the request was HEAD: its answer has no events");
+        let error = io::Error::new(ErrorKind::ConnectionAborted, "the request was HEAD: the response has no events");
         return Err(server::mark_client_error(error));
     }
     Ok(conn)
 }
 
-/// Takes a request's connection over, starts an event stream on it, and runs `events` with that stream. The closure runs in the
-/// calling thread, which serves this connection alone. Returns the response that the handler must return.
+/// Takes a request's connection over, starts an event stream on it, and calls `events` with that stream. The closure
+/// runs in the calling thread, which serves only this connection. Returns the response that the handler must return.
 ///
 /// The closure cannot borrow from the context. Copy what it needs first:
 ///
@@ -157,29 +218,29 @@ pub fn start_response(conn: server::Connection, retry: Option<Duration>) -> io::
 /// }
 /// ```
 ///
-/// If the closure returns `Ok`, the stream ends as a whole one, as after [`close`](Connection::close) but without an event. If
-/// it returns an error or panics, the last chunk is missing, and the client gets an error. There is one exception: the error
-/// that reports a shutdown of the server ends the stream with a `close` event. A [`Connection`] that the closure drops
-/// earlier ends when the closure returns.
+/// If the closure returns `Ok`, the stream is complete and ends without a `close` event. If the closure returns an
+/// error or panics, the last chunk is missing, and the client reports an error. There is one exception: if the closure
+/// returns the error that reports a shutdown of the server, the stream is complete and ends with a `close` event. If
+/// the closure drops the [`Connection`] earlier, the stream still ends when the closure returns.
 ///
 /// # Errors of the closure
 ///
-/// - An error with which this stream ended is an ordinary end, and is not reported: its client left, stalled or sent too much,
-///   or the server is shutting down. The methods of [`Connection`] return such errors. They may be wrapped in another error
-///   that returns them from [`source`](std::error::Error::source).
-/// - Every other error is reported to [`on_response`](super::super::Server::on_response), or printed to standard error without
-///   such a hook, whatever its kind. Examples are an error of a database, of another stream or connection, of a channel that is
-///   closed, of the bare [`tcp_stream`](Connection::tcp_stream), and `InvalidInput` for a message that was refused.
+/// - An error that ended this stream is not reported. Such an error means that the client left, stopped reading or sent
+///   too much, or that the server is shutting down. The methods of [`Connection`] return such errors. The closure may
+///   wrap them in an error whose [`source`](std::error::Error::source) returns them.
+/// - Every other error is reported to the hook [`on_response`](super::super::Server::on_response), or printed to
+///   standard error if there is no hook. Examples are an error of a database, of another stream or connection, of a
+///   channel that is closed, of the socket that [`tcp_stream`](Connection::tcp_stream) returns, and `InvalidInput` for
+///   a message that is not valid.
 pub fn stream(ctx: Context<'_>, events: impl FnOnce(Connection) -> io::Result<()>) -> Response {
     let (conn, mut no_result) = ctx.takeover_conn();
     no_result.cause = run(conn, events).err();
     no_result
 }
 
-/// Runs the closure, and then ends the stream as its result says, if the closure has not given it to another thread. Returns
-/// the error to report.
+/// Runs the closure, and records whether it failed, which decides how the stream ends. Returns the error to report.
 fn run(conn: server::Connection, events: impl FnOnce(Connection) -> io::Result<()>) -> io::Result<()> {
-    // Otherwise the client has left, or has asked for the head alone.
+    // An error means that the client has left, or that the request was HEAD.
     let Ok(connection) = start_connection(conn) else { return Ok(()) };
     let stream = Arc::clone(&connection.stream);
     let Err(error) = events(connection) else { return Ok(()) };
@@ -192,7 +253,8 @@ fn run(conn: server::Connection, events: impl FnOnce(Connection) -> io::Result<(
     Err(without_mark(error))
 }
 
-/// Hides the mark of another connection's error, which the server would take for one of this client and not print.
+/// Hides the mark on an error of another connection. The server would treat a marked error as an error of this client,
+/// and would not print it.
 fn without_mark(error: io::Error) -> io::Error {
     if server::is_client_error(&error) {
         return io::Error::new(error.kind(), error);
@@ -200,7 +262,7 @@ fn without_mark(error: io::Error) -> io::Error {
     error
 }
 
-/// Whether this stream ended with the error, or with one of its sources.
+/// Returns whether this stream ended with the error, or with one of the error's sources.
 fn is_end_of(stream: &Arc<Stream>, error: &io::Error) -> bool {
     let mut next: Option<&(dyn Error + 'static)> = Some(error);
     while let Some(error) = next {
@@ -208,7 +270,7 @@ fn is_end_of(stream: &Arc<Stream>, error: &io::Error) -> bool {
             return Weak::as_ptr(&end.stream) == Arc::as_ptr(stream);
         }
         next = match error.downcast_ref::<io::Error>() {
-            // Its `source` would leave out the error that is in it, and return the source of that error.
+            // `io::Error::source` skips the inner error, and returns the source of the inner error.
             Some(error) => error.get_ref().map(|inner| inner as &(dyn Error + 'static)),
             None => error.source(),
         };
@@ -216,7 +278,7 @@ fn is_end_of(stream: &Arc<Stream>, error: &io::Error) -> bool {
     false
 }
 
-/// The fields that make an event stream of a response, and keep proxies from holding it back.
+/// Appends the head, with the fields that make the response an event stream and keep proxies from buffering it.
 fn push_head(conn: &server::Connection, framing: Framing, out: &mut Vec<u8>) {
     const OURS: [(&str, &str); 3] =
         [("Content-Type", CONTENT_TYPE), ("Cache-Control", "no-cache, no-transform"), ("X-Accel-Buffering", "no")];
@@ -235,17 +297,18 @@ fn push_head(conn: &server::Connection, framing: Framing, out: &mut Vec<u8>) {
 }
 
 impl Connection {
-    /// Sends an event, with one write unless it is longer than 128 KiB. Blocks while the client does not read, up to the
-    /// [write timeout](Connection::set_write_timeout).
+    /// Sends an event. Takes one write, unless the event is longer than 128 KiB. Blocks while the client does not read,
+    /// at most for the [write timeout](Connection::set_write_timeout).
     ///
-    /// The first write to a client that just left often succeeds; [`wait`](Connection::wait) notices the end at once.
+    /// The first write to a client that has just left often succeeds. [`wait`](Connection::wait) notices at once that
+    /// the client has left.
     ///
     /// # Errors
     ///
-    /// - Returns `InvalidInput` for a message that the format cannot hold. Nothing was written, and the stream goes on.
+    /// - Returns `InvalidInput` if the format cannot hold the message. Nothing was written, and the stream continues.
     /// - Returns `TimedOut` if the client stopped reading. The stream has ended.
     /// - Returns the error of the socket, of any kind, if the client has left. The stream has ended.
-    /// - Returns `BrokenPipe` if the stream has ended with an earlier error.
+    /// - Returns `BrokenPipe` if the stream has already ended with an earlier error.
     pub fn send_message(&mut self, message: impl Into<Message>) -> io::Result<()> {
         let message = message.into();
         message.check()?;
@@ -253,11 +316,12 @@ impl Connection {
         self.write()
     }
 
-    /// Sends many events, joined into writes of 64 KiB. The last of them are sent when the iterator ends.
+    /// Sends many events, in writes of about 64 KiB. Sends the remaining events when the iterator ends.
     ///
     /// # Errors
     ///
-    /// Returns the errors of [`send_message`](Connection::send_message). The messages before one that is refused are sent.
+    /// Returns the errors of [`send_message`](Connection::send_message). If a message is not valid, the messages before
+    /// it are sent.
     pub fn send_messages<M: Into<Message>>(&mut self, messages: impl IntoIterator<Item = M>) -> io::Result<()> {
         for message in messages {
             self.push(message)?;
@@ -268,7 +332,7 @@ impl Connection {
         self.write()
     }
 
-    /// Sends a comment, which clients skip. A text with line breaks becomes several comments.
+    /// Sends a comment, which clients skip. A text with line breaks is sent as several comments.
     ///
     /// # Errors
     ///
@@ -278,19 +342,20 @@ impl Connection {
         self.write()
     }
 
-    /// Blocks for `duration`, or until the client leaves or the server stops. Sends a keep-alive comment whenever nothing was
-    /// sent for 15 s ([`set_keep_alive`](Connection::set_keep_alive)). Reads the client's input and drops it.
+    /// Blocks for `duration`, or until the client leaves or the server shuts down. Sends a keep-alive comment after
+    /// each 15 s without a write ([`set_keep_alive`](Connection::set_keep_alive) changes that time). Reads and drops
+    /// the client's input.
     ///
-    /// A client that has ended only its sending half counts as one that has left.
+    /// A client that shuts down only its sending side is treated as a client that has left.
     ///
     /// # Errors
     ///
     /// - Returns `ConnectionAborted` as soon as the client leaves.
-    /// - Returns `ConnectionAborted` as soon as the server shuts down. The stream has not ended then: end it with
-    ///   [`close`](Connection::close), or drop it, which sends the `close` event too.
+    /// - Returns `ConnectionAborted` as soon as the server shuts down. The stream has not ended yet. Call
+    ///   [`close`](Connection::close), or drop the stream. Both send the `close` event.
     /// - Returns `ConnectionAborted` if the client has sent more than 16 MiB on this stream. The stream has ended.
     /// - Returns the error of the socket, of any kind, if the connection is broken.
-    /// - Returns the errors of [`send_comment`](Connection::send_comment), if a keep-alive comment cannot be sent.
+    /// - Returns the errors of [`send_comment`](Connection::send_comment) if a keep-alive comment cannot be sent.
     pub fn wait(&mut self, duration: Duration) -> io::Result<()> {
         let deadline = Instant::now().checked_add(duration);
         loop {
@@ -302,12 +367,12 @@ impl Connection {
         }
     }
 
-    /// Blocks until another thread sends a value, and returns that value: a [`wait`](Connection::wait) that another thread can
-    /// end. A reply that arrives with another request wakes a stream in this way, and so does a cancellation: drop the
-    /// sender. Sends keep-alive comments as `wait` does.
+    /// Blocks until another thread sends a value, and returns that value. Blocks at most for `duration`. Another
+    /// request can send a reply to this stream in this way, or cancel it by dropping the sender. Sends keep-alive
+    /// comments as [`wait`](Connection::wait) does.
     ///
-    /// A value is received at once. This thread sleeps on the channel and not on the socket, so it notices within half a
-    /// second that the client has left or that the server is shutting down.
+    /// Receives a value at once. This method blocks on the channel and not on the socket, so it takes up to half a
+    /// second to notice that the client has left or that the server is shutting down.
     ///
     /// ```
     /// # use brooklet::{sse, Context, Response};
@@ -329,11 +394,9 @@ impl Connection {
     ///
     /// # Errors
     ///
-    /// The outer result is `Err` with the errors of [`wait`](Connection::wait). The inner result has the
-    /// errors of [`recv_timeout`](Receiver::recv_timeout):
-    ///
-    /// - Returns `Ok(Err(Timeout))` if no value came within `duration`.
-    /// - Returns `Ok(Err(Disconnected))` if all senders are gone and every value was received.
+    /// - Returns the errors of [`wait`](Connection::wait) in the outer result.
+    /// - Returns `Ok(Err(Timeout))` if no value arrived within `duration`.
+    /// - Returns `Ok(Err(Disconnected))` if every value was received and all senders were dropped.
     pub fn wait_for<T>(
         &mut self,
         receiver: &Receiver<T>,
@@ -345,12 +408,11 @@ impl Connection {
         self.receive(receiver, Instant::now().checked_add(duration))
     }
 
-    /// Sends the messages that come out of a channel: each time all that are waiting in it, in one write. Sends keep-alive
-    /// comments as [`wait`](Connection::wait) does. Returns when all senders are gone, so another thread ends it by dropping
-    /// the sender.
+    /// Sends the messages that other threads send to a channel, until all senders are dropped. Sends all messages that
+    /// are waiting in the channel with one write. Sends keep-alive comments as [`wait`](Connection::wait) does.
     ///
-    /// A message is sent at once. The next write notices that the client has left; if there is none, this notices it within
-    /// half a second.
+    /// Sends a message at once. Notices within half a second that the client has left, even if there is no message to
+    /// send.
     ///
     /// ```
     /// # use brooklet::{sse, Context, Response};
@@ -383,8 +445,8 @@ impl Connection {
         Ok(())
     }
 
-    /// Waits for a value until `deadline`. Looks for the end of the client's input, and sends keep-alive comments, also if
-    /// values come all the time and the program sends nothing for them.
+    /// Waits for a value until `deadline`. Also reads the client's input and sends keep-alive comments, even if the
+    /// channel always has a value.
     fn receive<T>(
         &mut self,
         receiver: &Receiver<T>,
@@ -403,39 +465,40 @@ impl Connection {
         }
     }
 
-    /// Returns the id of the last event that the client received before it reconnected: the value of `Last-Event-ID`, or
-    /// without that field the value of `lastEventId` in the query. Returns `None` for a new client, and for an empty id.
+    /// Returns the id of the last event that the client received before it reconnected. The id is the value of the
+    /// header field `Last-Event-ID`, or of `lastEventId` in the query if there is no such field. Returns `None` for a
+    /// new client, and for an empty id.
     ///
-    /// An id that is not UTF-8 is read as Latin-1, in which many clients send their header fields.
+    /// An id that is not UTF-8 is read as Latin-1, because many clients send header fields in Latin-1.
     pub fn last_event_id(&self) -> Option<&str> {
         self.last_event_id.as_deref()
     }
 
-    /// Returns the connection of this stream, which has the request and the client's address.
+    /// Returns the connection of this stream. It has the request and the client's address.
     pub fn connection(&self) -> &server::Connection {
         &self.stream.conn
     }
 
-    /// Returns the socket. Use it to set options; or to shut the socket down, which ends the stream as one that is not whole.
+    /// Returns the socket, for example to set options. Shutting the socket down ends the stream without the last chunk.
     ///
-    /// Bytes that are written to the socket break the stream unless they are whole chunks (RFC 9112 7.1), or whole frames to
-    /// an HTTP/1.0 client. [`stream`] reports an error of the socket itself as an error of the program.
+    /// Bytes that the program writes to the socket break the stream, unless they are complete chunks (RFC 9112 7.1), or
+    /// complete frames for an HTTP/1.0 client. [`stream`] reports an error of such a write as an error of the program.
     pub fn tcp_stream(&self) -> &TcpStream {
         self.stream.conn.tcp_stream()
     }
 
     /// Sets the silence after which [`wait`](Connection::wait), [`wait_for`](Connection::wait_for) and
-    /// [`forward`](Connection::forward) send a keep-alive comment. The default is 15 s, and the least is 10 ms. With
-    /// [`Duration::MAX`] they send none.
+    /// [`forward`](Connection::forward) send a keep-alive comment. The default is 15 s, and the minimum is 10 ms. With
+    /// [`Duration::MAX`], no comments are sent.
     pub fn set_keep_alive(&mut self, silence: Duration) {
         self.keep_alive = silence.max(MIN_KEEP_ALIVE);
     }
 
-    /// Sets how long one write waits for a client that does not read. The default is 30 s. With `None` it waits until TCP
-    /// gives up, which may be never.
+    /// Sets how long one write waits for a client that does not read. The default is 30 s. With `None`, a write waits
+    /// until the kernel ends the connection, which may never happen.
     ///
-    /// A client that takes only a part of a write in this time is disconnected too: a client that stops reading is disconnected
-    /// after one timeout. An event of more than 128 KiB has the timeout for each 128 KiB.
+    /// A client that has taken only a part of a write after this time is disconnected too. An event of more than 128
+    /// KiB is sent in several writes, and each of them has this timeout.
     ///
     /// # Errors
     ///
@@ -444,17 +507,19 @@ impl Connection {
         self.tcp_stream().set_write_timeout(timeout)
     }
 
-    /// Sends an event named `close`, with `close` as its data, and ends the stream with the last chunk. A page calls the
-    /// `close()` of its `EventSource` on this event. Other pages reconnect: if the server is shutting down, the event
-    /// has a random `retry` of 1 to 5 s, which spreads these reconnections.
+    /// Sends an event with the name `close` and the data `close`, and ends the stream with the last chunk.
     ///
-    /// Blocks until the client has closed the connection too, or has sent nothing for a second; at most for 5 s or 16 MiB of
-    /// input.
+    /// On this event, a page should call the `close()` of its `EventSource`. A page that should reconnect, for example
+    /// after a restart of the server, ignores the event. If the server is shutting down, the event has a random `retry`
+    /// of 1 to 5 s, so that these pages do not all reconnect at once.
+    ///
+    /// Blocks until the client has closed the connection, or has sent nothing for a second. Blocks at most for 5 s, or
+    /// until the client has sent 16 MiB.
     ///
     /// ```compile_fail,E0382
     /// fn on_and_on(mut events: brooklet::sse::Connection) -> std::io::Result<()> {
     ///     events.close()?;
-    ///     events.send_message("nothing comes after the end")
+    ///     events.send_message("the stream has ended") // does not compile, because `close` takes `events`
     /// }
     /// ```
     ///
@@ -471,7 +536,7 @@ impl Connection {
         Ok(())
     }
 
-    /// Adds a message to those that the next write sends.
+    /// Adds a message to the next write.
     fn push(&mut self, message: impl Into<Message>) -> io::Result<()> {
         let message = message.into();
         if let Err(refused) = message.check() {
@@ -485,7 +550,7 @@ impl Connection {
     fn write(&mut self) -> io::Result<()> {
         if self.stream.ended.load(Ordering::SeqCst) {
             self.out.clear();
-            let message = "the event stream has ended with an earlier error: hand that one on with `?`";
+            let message = "the event stream ended with an earlier error: return that error, for example with `?`";
             return Err(self.mark(io::Error::new(ErrorKind::BrokenPipe, message)));
         }
         if self.out.is_empty() {
@@ -497,27 +562,31 @@ impl Connection {
         written.map_err(|error| self.fail(error))
     }
 
-    /// Ends the stream after an error, because nothing may follow half a frame. Returns the error for the caller.
+    /// Ends the stream after an error, because nothing may follow a part of a frame. Returns the marked error.
     fn fail(&self, error: io::Error) -> io::Error {
         self.stream.ended.store(true, Ordering::SeqCst);
         let _ = self.tcp_stream().shutdown(Shutdown::Both);
         self.mark(error)
     }
 
-    /// The error for a client that ended its input, or a server that did so to stop.
+    /// Returns the error for the end of the input. The input ends when the client leaves or the server stops.
     fn end(&self) -> io::Error {
         let is_stopping = self.stream.conn.is_stopping();
         let why = if is_stopping { "the server is shutting down" } else { "the client has left" };
         self.mark(io::Error::new(ErrorKind::ConnectionAborted, why))
     }
 
-    /// Marks an error as an end of this stream, and as no fault of the program.
+    /// Marks an error as the end of this stream, so that it is not reported as an error of the program.
     fn mark(&self, error: io::Error) -> io::Error {
         let end = StreamEnd { stream: Arc::downgrade(&self.stream), error };
         server::mark_client_error(io::Error::new(end.error.kind(), end))
     }
 
-    /// Waits at most `within` for input of the client, and drops it. Returns an error if the client left or the server stops.
+    /// Waits at most `within` for input from the client, and drops it.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the client has left or the server is stopping.
     fn drain_input(&mut self, within: Duration) -> io::Result<()> {
         let drained = drain(self.stream.conn.tcp_stream(), within, &mut self.input_left);
         self.last_read = Instant::now();
@@ -548,8 +617,9 @@ fn time_until(deadline: Option<Instant>) -> Duration {
     deadline.map_or(Duration::MAX, |deadline| deadline.saturating_duration_since(Instant::now()))
 }
 
-/// Reads and drops the client's input, which has no meaning in an event stream: once, after a wait of at most `within`; or
-/// without a wait everything that has arrived, because the end of the input comes after it. Returns `false` at that end.
+/// Reads and drops the client's input, which has no meaning in an event stream. Waits at most `within`, and reads once.
+/// If `within` is zero, reads all input that has arrived, to find the end of the input. Returns `false`
+/// at the end of the input.
 fn drain(mut socket: &TcpStream, within: Duration, left: &mut usize) -> io::Result<bool> {
     let waits = !within.is_zero();
     if waits {
@@ -567,7 +637,7 @@ fn drain(mut socket: &TcpStream, within: Duration, left: &mut usize) -> io::Resu
     input.map(|input| input != Input::End)
 }
 
-/// The result of a read.
+/// The result of one read.
 #[derive(PartialEq, Eq)]
 enum Input {
     Some,
@@ -575,7 +645,7 @@ enum Input {
     End,
 }
 
-/// Reads once, and drops what was read; fails if that is more than is `left`.
+/// Reads once, and drops the bytes. Returns an error if there are more than `left`.
 fn read_away(socket: &mut impl Read, left: &mut usize) -> io::Result<Input> {
     match socket.read(&mut [0; 2 * 1024]) {
         Ok(0) => Ok(Input::End),
@@ -593,13 +663,14 @@ fn read_away(socket: &mut impl Read, left: &mut usize) -> io::Result<Input> {
     }
 }
 
-/// Writes frames. A slow client has the socket's write timeout for each piece of them.
+/// Writes frames, in pieces of [`MAX_WRITE`] bytes. The socket's write timeout applies to each piece.
 fn write_frames(socket: &TcpStream, frames: &[u8]) -> io::Result<()> {
     write_in_pieces(socket, frames, || socket.write_timeout())
 }
 
-/// A write that times out in the middle of its piece succeeds with a short length, and the next write would wait for as long
-/// again. So a write that took the timeout and moved only a part of its piece is a timeout.
+/// Writes bytes in pieces. If a write times out after it has sent a part of its piece, the socket returns a short
+/// length and no error, and the next write would wait for the timeout again. So a short write that took as long as the
+/// timeout is an error.
 fn write_in_pieces(
     mut socket: impl Write,
     bytes: &[u8],
@@ -638,8 +709,8 @@ impl Error for StreamEnd {
 }
 
 impl Drop for Stream {
-    /// Ends the stream, without waiting for a client that is not reading. A stream that ends because the server stops ends
-    /// with a `close` event, because otherwise a page takes its end for a broken connection.
+    /// Ends the stream, without waiting for a client that does not read. If the server is stopping, sends a `close`
+    /// event first. Without that event, a page would treat the end as a broken connection.
     fn drop(&mut self) {
         let mut socket = self.conn.tcp_stream();
         if self.ended.load(Ordering::SeqCst) || socket.set_nonblocking(true).is_err() {
@@ -651,9 +722,9 @@ impl Drop for Stream {
                 self.framing.push_message(&message::close_event(true), &mut out);
             }
             self.framing.push_end(&mut out);
-            let _ = socket.write_all(&out); // the client is left without the end if it does not take it now
+            let _ = socket.write_all(&out); // a client that does not read now does not receive the end
         }
-        // What the client sent, the body of a POST say, is read away: unread, it would turn the close into a reset.
+        // Unread input, such as the body of a POST, would turn the close into a reset. So it is read and dropped.
         let _ = socket.shutdown(Shutdown::Write);
         let mut left = MAX_INPUT;
         while matches!(read_away(&mut socket, &mut left), Ok(Input::Some)) {}
@@ -666,7 +737,7 @@ mod tests {
 
     const PAUSE: Duration = Duration::from_millis(5);
 
-    /// Takes at most `room` bytes with each write, after a pause.
+    /// A socket that takes at most `room` bytes of each write, after a pause.
     struct Slow {
         room: usize,
         writes: Vec<usize>,
@@ -692,7 +763,7 @@ mod tests {
     }
 
     #[test]
-    fn error_of_another_connection_is_not_taken_for_one_of_the_client() {
+    fn error_of_another_connection_loses_its_mark() {
         for error in [server::mark_client_error(ErrorKind::BrokenPipe.into()), ErrorKind::BrokenPipe.into()] {
             let message = error.to_string();
             let error = without_mark(error);
@@ -702,14 +773,14 @@ mod tests {
     }
 
     #[test]
-    fn write_that_takes_its_time_and_moves_a_part_times_out() {
+    fn short_write_as_long_as_the_timeout_times_out() {
         let mut slow = Slow::new(1);
         let written = write_in_pieces(&mut slow, &[0; 10], || Ok(Some(PAUSE)));
         assert_eq!((written.unwrap_err().kind(), slow.writes), (ErrorKind::TimedOut, vec![1]));
     }
 
     #[test]
-    fn write_that_moves_a_part_in_time_goes_on() {
+    fn short_write_within_the_timeout_continues() {
         for timeout in [None, Some(Duration::from_secs(3600))] {
             let mut slow = Slow::new(1);
             write_in_pieces(&mut slow, &[0; 3], || Ok(timeout)).unwrap();
@@ -718,7 +789,7 @@ mod tests {
     }
 
     #[test]
-    fn long_frame_has_the_timeout_for_each_128_kib() {
+    fn long_frame_has_the_timeout_for_each_piece() {
         let mut slow = Slow::new(usize::MAX);
         write_in_pieces(&mut slow, &[0; 300 * 1024], || Ok(Some(PAUSE))).unwrap();
         assert_eq!(slow.writes, [128, 128, 44].map(|kib| kib * 1024));

@@ -1,7 +1,8 @@
-//! How frames go over the wire: each in a chunk of its own (RFC 9112 7.1), or as they are to an HTTP/1.0 client.
+//! The encoding of frames on the wire. Each frame is sent as one chunk (RFC 9112 7.1), or without a chunk to an
+//! HTTP/1.0 client.
 //!
-//! The last chunk tells a client that the stream is whole. Without it, a stream that breaks off is an error to the client.
-//! An HTTP/1.0 client finds the end of the connection in both cases.
+//! The last chunk shows a client that the stream is complete. If it is missing, the client reports an error. An
+//! HTTP/1.0 client sees only the end of the connection in both cases.
 
 use super::http::chunked::{push_size_line, CHUNK_END, LAST_CHUNK};
 use super::http::{Request, Version};
@@ -14,7 +15,7 @@ pub enum Framing {
 }
 
 impl Framing {
-    /// The framing of the answer to a request.
+    /// Returns the framing for the response to a request.
     pub fn of(request: &Request) -> Framing {
         match request.version() {
             Version::Http10 => Framing::UntilClose,
@@ -30,14 +31,15 @@ impl Framing {
         self.push(frame.len(), |out| out.extend_from_slice(frame.as_bytes()), out);
     }
 
-    /// Appends what ends a stream that is whole.
+    /// Appends the end of a complete stream: the last chunk, or nothing for an HTTP/1.0 client.
     pub fn push_end(self, out: &mut Vec<u8>) {
         if self == Framing::Chunked {
             out.extend_from_slice(LAST_CHUNK);
         }
     }
 
-    /// Appends a frame of `length` bytes. Nothing for an empty one: its chunk would be the last.
+    /// Appends a frame of `length` bytes. Appends nothing for an empty frame, because an empty chunk would end the
+    /// stream.
     fn push(self, length: usize, push_frame: impl FnOnce(&mut Vec<u8>), out: &mut Vec<u8>) {
         if self == Framing::UntilClose || length == 0 {
             return push_frame(out);

@@ -1,11 +1,12 @@
-//! An event, encoded as it is built (WHATWG HTML 9.2.5, 9.2.6). Pure: text in, bytes out.
+//! Events, which are encoded while they are built (WHATWG HTML 9.2.5, 9.2.6). This module does no I/O.
 //!
-//! A message is the text of its frame: each setter appends a line and moves it to its place, so an event costs one
-//! allocation, and values go through `Display` straight into it. The id is the last line, because some clients store an id
-//! as soon as its line arrives: disconnected after that line, they resume after an event that they have not dispatched.
+//! A message is the text of its frame. Each setter formats a line at the end of the text, and then moves the line to
+//! its place. So an event costs one allocation. The id is the last line, because some clients store an id as soon as
+//! its line arrives. If the id came first, a client that is disconnected after that line would resume after an event
+//! that it has not dispatched.
 //!
-//! A value that the format cannot hold is remembered as a fault, and its line is removed. The message is refused when it is
-//! sent.
+//! If the format cannot hold a value, its line is removed and the message keeps the error. Sending the message returns
+//! that error.
 
 use super::http::ascii;
 use super::server::jitter;
@@ -14,11 +15,11 @@ use std::fmt::{self, Display, Write};
 use std::io;
 use std::time::Duration;
 
-/// One event of a stream, with any of the fields id, event name, data and reconnection time. The fields are sent in the order
-/// `event`, `data`, `retry`, `id`, in whatever order they were set.
+/// An event: a name, data, a reconnection time and an id, each of which is optional. The fields are always sent in the
+/// order `event`, `data`, `retry`, `id`.
 ///
-/// Text converts into an event with that data: `&str`, `String`, `&String`, `Cow<str>`, and what `format_args!` returns. For
-/// any other type that implements [`Display`], call [`data`](Message::data).
+/// Text converts into an event with that data: `&str`, `String`, `&String`, `Cow<str>` and [`fmt::Arguments`]. For any
+/// other type that implements [`Display`], call [`data`](Message::data).
 ///
 /// ```
 /// use brooklet::sse::Message;
@@ -29,20 +30,20 @@ use std::time::Duration;
 /// assert_eq!(Message::from(format_args!("{} %", 50)).to_string(), "data: 50 %\n\n");
 /// ```
 ///
-/// A browser dispatches an event only if it has data; `data("")` is enough. The other fields of an event without data still
-/// take effect.
+/// A browser dispatches an event only if the event has data, which may be empty: `data("")`. The `retry` and `id` of an
+/// event without data still take effect.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Message {
     /// The lines of all fields, in the order of [`Field`].
     lines: String,
-    /// Where in `lines` the lines of each field end.
+    /// The end of each field's lines, as a byte index into `lines`.
     ends: [usize; 4],
-    /// A channel must not give it one: a client does not resume after it.
+    /// A channel must not give this event an id, because a client must not resume after it.
     without_id: bool,
     fault: Option<&'static str>,
 }
 
-/// The fields in the order of their lines.
+/// The fields, in the order of their lines.
 #[derive(Clone, Copy)]
 enum Field {
     Event,
@@ -51,13 +52,14 @@ enum Field {
     Id,
 }
 
-/// Most events fit, and are one allocation.
+/// The capacity of a new message, in bytes. Most events need no more.
 const USUAL: usize = 128;
 
-/// The longest id, in bytes: it comes back in a request's head, whose size servers and proxies limit to 8 KiB or more.
+/// The longest id, in bytes. A client sends the id back in a request's head, which servers and proxies limit to 8 KiB
+/// or more.
 const MAX_ID: usize = 1024;
 
-/// The longest reconnection time, in milliseconds. A timer of JavaScript with more fires at once.
+/// The longest reconnection time, in milliseconds. In JavaScript, a longer timer fires at once.
 const MAX_RETRY: u128 = i32::MAX as u128;
 
 impl Message {
@@ -66,44 +68,45 @@ impl Message {
         Message { lines: String::with_capacity(USUAL), ..Message::default() }
     }
 
-    /// Sets the event's id. A client that reconnects sends the last id that it received as `Last-Event-ID`. The id `""` makes
-    /// the client forget its last id.
+    /// Sets the event's id. A client that reconnects sends the last id that it received in the field `Last-Event-ID`.
+    /// The id `""` makes the client forget its last id.
     ///
-    /// Each event needs an id of its own. If two events have the same id, for example because both are about the same object, a
-    /// client that resumes after the earlier event misses the events between the two. The id should be ASCII, because many
+    /// Give each event a different id. If two events have the same id, for example because both describe the same
+    /// object, a client that resumes after the earlier event misses the events between the two. Use ASCII, because many
     /// clients cannot send other characters back.
     ///
-    /// A message is refused when it is sent if its id cannot come back as the value of a header field (RFC 9110 5.5): if
-    /// it has a control character, begins or ends with a space or tab, or has more than 1,024 bytes.
+    /// The id must be valid as the value of a header field (RFC 9110 5.5). Sending the message returns an error if the
+    /// id contains a control character, begins or ends with a space or a tab, or has more than 1,024 bytes.
     #[must_use]
     pub fn id(mut self, id: impl Display) -> Message {
         const RULE: &str =
-            "id: an event's id must be a header field's value: at most 1,024 bytes, no control character, \
-                            no space at either end (RFC 9110 5.5)";
+            "id: an event's id must have at most 1,024 bytes, no control character, and no space or tab at either end \
+             (RFC 9110 5.5)";
         self.line(Field::Id, "id: ", id, is_valid_id, RULE);
         self
     }
 
-    /// Sets the event's name, which a browser uses to find the listeners. The name of an event without this field is `message`.
+    /// Sets the event's name. A browser calls the listeners that the page added for this name with `addEventListener`.
+    /// If an event has no name, a browser calls `onmessage` and the listeners for `message`.
     ///
-    /// A message is refused when it is sent if its name has a line break.
+    /// Sending the message returns an error if the name contains a line break.
     #[must_use]
     #[doc(alias = "name")]
     pub fn event(mut self, name: impl Display) -> Message {
-        const RULE: &str = "event: an event's name must not hold a line break (WHATWG HTML 9.2.6)";
+        const RULE: &str = "event: an event's name must not contain a line break (WHATWG HTML 9.2.6)";
         self.line(Field::Event, "event: ", name, |name| !has_line_break(name), RULE);
         self
     }
 
-    /// Adds data, which is any text. The client receives it unchanged, except that the line breaks `\r\n` and `\r` arrive as
-    /// `\n`. A second call adds another line.
+    /// Adds data, which may be any text. The client receives the text unchanged, except that each `\r\n` or `\r`
+    /// arrives as `\n`. A second call adds another line.
     #[must_use]
     pub fn data(mut self, data: impl Display) -> Message {
         let start = self.lines.len();
         self.lines.push_str("data: ");
         let text_start = self.lines.len();
         if write!(self.lines, "{data}").is_err() {
-            self.fault.get_or_insert("data: its Display returned an error");
+            self.fault.get_or_insert("data: the value's Display returned an error");
         }
         if self.lines.len() > text_start && !has_line_break(&self.lines[text_start..]) {
             self.lines.push('\n');
@@ -116,16 +119,16 @@ impl Message {
         self
     }
 
-    /// Sets how long the client waits before it reconnects, in whole milliseconds. A longer delay than 2,147,483,647 ms, which
-    /// is 24 days, is sent as that one. With [`Duration::ZERO`] a client reconnects at once, again and again while the server
-    /// is down.
+    /// Sets how long the client waits before it reconnects, in whole milliseconds. A delay of more than 2,147,483,647
+    /// ms (24 days) is sent as 2,147,483,647 ms. With [`Duration::ZERO`] the client reconnects at once, again and again
+    /// while the server is down.
     #[must_use]
     pub fn retry(mut self, delay: Duration) -> Message {
         self.line(Field::Retry, "retry: ", delay.as_millis().min(MAX_RETRY), |_| true, "");
         self
     }
 
-    /// Adds a line, unless its value is not valid.
+    /// Adds a line if its value is valid. Otherwise keeps `rule` as the message's error.
     fn line(
         &mut self,
         field: Field,
@@ -146,7 +149,7 @@ impl Message {
         self.place(field, start);
     }
 
-    /// Moves the lines that were appended at `start` after the other lines of their field.
+    /// Moves the lines from `start` on to the end of the lines of their field.
     fn place(&mut self, field: Field, start: usize) {
         let length = self.lines.len() - start;
         let end = self.ends[field as usize];
@@ -160,18 +163,18 @@ impl Message {
         }
     }
 
-    /// Keeps a channel from giving it an id: a client does not resume after it.
+    /// Keeps a channel from giving this event an id, so that no client resumes after it.
     pub(super) fn without_id(self) -> Message {
         Message { without_id: true, ..self }
     }
 
-    /// Whether a channel gives it an id. Unused in a copy without channels.
+    /// Returns whether a channel gives this event an id. Unused in a copy without channels.
     #[allow(dead_code)]
     pub(super) fn wants_id(&self) -> bool {
         self.ids().is_empty() && !self.without_id
     }
 
-    /// The text of the event's id, if it has one: of several, the last one counts. Unused in a copy without channels.
+    /// Returns the event's id. If several ids were set, returns the last one. Unused in a copy without channels.
     #[allow(dead_code)]
     pub(super) fn id_text(&self) -> Option<&str> {
         self.ids().lines().last()?.strip_prefix("id: ")
@@ -181,11 +184,11 @@ impl Message {
         &self.lines[self.ends[Field::Retry as usize]..]
     }
 
-    /// Returns an error if the message must not be sent.
+    /// Checks that the message can be sent.
     ///
     /// # Errors
     ///
-    /// Returns `InvalidInput`, with the field and its rule.
+    /// Returns `InvalidInput`, with the field and its rule, if a value is not valid.
     pub(super) fn check(&self) -> io::Result<()> {
         match self.fault {
             Some(rule) => Err(io::Error::new(io::ErrorKind::InvalidInput, rule)),
@@ -199,7 +202,7 @@ impl Message {
         out.extend_from_slice(self.blank_line().as_bytes());
     }
 
-    /// Appends the frame to `out`, with an id in the place of the one that it does not have. Unused in a copy without channels.
+    /// Appends the frame to `out`, with this id. The message must not have an id. Unused in a copy without channels.
     #[allow(dead_code)]
     pub(super) fn encode_with_id(&self, id: &str, out: &mut Vec<u8>) {
         out.extend_from_slice(self.lines.as_bytes());
@@ -208,13 +211,13 @@ impl Message {
         }
     }
 
-    /// The number of bytes that [`encode`](Message::encode) appends.
+    /// Returns the number of bytes that [`encode`](Message::encode) appends.
     pub(super) fn frame_length(&self) -> usize {
         self.lines.len() + self.blank_line().len()
     }
 
-    /// The blank line that ends the frame, if there is one. A client takes a reconnection time from its line alone, and some
-    /// clients dispatch an empty event at each blank line.
+    /// Returns the blank line that ends the frame, or an empty text for a frame that needs none. A frame with only a
+    /// reconnection time needs none, and some clients dispatch an empty event at each blank line.
     fn blank_line(&self) -> &'static str {
         let [_, data_end, retry_end, end] = self.ends;
         if data_end == 0 && retry_end == end {
@@ -224,16 +227,17 @@ impl Message {
     }
 }
 
-/// Whether an id comes back as it was sent: it is a `field-value` (RFC 9110 5.5), and not too long for a request's head.
+/// Returns whether a client can send an id back unchanged. The id must be a `field-value` (RFC 9110 5.5), and short
+/// enough for a request's head.
 fn is_valid_id(id: &str) -> bool {
     let id = id.as_bytes();
     id.len() <= MAX_ID && id.iter().all(|&byte| ascii::is_field(byte)) && ascii::trim_ows(id).len() == id.len()
 }
 
-/// Appends text as lines, each with the field's name in front. A parser takes one space after the colon away, so one is
-/// always there, and the text's own survive; an empty line needs none.
+/// Appends text as lines that begin with the field's name. A parser removes one space after the colon. So this adds a
+/// space, except to an empty line. Otherwise the parser would remove a space of the text.
 fn push_lines(name: &str, text: &str, out: &mut String) {
-    // The second half of CRLF is no line break of its own.
+    // `\r\n` is one line break.
     for line in text.replace("\r\n", "\n").split(['\n', '\r']) {
         for part in [name, if line.is_empty() { ":" } else { ": " }, line, "\n"] {
             out.push_str(part);
@@ -245,18 +249,20 @@ fn has_line_break(text: &str) -> bool {
     text.bytes().any(|byte| byte == b'\n' || byte == b'\r')
 }
 
-/// Returns a comment: lines that a parser skips. No blank line follows, at which some clients dispatch an empty event.
+/// Returns a comment, which a parser skips. No blank line follows it, because some clients dispatch an empty event at
+/// each blank line.
 pub fn comment(text: &str) -> String {
     let mut lines = String::new();
     push_lines("", text, &mut lines);
     lines
 }
 
-/// An empty comment, which keeps proxies from giving up on a silent connection.
+/// An empty comment. It keeps proxies from closing a silent connection.
 pub const KEEP_ALIVE: &str = ":\n";
 
-/// The event `close`, the last of a stream. It has data because a browser does not dispatch an event without. When the server
-/// stops, it spreads clients that reconnect over a few seconds.
+/// Returns the `close` event, which is the last event of a stream. The event has data because a browser dispatches no
+/// event without data. If the server is stopping, the event has a random reconnection time, so that the clients do not
+/// all reconnect at once.
 pub fn close_event(stopping: bool) -> Message {
     let mut message = Message::new();
     if stopping {
@@ -289,14 +295,14 @@ impl From<Cow<'_, str>> for Message {
     }
 }
 
-/// Formats the data straight into the frame, without a `String` between.
+/// Formats the text directly into the frame, without a temporary `String`.
 impl From<fmt::Arguments<'_>> for Message {
     fn from(data: fmt::Arguments<'_>) -> Message {
         Message::new().data(data)
     }
 }
 
-/// Formats the frame as it is sent. The frame of a message that would be refused is without the field at fault.
+/// Formats the frame as it is sent. A value that is not valid is left out.
 impl Display for Message {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.lines)?;
@@ -329,7 +335,7 @@ mod tests {
     }
 
     #[test]
-    fn data_with_crlf_in_two_writes_is_one_line_break() {
+    fn crlf_in_two_writes_is_one_line_break() {
         assert_eq!(data(format_args!("a{}{}b", '\r', '\n')), "data: a\ndata: b\n\n");
         assert_eq!(data(format_args!("a{}{}b", '\r', '\r')), "data: a\ndata:\ndata: b\n\n");
         assert_eq!(data(format_args!("a{}{}\nb", '\r', "x")), "data: a\ndata: x\ndata: b\n\n");
@@ -337,7 +343,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_are_in_one_order_whatever_is_set_first() {
+    fn fields_set_in_any_order_are_sent_in_one_order() {
         type Setter = fn(Message) -> Message;
         let setters: [Setter; 4] = [
             |message| message.id("1"),
@@ -358,7 +364,7 @@ mod tests {
     }
 
     #[test]
-    fn given_id_is_the_last_line() {
+    fn id_from_the_channel_is_the_last_line() {
         let frame = |message: Message| {
             let mut out = Vec::new();
             message.encode_with_id("e-1", &mut out);
@@ -369,14 +375,14 @@ mod tests {
     }
 
     #[test]
-    fn last_id_counts() {
+    fn id_set_twice_is_the_second_one() {
         assert_eq!(Message::new().id("a").data("x").id("b").id_text(), Some("b"));
         assert_eq!(Message::new().id("a").id("").id_text(), Some(""));
         assert_eq!(Message::from("x").id_text(), None);
     }
 
     #[test]
-    fn lone_retry_has_no_blank_line_and_is_bounded() {
+    fn retry_alone_has_no_blank_line_and_an_upper_bound() {
         let retry = |delay| Message::new().retry(delay).to_string();
         assert_eq!(retry(Duration::from_micros(1_999)), "retry: 1\n");
         assert_eq!(retry(Duration::ZERO), "retry: 0\n");
@@ -387,12 +393,12 @@ mod tests {
     }
 
     #[test]
-    fn invalid_message_is_refused_with_its_field() {
+    fn invalid_message_returns_an_error_with_its_field() {
         let check = |message: Message, field: &str| {
             let error = message.check().unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
             assert!(error.to_string().starts_with(field), "{error}");
-            assert!(!message.to_string().contains(field), "the field is not in the frame: {message}");
+            assert!(!message.to_string().contains(field), "the frame contains the invalid field: {message}");
         };
         check(Message::new().data("x").id("a\nid: b"), "id");
         check(Message::new().event("a\ndata: b").data("x"), "event");
@@ -407,7 +413,7 @@ mod tests {
     }
 
     #[test]
-    fn text_of_any_type_is_data() {
+    fn text_of_any_type_converts_into_data() {
         let text = String::from("a");
         let messages = [
             Message::from("a"),
@@ -421,7 +427,7 @@ mod tests {
     }
 
     #[test]
-    fn failing_display_is_refused() {
+    fn failing_display_returns_an_error() {
         struct Fails;
         impl Display for Fails {
             fn fmt(&self, _: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -306,7 +306,8 @@ fn a_torn_end_is_cut_at_the_last_whole_event_wherever_it_was_torn_and_said_once(
     let text = String::from_utf8(output.stdout).unwrap();
     // On one core the harness leaves the line unfinished on which it names the test.
     let torn = text.lines().filter_map(|line| line.split_once("torn: "));
-    let expected = torn.map(|(_, bytes)| format!("log.sse: its last {bytes} bytes are no whole event, and were cut"));
+    let expected =
+        torn.map(|(_, bytes)| format!("log.sse: removed {bytes} bytes of an incomplete event at the end of the file"));
     let expected: Vec<_> = expected.collect();
     assert!(expected.len() > 2_000);
     assert!(
@@ -416,7 +417,7 @@ fn a_damaged_middle_is_refused() {
     (0..20).for_each(|n| drop(channel.publish(Message::new().id(format_args!("own {n}")).data(n)).unwrap()));
     drop(channel);
     let whole = fs::read(folder.log()).unwrap();
-    let says = "is not what was written: move it away to go on without it";
+    let says = "this file is damaged at byte ";
     for at in (40..whole.len() - 100).step_by(7) {
         let mut damaged = whole.clone();
         damaged[at] ^= 4;
@@ -447,16 +448,16 @@ fn a_segment_that_does_not_belong_is_refused() {
     drop(channel);
     let old = fs::read(folder.old()).unwrap();
     for (content, says) in [
-        (b"notes of mine\n".to_vec(), "this is no event log of brooklet"),
-        (old[..old.len() - 1].to_vec(), "does not go on where this ends"),
-        (fs::read(folder.log()).unwrap(), "does not go on where this ends"),
-        ([&old[..100], b"?", &old[101..]].concat(), "is not what was written"),
+        (b"notes of mine\n".to_vec(), "is not an event log of brooklet"),
+        (old[..old.len() - 1].to_vec(), "does not continue this file"),
+        (fs::read(folder.log()).unwrap(), "does not continue this file"),
+        ([&old[..100], b"?", &old[101..]].concat(), "this file is damaged at byte "),
     ] {
         fs::write(folder.old(), content).unwrap();
         refused(&folder, ErrorKind::InvalidData, &folder.old(), says);
     }
     fs::rename(folder.log(), folder.join("aside")).unwrap();
-    refused(&folder, ErrorKind::InvalidData, &folder.old(), "is not what was written"); // and no file was made
+    refused(&folder, ErrorKind::InvalidData, &folder.old(), "this file is damaged at byte "); // and no file was made
     fs::rename(folder.join("aside"), folder.log()).unwrap();
     fs::remove_file(folder.old()).unwrap();
     assert_eq!(history(&open_with(&folder.log(), everything()), 1).len(), 1, "without it there is less");
@@ -467,11 +468,11 @@ fn a_file_of_another_kind_is_refused() {
     let folder = Folder::new();
     for content in ["data: x\n\n", "#!/bin/sh\n", "\0", ": an event log of brooklet, version 2\n\n", "{\"json\":1}"] {
         fs::write(folder.log(), content).unwrap();
-        refused(&folder, ErrorKind::InvalidData, &folder.log(), "this is no event log of brooklet, version 1");
+        refused(&folder, ErrorKind::InvalidData, &folder.log(), "this file is not an event log of brooklet, version 1");
     }
     fs::remove_file(folder.log()).unwrap();
     fs::create_dir(folder.log()).unwrap();
-    refused(&folder, ErrorKind::InvalidInput, &folder.log(), "no file that can be appended to");
+    refused(&folder, ErrorKind::InvalidInput, &folder.log(), "not a regular file");
 }
 
 #[test]
@@ -493,7 +494,7 @@ fn a_path_that_cannot_be_had_is_named() {
 #[test]
 fn a_file_that_is_open_is_refused_to_others_until_it_is_closed() {
     let folder = Folder::new();
-    let held = "open already, in another process";
+    let held = "already open in another process";
     let config =
         ChannelConfig { max_bytes: 300, sync: SyncPolicy::Every(Duration::from_secs(60)), ..ChannelConfig::default() };
     let channel = open_with(&folder.log(), config);
@@ -561,7 +562,7 @@ fn unfinished_rotation_with_a_damaged_segment_is_refused() {
     damaged[end - 3] ^= 4;
     fs::remove_file(folder.log()).unwrap();
     fs::write(&next, damaged).unwrap();
-    refused(&folder, ErrorKind::InvalidData, &next, "is not what was written");
+    refused(&folder, ErrorKind::InvalidData, &next, "this file is damaged at byte ");
 }
 
 #[test]
@@ -578,7 +579,7 @@ fn who_cuts_or_removes_the_file_of_an_open_channel_is_told_of() {
         eventually(|| channel.publish("lost, perhaps").is_err()); // at the first sync
         if sync == SyncPolicy::Always {
             let error = channel.publish("second").unwrap_err().to_string();
-            assert!(error.contains("somebody else has cut or removed it"), "{error}");
+            assert!(error.contains("another program has truncated or removed this file"), "{error}");
         }
         channel.close();
         if remove {
@@ -662,7 +663,7 @@ fn another_process_finds_it_locked_until_this_one_is_killed() {
     let path = folder.log().display().to_string();
     let mut first = Example::run(testbed(&[&path]));
     assert_eq!(first.post("/publish", "x"), 200);
-    refused(&folder, ErrorKind::WouldBlock, &folder.log(), "open already, in another process");
+    refused(&folder, ErrorKind::WouldBlock, &folder.log(), "already open in another process");
     let second = testbed(&[&path]).output().unwrap();
     let message = String::from_utf8(second.stderr).unwrap();
     assert!(!second.status.success() && message.contains(&path) && message.contains("another process"), "{message}");

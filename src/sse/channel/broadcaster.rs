@@ -1,17 +1,17 @@
-//! The threads that write to subscribers: one for each core, shared by all channels. They run while there are
-//! subscribers.
+//! The threads that write to subscribers. There is one broadcaster for each core, and all channels share them. A
+//! broadcaster's thread runs while it has subscribers.
 //!
-//! This is how one thread serves ten thousand sockets without epoll, which `std` does not have:
+//! `std` has no epoll. One thread can still serve ten thousand sockets:
 //!
-//! - **To write**, it does not wait for a socket. All subscribers of a channel get the same event, so a round tries them all:
-//!   one non-blocking write each, of all events since the last round. Joining events costs almost nothing (a write of 16 KB
-//!   takes 1.25 times as long as one of 100 bytes), and makes a burst 15 to 25 times faster.
-//! - **A client whose buffers are full** is tried again after a millisecond, and the more rarely the longer it takes nothing.
-//! - **A client that left** is found by a read, which takes 0.6 us on an idle socket. A sweep reads two hundred sockets at a
-//!   time, spread so that each is read every 4.5 s. It drops what a client sends, because the end comes after that.
+//! - **Writes** do not block. All subscribers of a channel receive the same events, so a round makes one non-blocking
+//!   write for each subscriber, with all events since the last round. A write of 16 KB takes 1.25 times as long as a
+//!   write of 100 bytes, so joining events makes a burst 15 to 25 times faster.
+//! - **Full buffers** of a client delay the next write to this client by a millisecond, and longer if they stay full.
+//! - **Clients that have left** are found by reads. A read of an idle socket takes 0.6 µs. A sweep reads 200 sockets at
+//!   a time, and each socket every 4.5 s. It drops the input, because the end of the input comes last.
 //!
-//! Two locks, never held together: the history of a channel, to copy out of it, and the inbox of a broadcaster. `publish` never
-//! waits for a socket, and waits for the next round only when more than half of the history is unsent.
+//! A broadcaster uses two locks, and never holds both: the lock of a channel's history, and the lock of its inbox.
+//! `publish` never waits for a socket. It waits for the next round only if more than half of the history is unsent.
 
 use super::hub::Hub;
 use super::server::{catch, lock, stderr, OnStop};
@@ -25,13 +25,13 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Each subscriber is swept once in this time, so a client that left is noticed within 5 s.
+/// The time in which each subscriber is swept once. So the broadcaster notices within 5 s that a client has left.
 const SWEEP_TIME: Duration = Duration::from_millis(4_500);
 
-/// How many subscribers are swept together: 120 us that an event may have to wait.
+/// How many subscribers are swept together. A batch takes 120 µs, and may delay an event by that time.
 const SWEEP_BATCH: usize = 200;
 
-/// The capacity that a round's buffer keeps after a large round, in bytes.
+/// The capacity that the buffer of a round keeps after a large round, in bytes.
 const USUAL_ROUND: usize = 256 * 1024;
 
 #[derive(Default)]
@@ -43,16 +43,17 @@ pub struct Broadcaster {
 #[derive(Default)]
 struct Inbox {
     added: Vec<Subscriber>,
-    /// The channels that have new events, each once.
+    /// The channels that have new events. Each channel is in the list once.
     published: Vec<Arc<Hub>>,
     /// A server has begun to stop.
     stopping: bool,
-    /// How many subscribers are about to be added. The thread does not end before.
+    /// The number of subscribers that are about to be added. The thread does not end before they are added.
     reserved: usize,
     running: bool,
 }
 
-/// All broadcasters of the process. They are started for the first subscriber, and end after the last one.
+/// Returns all broadcasters of the process. A broadcaster's thread starts for its first subscriber, and ends after its
+/// last one.
 pub fn all() -> &'static [Broadcaster] {
     static ALL: OnceLock<Vec<Broadcaster>> = OnceLock::new();
     ALL.get_or_init(|| {
@@ -61,7 +62,8 @@ pub fn all() -> &'static [Broadcaster] {
     })
 }
 
-/// Notifies the broadcasters of a channel that it has a new event. Each is notified once until it begins a round.
+/// Notifies the broadcasters of a channel that there is a new event. Does not notify a broadcaster again before its
+/// next round.
 pub fn notify(hub: &Arc<Hub>) {
     for (index, broadcaster) in all().iter().enumerate() {
         if hub.mark_notified(index) {
@@ -75,22 +77,22 @@ thread_local! {
     static IS_BROADCASTER: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Whether this is the thread of a broadcaster: it runs a hook of a channel then.
+/// Returns whether the current thread is a broadcaster's thread. If so, it is running a hook of a channel.
 pub fn is_this_thread() -> bool {
     IS_BROADCASTER.get()
 }
 
 impl Broadcaster {
-    /// Reserves a place for a subscriber: the thread runs until [`add`](Broadcaster::add) or
-    /// [`release`](Broadcaster::release).
+    /// Reserves a place for a subscriber, and starts the thread if it is not running. The thread does not end before
+    /// [`add`](Broadcaster::add) or [`release`](Broadcaster::release) is called.
     ///
     /// # Errors
     ///
-    /// Returns the error of starting the thread.
+    /// Returns an error if the thread cannot be started.
     pub fn reserve(&'static self) -> io::Result<()> {
         let mut inbox = self.inbox();
         if !inbox.running {
-            // With the stack that any thread has by default, because hooks of channels run in it.
+            // The thread has the default stack size, because it runs the hooks of channels.
             let thread = thread::Builder::new().name("brooklet-sse".to_owned());
             thread.spawn(|| self.run())?;
             inbox.running = true;
@@ -109,7 +111,7 @@ impl Broadcaster {
         self.wake.notify_one();
     }
 
-    /// Gives the reserved place back.
+    /// Gives a reserved place back.
     pub fn release(&self) {
         self.inbox().reserved -= 1;
         self.wake.notify_one();
@@ -121,17 +123,17 @@ impl Broadcaster {
 
     fn run(&'static self) {
         IS_BROADCASTER.set(true);
-        let index = all().iter().position(|other| std::ptr::eq(other, self)).expect("there are no others");
+        let index = all().iter().position(|other| std::ptr::eq(other, self)).expect("`all` contains self");
         let mut groups = Groups { index, ..Groups::default() };
         while catch(|| self.broadcast(&mut groups)).is_none() {
             stderr::line(format_args!(
-                "a thread that sends the events of channels panicked: its subscribers are disconnected, and can reconnect"
+                "a thread that sends events of channels panicked: its subscribers are disconnected, and can reconnect"
             ));
             groups.disconnect_all();
         }
     }
 
-    /// Returns when the thread is to end.
+    /// Sends events to subscribers. Returns when there is nothing left to do, and the thread must end.
     fn broadcast(&self, groups: &mut Groups) {
         while let Some(mut inbox) = self.wait(groups) {
             let added = take(&mut inbox.added);
@@ -142,7 +144,7 @@ impl Broadcaster {
         }
     }
 
-    /// Waits until something is in the inbox or a group is due. Returns `None` when the thread is to end.
+    /// Waits until the inbox has an entry, or a write or a sweep is due. Returns `None` if the thread must end.
     fn wait(&self, groups: &Groups) -> Option<MutexGuard<'_, Inbox>> {
         let mut inbox = self.inbox();
         while inbox.added.is_empty() && inbox.published.is_empty() && !inbox.stopping {
@@ -174,25 +176,25 @@ impl OnStop for Broadcaster {
 /// All subscribers of one broadcaster.
 #[derive(Default)]
 struct Groups {
-    /// The key is the number of the channel.
+    /// The groups by the numbers of their channels.
     by_channel: BTreeMap<usize, Group>,
     /// The index of the broadcaster.
     index: usize,
     sweep: Sweep,
-    /// The bytes of a round, and of a piece for a pending subscriber: kept for their memory.
+    /// The buffers for a round, and for a piece for a pending subscriber. They are reused.
     round: Vec<u8>,
     piece: Vec<u8>,
 }
 
-/// How far the sweep for clients that left has come. One pass sweeps all subscribers, in batches.
+/// The progress of the sweep for clients that have left. One pass sweeps all subscribers, in batches.
 #[derive(Default)]
 struct Sweep {
-    /// The channel and the subscriber in it where the pass continues, if one has begun.
+    /// The channel and the subscriber at which the current pass continues, if a pass has begun.
     next: Option<(usize, usize)>,
     due: Option<Instant>,
     /// The time between two batches.
     pause: Duration,
-    /// How many subscribers there were when the pass began.
+    /// The number of subscribers when the pass began.
     subscribers: usize,
 }
 
@@ -204,7 +206,7 @@ struct Group {
     round_end: u64,
     /// The id of the last event in that round, if subscribers may skip.
     last_id: Option<String>,
-    /// When pending subscribers are tried again.
+    /// The time of the next round. A new event sets it to the current time.
     retry_at: Option<Instant>,
     /// Subscribers were removed, and `on_leave` was not called yet.
     has_removed: bool,
@@ -216,12 +218,12 @@ impl Groups {
         [self.sweep.due, retry_at].into_iter().flatten().min()
     }
 
-    /// Disconnects all subscribers after a panic, which may have left a part of an event at any of them: their streams
-    /// end without a last chunk.
+    /// Disconnects all subscribers after a panic. Their streams end without the last chunk, because the panic may have
+    /// left a part of an event at any subscriber.
     fn disconnect_all(&mut self) {
         self.sweep = Sweep::default();
         for group in take(&mut self.by_channel).into_values() {
-            // Dropping a channel drops its hooks, and so values of the program.
+            // Dropping a channel drops its hooks, and that runs code of the program.
             catch(move || {
                 let hub = Arc::clone(&group.hub);
                 drop(group);
@@ -261,15 +263,15 @@ impl Groups {
         subscriber.observe_stop();
         let hub = subscriber.hub();
         let group = self.by_channel.entry(hub.number()).or_insert_with(|| {
-            hub.clear_notified(self.index); // a notification from before a panic may be lost
+            hub.clear_notified(self.index); // a notification before a panic may be lost
             Group::new(Arc::clone(hub), subscriber.offset())
         });
         group.subscribers.push(subscriber);
         group.retry_at = Some(now);
     }
 
-    /// Decides when the next batch is due: soon enough that the pass ends in time, even if it has more subscribers now than
-    /// when it began, and not later because many have left.
+    /// Sets the time of the next batch, so that the pass ends in time even if subscribers were added since it began.
+    /// Subscribers that have left do not delay the next batch.
     fn schedule_sweep(&mut self, now: Instant) {
         let mut subscribers = 0;
         let mut time = SWEEP_TIME;
@@ -282,7 +284,8 @@ impl Groups {
             return;
         }
         if self.sweep.next.is_none() {
-            // A new pass keeps the pace of the previous one if that had more: the last subscribers are last again.
+            // If the previous pass had more subscribers, the new pass keeps the shorter pause of that pass. With a
+            // longer pause, the last subscribers would wait too long.
             self.sweep.pause = pause(time, subscribers.max(self.sweep.subscribers));
             self.sweep.subscribers = subscribers;
         }
@@ -319,8 +322,8 @@ impl Groups {
         }
     }
 
-    /// Calls `on_leave` once for each channel whose subscribers were removed. That comes last in a tick
-    /// because the hook may publish: a round that removes many subscribers does not cause many rounds.
+    /// Calls `on_leave` once for each channel whose subscribers were removed. This is the last step of a tick, because
+    /// the hook may publish. So a round that removes many subscribers causes only one more round.
     fn report_removed(&mut self) {
         let mut hubs = Vec::new();
         self.by_channel.retain(|_, group| {
@@ -335,7 +338,7 @@ impl Groups {
     }
 }
 
-/// The time between two batches, if a pass over that many subscribers is to take `time`.
+/// Returns the time between two batches of a pass over `subscribers` that takes `time`.
 fn pause(time: Duration, subscribers: usize) -> Duration {
     time / subscribers.div_ceil(SWEEP_BATCH) as u32
 }
@@ -349,7 +352,7 @@ impl Group {
         self.hub.config().keep_alive.max(MIN_KEEP_ALIVE)
     }
 
-    /// Sends the events since the last round to all subscribers, and earlier ones to those that are pending.
+    /// Sends the events since the last round to all subscribers, and earlier events to pending subscribers.
     fn send_round(&mut self, now: Instant, shard: usize, bytes: &mut Vec<u8>, piece: &mut Vec<u8>) {
         let copied = self.hub.copy_round(shard, self.round_end, bytes);
         let last_id = self.last_id.take();

@@ -1,12 +1,13 @@
-//! How much of a channel's history one subscriber was sent, and what to send it next. Pure: it writes to any `Write`.
+//! The cursor of a subscriber: how much of the history was sent, and which bytes are next. It writes to any [`Write`].
 //!
 //! ```text
-//! up to date  the offset is where the last round ended: all such subscribers get the same bytes, in one write each
-//! pending     the client took only a part: the offset says how much, and the history keeps the rest
-//! evicted     the next event is no longer in the history: the subscriber is disconnected, or skips with a `gap` event
+//! up to date  The offset is the end of the last round. All such subscribers receive the same bytes, in one write each.
+//! pending     The client took only a part. The offset is the end of that part, and the history keeps the rest.
+//! evicted     The next event is no longer in the history. The subscriber is disconnected, or skips with a `gap` event.
 //! ```
-//! The offset may lie inside a chunk while the chunk is in the history. A subscriber that may skip must be able to finish a
-//! chunk that is evicted meanwhile, so it carries the chunk, which it shares with others.
+//! The offset may be inside a chunk while the chunk is in the history. A subscriber that may skip must be able to
+//! finish a chunk that is evicted. So it keeps a reference to a copy of the chunk, which it shares with other
+//! subscribers.
 
 use super::begun::BegunChunks;
 use super::framing::Framing;
@@ -20,16 +21,17 @@ use std::sync::Arc;
 
 pub struct Cursor {
     offset: u64,
-    /// Where the subscriber began: as a newcomer, or after it skipped. The last event that it received is not before this.
+    /// The offset at which the subscriber began, or continued after a `gap` event. The subscriber was sent no event
+    /// before this offset.
     start: u64,
-    /// `None` for nearly all subscribers, which are up to date.
+    /// The state of a pending subscriber. It is `None` for most subscribers.
     carry: Option<Box<Carry>>,
 }
 
 /// The state that only a pending subscriber needs.
 #[derive(Default)]
 struct Carry {
-    /// Sent before the bytes at the offset.
+    /// The bytes to send before the bytes at the offset.
     unsent: Unsent,
     /// The id of the last event before the offset, for the `gap` event of a subscriber that skips.
     last_id: Option<String>,
@@ -39,7 +41,7 @@ struct Carry {
 #[derive(Default)]
 struct Unsent {
     chunk: Arc<Vec<u8>>,
-    /// How much of the chunk was sent.
+    /// The number of bytes of the chunk that were sent.
     sent: usize,
 }
 
@@ -56,7 +58,7 @@ impl Unsent {
 /// The result of an attempt to send.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Progress {
-    /// Everything that was there is sent.
+    /// All bytes were sent.
     UpToDate,
     /// The client's buffers are full.
     Pending,
@@ -65,8 +67,9 @@ pub enum Progress {
 }
 
 impl Cursor {
-    /// A cursor after the event with the id `last_event_id`. If that event is not known, at the oldest event in the history,
-    /// after a `gap` event. Without an id, where `newcomers` says.
+    /// Returns a cursor after the event with the id `last_event_id`. If that id is not known, returns a cursor that
+    /// sends a `gap` event and then the whole history. Without an id, returns a cursor at the offset that `newcomers`
+    /// selects.
     pub fn new(history: &History, last_event_id: Option<&str>, newcomers: Newcomers) -> Cursor {
         if let Some(id) = last_event_id {
             return match history.find(id) {
@@ -81,13 +84,14 @@ impl Cursor {
         Cursor { offset, start: offset, carry: None }
     }
 
-    /// A cursor at the oldest event in the history, with the chunk of a `gap` event to send first.
+    /// Returns a cursor at the oldest event in the history, which first sends the chunk of a `gap` event.
     fn after_gap(history: &History, unsent: Vec<u8>, last_id: Option<String>) -> Cursor {
         let carry = Some(Box::new(Carry { unsent: Unsent::new(unsent), last_id }));
         Cursor { offset: history.start(), start: history.start(), carry }
     }
 
-    /// A cursor past the newest event. If `last_event_id` is given, and is not known, it is after a `gap` event.
+    /// Returns a cursor past the newest event. If there is a `last_event_id`, the cursor first sends a `gap` event. The
+    /// history must not contain this id.
     pub fn from_now(history: &History, last_event_id: Option<&str>) -> Cursor {
         let mut cursor = Cursor { offset: history.end(), start: history.end(), carry: None };
         if let Some(id) = last_event_id {
@@ -98,8 +102,8 @@ impl Cursor {
         cursor
     }
 
-    /// Adds a message to what is sent before the bytes at the offset. If the message has the id of an
-    /// event in the history, the cursor moves to the end of that event.
+    /// Adds a message to the carry. If the message has the id of an event in the history, moves the cursor to the end
+    /// of this event.
     pub fn push_first(&mut self, history: &History, message: &Message) {
         let carry = self.carry.get_or_insert_with(Box::default);
         let mut unsent = carry.unsent.bytes().to_vec();
@@ -113,7 +117,7 @@ impl Cursor {
         }
     }
 
-    /// Adds the last chunk to what is sent before the bytes at the offset, which is the end of a stream that has ended.
+    /// Adds the last chunk to the carry. The offset must be the end of a history that has ended.
     pub fn push_last_chunk(&mut self) {
         let carry = self.carry.get_or_insert_with(Box::default);
         let mut unsent = carry.unsent.bytes().to_vec();
@@ -125,12 +129,13 @@ impl Cursor {
         self.offset
     }
 
-    /// The offset and how much is to be sent before it: a write that sent anything changes one of the two.
+    /// Returns the offset and the number of bytes to send before it. A write that sends bytes changes one of these
+    /// values.
     pub fn progress_key(&self) -> (u64, usize) {
         (self.offset, self.carry.as_ref().map_or(0, |carry| carry.unsent.bytes().len()))
     }
 
-    /// Whether everything up to `end` was sent.
+    /// Returns whether all bytes up to `end` were sent.
     pub fn has_sent_up_to(&self, end: u64) -> bool {
         self.offset == end && !self.has_unsent()
     }
@@ -139,12 +144,12 @@ impl Cursor {
         self.carry.as_ref().is_some_and(|carry| !carry.unsent.bytes().is_empty())
     }
 
-    /// Sends the carry, and then `bytes`, which the history has at offset `base`: in one write, if the client takes it.
-    /// `begun` is `Some` if the subscriber may skip.
+    /// Sends the carry, and then the part of `bytes` that was not sent yet. The first byte of `bytes` is at offset
+    /// `base` of the history. `begun` is `Some` if the subscriber may skip.
     ///
     /// # Errors
     ///
-    /// Returns the socket's errors except `WouldBlock`.
+    /// Returns the errors of the socket, except `WouldBlock`.
     pub fn send(
         &mut self,
         base: u64,
@@ -177,7 +182,8 @@ impl Cursor {
         Ok(Progress::Pending)
     }
 
-    /// Remembers the last event that was sent, for a subscriber that may skip, as long as the history has its id.
+    /// Remembers the id of the last event that was sent, if the history still has it. Only subscribers that may skip
+    /// need this id.
     pub fn remember_last_id(&mut self, history: &History) {
         if self.offset <= self.start {
             return;
@@ -187,19 +193,20 @@ impl Cursor {
         }
     }
 
-    /// Remembers the id of the last event before `offset`, for a subscriber that is there and has remembered none.
+    /// Remembers `id` as the id of the last event before `offset`, if the cursor is at `offset` and has remembered no
+    /// other id.
     pub fn remember_id_at(&mut self, offset: u64, id: &str) {
         if self.offset == offset && self.offset > self.start && self.carry.is_none() {
             self.carry = Some(Box::new(Carry { last_id: Some(id.to_owned()), ..Carry::default() }));
         }
     }
 
-    /// Sends a `gap` event, and continues at the oldest event in the history. Nothing changes if the client takes nothing:
-    /// the next attempt may send a longer gap.
+    /// Sends a `gap` event, and continues at the oldest event in the history. If the client takes no bytes, the cursor
+    /// does not change, and the next attempt may send a longer gap.
     ///
     /// # Errors
     ///
-    /// As [`send`](Cursor::send).
+    /// Returns the errors of [`send`](Cursor::send).
     pub fn skip(&mut self, history: &History, socket: &mut impl Write) -> io::Result<Progress> {
         let last_id = self.carry.as_ref().and_then(|carry| carry.last_id.clone());
         let chunk = gap_chunk(last_id.as_deref(), history);
@@ -210,26 +217,27 @@ impl Cursor {
         Ok(if sent == chunk.len() { Progress::UpToDate } else { Progress::Pending })
     }
 
-    /// Returns whether the whole carry is sent.
+    /// Sends the carry, and returns whether all of it was sent.
     fn send_carry(&mut self, socket: &mut impl Write) -> io::Result<bool> {
         if let Some(carry) = &mut self.carry {
             carry.unsent.sent += write(socket, carry.unsent.bytes())?;
             if carry.unsent.bytes().is_empty() {
-                carry.unsent = Unsent::default(); // others may share the chunk, and its memory is theirs
+                carry.unsent = Unsent::default(); // releases the chunk, which other subscribers may share
             }
         }
         Ok(!self.has_unsent())
     }
 }
 
-/// The event `gap`, sent in the place of missing events. Its data is two lines: the id of the last event before them, and the
-/// id of the first event after them. A line is empty if its id is not known.
+/// Returns a `gap` event, which stands for missing events. Its data has two lines: the id of the last event before the
+/// gap, and the id of the first event after it. A line is empty if its id is not known.
 pub fn gap(before: Option<&str>, after: Option<&str>) -> Message {
     let data = format_args!("{}\n{}", before.unwrap_or(""), after.unwrap_or(""));
     Message::new().event("gap").data(data).without_id()
 }
 
-/// The chunk of a `gap` event between the last event that a subscriber received and the oldest one in the history.
+/// Returns the chunk of a `gap` event between the last event that a subscriber received and the oldest event in the
+/// history.
 fn gap_chunk(last_id: Option<&str>, history: &History) -> Vec<u8> {
     let mut chunk = Vec::new();
     let message = gap(last_id, history.first_id_from(history.start()).as_deref());
@@ -237,7 +245,7 @@ fn gap_chunk(last_id: Option<&str>, history: &History) -> Vec<u8> {
     chunk
 }
 
-/// Writes once, and again only after an interruption. Returns 0 if the client's buffers are full, or `bytes` is empty.
+/// Writes once, and retries only after an interruption. Returns 0 if the client's buffers are full or `bytes` is empty.
 fn write(socket: &mut impl Write, bytes: &[u8]) -> io::Result<usize> {
     while !bytes.is_empty() {
         match socket.write(bytes) {
@@ -249,13 +257,14 @@ fn write(socket: &mut impl Write, bytes: &[u8]) -> io::Result<usize> {
     Ok(0)
 }
 
-/// The chunk that has byte `index`. `bytes` are whole chunks.
+/// Returns the range of the chunk that contains byte `index`. `bytes` must begin with a chunk, and contain complete
+/// chunks.
 fn chunk_at(bytes: &[u8], index: usize) -> Range<usize> {
     let mut start = 0;
     loop {
         let size_line = bytes[start..].split(|byte| *byte == b'\r').next().unwrap_or_default();
         let size = std::str::from_utf8(size_line).ok().and_then(|line| usize::from_str_radix(line, 16).ok());
-        let end = start + chunk_length(size.expect("a history has whole chunks"));
+        let end = start + chunk_length(size.expect("a history has complete chunks"));
         if end > index {
             return start..end;
         }
@@ -271,7 +280,7 @@ mod tests {
     use super::*;
     use std::rc::Rc;
 
-    /// As many as a copy's tests have time for.
+    /// The number of random histories. More histories would slow down the tests of a program with a copy of `src/`.
     const ROUNDS: usize = 60;
 
     struct Event {
@@ -280,15 +289,15 @@ mod tests {
         is_gap: bool,
     }
 
-    /// A client, through all its connections: it resumes by the last id that it received in a whole frame.
+    /// A client that reconnects. It resumes after the last id that it received in a complete frame.
     struct Client {
         cursor: Cursor,
         lag: Lag,
         begun: Rc<BegunChunks>,
         framing: Framing,
-        /// The present connection. Its socket has received a part of a chunk, or of a frame if there are no chunks.
+        /// The current connection. Its socket may have an incomplete chunk, or an incomplete frame for HTTP/1.0.
         output: Output<Socket>,
-        /// The events of all its connections.
+        /// The events of all connections.
         events: Vec<Event>,
     }
 
@@ -298,7 +307,7 @@ mod tests {
             Client { cursor, lag, begun, framing, output: Output::new(Socket::default(), framing), events: Vec::new() }
         }
 
-        /// One attempt to send at most `piece` bytes of the history to a socket that takes `room` bytes.
+        /// Tries once to send `piece` bytes of the history to a socket that takes `room` bytes.
         fn send(&mut self, history: &History, piece: usize, room: usize) {
             let base = self.cursor.offset().max(history.start());
             self.output.socket.room = room;
@@ -327,7 +336,7 @@ mod tests {
             self.cursor = Cursor::new(history, last.map(|event| event.id.as_str()), Newcomers::FromNow);
         }
 
-        /// Takes the whole frames of the connection, each of which must be an event.
+        /// Takes the complete frames out of the socket. Each frame must be an event.
         fn take_events(&mut self) {
             let text = String::from_utf8(std::mem::take(&mut self.output.socket.received)).unwrap();
             let end = if self.framing == Framing::Chunked { "\n\n\r\n" } else { "\n\n" };
@@ -346,7 +355,7 @@ mod tests {
                         Some(("id", id)) => event.id = id.trim_start().to_owned(),
                         Some(("data", line)) => data.push(line.trim_start()),
                         Some(("event", " gap")) => event.is_gap = true,
-                        _ => panic!("this is not a whole frame: {frame:?}"),
+                        _ => panic!("this is not a complete frame: {frame:?}"),
                     }
                 }
                 event.data = data.join("\n");
@@ -354,8 +363,8 @@ mod tests {
             }
         }
 
-        /// Checks all events, where the data of event n is n: each comes once and in order, with a `gap` event exactly where
-        /// some are missing. Returns how many gaps there were.
+        /// Checks that each event arrived once and in order, with a `gap` event exactly where events are missing. The
+        /// data of event `n` is `n`. Returns the number of gaps.
         fn check(&self, ids: &[String]) -> usize {
             let mut gaps = 0;
             let mut next: Option<usize> = None;
@@ -373,7 +382,7 @@ mod tests {
                 assert_eq!(event.id, ids[n]);
                 if let Some(next) = next {
                     match id_after_gap {
-                        None => assert_eq!(n, next, "an event is lost, or comes twice, without a gap"),
+                        None => assert_eq!(n, next, "an event was lost or sent twice, without a gap"),
                         Some(id) => assert!(n > next && id == event.id, "a gap from {next} to {n}, before {id}"),
                     }
                 }
@@ -414,9 +423,8 @@ mod tests {
         }
     }
 
-    /// Each has received another part of it, a round after the one before.
     #[test]
-    fn slow_subscribers_that_may_skip_share_one_copy_of_a_begun_event() {
+    fn slow_subscribers_that_may_skip_share_one_copy_of_an_event() {
         let mut history = History::new(10, 1_000_000);
         let begun = BegunChunks::default();
         history.append(&"before".into()).unwrap();
@@ -432,18 +440,18 @@ mod tests {
         let carried = |cursor: &Cursor| Arc::downgrade(&cursor.carry.as_ref().unwrap().unsent.chunk);
         let shared = carried(&slow[0]);
         assert!(slow.iter().all(|cursor| carried(cursor).ptr_eq(&shared)));
-        assert!(shared.upgrade().unwrap().len() < 100_100, "the event, and no other");
+        assert!(shared.upgrade().unwrap().len() < 100_100, "the copy has only this event");
         for (n, mut cursor) in slow.into_iter().enumerate() {
             let mut socket = Socket { room: usize::MAX, ..Socket::default() };
             assert_eq!(cursor.send(0, bytes, Some(&begun), &mut socket).unwrap(), Progress::UpToDate);
             assert_eq!(socket.received, bytes[1_000 * (n + 1)..]);
         }
-        assert!(shared.upgrade().is_none(), "nobody has the copy any more");
+        assert!(shared.upgrade().is_none(), "the copy is freed");
     }
 
-    /// Appends, subscribes, writes parts of every size, evicts and resumes at random.
+    /// Appends, subscribes, sends, evicts and resumes in a random order, with writes of every size.
     #[test]
-    fn events_of_any_interleaving_arrive_once_and_in_order_or_after_a_gap() {
+    fn events_in_any_interleaving_arrive_once_and_in_order_or_after_a_gap() {
         let mut random = Random(0x2545_f491_4f6c_dd1d);
         let mut gaps = 0;
         let mut resumed = 0;
@@ -470,7 +478,7 @@ mod tests {
                 let client = &mut clients[index];
                 if action == 3 && random.below(10) == 0 {
                     if client.events.iter().any(|event| !event.is_gap) {
-                        client.reconnect(&history); // in the middle of a frame, perhaps
+                        client.reconnect(&history); // perhaps inside a frame
                         resumed += 1;
                     }
                     continue;
@@ -483,7 +491,7 @@ mod tests {
                     client.send(&history, 1_000, 1_000);
                 }
                 client.take_events();
-                assert_eq!(client.output.socket.received, b"", "the last frame is not whole");
+                assert_eq!(client.output.socket.received, b"", "the last frame is not complete");
                 gaps += client.check(&ids);
             }
         }

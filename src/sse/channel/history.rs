@@ -1,18 +1,19 @@
-//! The events that a channel keeps, as far back as its bounds reach. Pure: it knows neither sockets nor publishers.
+//! The history: the events that a channel keeps. This module does no I/O.
 //!
-//! A channel's stream is one endless string of bytes as they go over the wire: chunk after chunk, each with the frame of an
-//! event. An offset counts bytes from its very beginning. A subscriber's offset shows which chunk comes next and how much
-//! of the chunk was sent:
+//! The stream of a channel is a sequence of chunks, as they are sent. Each chunk has the frame of an event. An offset
+//! is the number of bytes since the start of this stream. A subscriber's offset shows which chunk is next, and how much
+//! of it was sent:
 //!
 //! ```text
 //!            start                  offset              end
 //!   evicted  |  chunk  |  chunk  |  chu·nk  |  chunk  |
 //! ```
 //!
-//! Ids are `<epoch>-<sequence>`. The sequence counts the events of the history. The epoch belongs to one run of the program,
-//! so an id from another history is recognised. A restored history continues to count in a new epoch, and knows the epoch of
-//! each event: an id whose event was lost is never mistaken for a later event. A message may bring an id of its own. It is
-//! found by a search, and a given id in one step.
+//! Ids have the form `<epoch>-<sequence>`. The sequence number counts the events of the history. The epoch is a random
+//! text for each run of the program, so an id from another history is recognised. A restored history continues the
+//! sequence numbers in a new epoch, and keeps the epoch of each event. So the id of a lost event is never mistaken for
+//! a later event. A message may have its own id. Such an id is found by a search, and an id that the history gave is
+//! found in one step.
 
 use super::http::chunked::{chunk_length, push_size_line, CHUNK_END, LAST_CHUNK};
 use super::http::Response;
@@ -22,12 +23,13 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::io;
 
-/// The id of a published event. A client that received the event sends it as `Last-Event-ID` when it reconnects.
+/// The id of a published event. A client that reconnects sends the id of the last event that it received as
+/// `Last-Event-ID`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Id(String);
 
 impl Id {
-    /// Returns the id's text.
+    /// Returns the id as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -40,7 +42,7 @@ impl fmt::Display for Id {
 }
 
 impl From<Id> for Response {
-    /// Returns the id as text: the response to the client that published the event.
+    /// Returns a response with the id as text, for a handler that publishes an event.
     fn from(id: Id) -> Response {
         Response::from(id.0)
     }
@@ -48,7 +50,7 @@ impl From<Id> for Response {
 
 #[derive(Debug)]
 pub struct History {
-    /// The runs whose events are kept, and last the present one.
+    /// The runs whose events are kept. The last one is the current run.
     runs: VecDeque<Run>,
     /// The chunks that are kept.
     bytes: VecDeque<u8>,
@@ -57,15 +59,16 @@ pub struct History {
     frames: VecDeque<Frame>,
     /// The sequence number of the first frame that is kept.
     first_sequence: u64,
-    /// The id of the last frame that was evicted: a client that has this event misses nothing yet. Before the first eviction
-    /// it is `Given`.
+    /// The id of the last frame that was evicted. A client with this id can still resume. The value is `Given` before
+    /// the first eviction.
     last_evicted: FrameId,
     max_events: usize,
     max_bytes: usize,
     scratch: Vec<u8>,
 }
 
-/// A run of the program. It gave the ids from its first sequence number up to the first one of the next run.
+/// A run of the program. Its sequence numbers begin at `first_sequence`, and end before the `first_sequence` of the
+/// next run.
 #[derive(Debug)]
 struct Run {
     epoch: String,
@@ -73,9 +76,10 @@ struct Run {
 }
 
 impl Run {
-    /// A run that begins now.
+    /// Returns a run that begins now.
     fn new(first_sequence: u64) -> Run {
-        // Six random letters and digits: short, because every event carries them, and equal once in two billion runs.
+        // The epoch has six random letters and digits. It is short because every event has it. The probability that two
+        // runs have the same epoch is one in two billion.
         let digit = |_| char::from_digit(jitter(0..36) as u32, 36).expect("below 36");
         Run { epoch: (0..6).map(digit).collect(), first_sequence }
     }
@@ -83,16 +87,16 @@ impl Run {
 
 #[derive(Debug)]
 struct Frame {
-    /// The offset of the end of its chunk.
+    /// The offset of the end of the frame's chunk.
     end: u64,
     id: FrameId,
 }
 
 #[derive(Debug, PartialEq, Eq)]
 pub enum FrameId {
-    /// Given by the history: epoch and sequence number.
+    /// The history gave the event its id: the epoch and the sequence number.
     Given,
-    /// Brought by the message.
+    /// The message had its own id.
     Own(String),
     /// The event has no id, so a client cannot resume after it.
     Absent,
@@ -127,11 +131,11 @@ impl History {
         }
     }
 
-    /// Appends a message, with an id if it wants one, and evicts the oldest events beyond the bounds.
+    /// Appends a message, gives it an id if it has none, and evicts the oldest events beyond the limits.
     ///
     /// # Errors
     ///
-    /// As [`encode`](History::encode). The history has not changed then.
+    /// Returns the errors of [`encode`](History::encode). After an error, the history is unchanged.
     pub fn append(&mut self, message: &Message) -> io::Result<Id> {
         let mut frame = std::mem::take(&mut self.scratch);
         frame.clear();
@@ -143,12 +147,15 @@ impl History {
         encoded
     }
 
-    /// Encodes a message as the next frame, with an id if it wants one. [`push`](History::push) then appends the frame.
+    /// Encodes a message as the next frame, and gives it an id if it has none. [`push`](History::push) then appends the
+    /// frame.
     ///
     /// # Errors
     ///
-    /// Returns `InvalidInput` if the format cannot hold the message, or if its chunk is larger than `max_bytes`. `out` then
-    /// ends with something that is not a frame.
+    /// After an error, `out` may end with an incomplete frame.
+    ///
+    /// - Returns `InvalidInput` if the format cannot hold the message.
+    /// - Returns `InvalidInput` if the chunk is larger than `max_bytes`.
     pub fn encode(&self, message: &Message, out: &mut Vec<u8>) -> io::Result<Id> {
         message.check()?;
         let start = out.len();
@@ -161,13 +168,13 @@ impl History {
         let length = chunk_length(out.len() - start);
         let max = self.max_bytes;
         if length > max {
-            let message = format!("the event has {length} bytes, and max_bytes of the channel's history is {max}");
+            let message = format!("the event has {length} bytes, more than ChannelConfig::max_bytes ({max}) allows");
             return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
         }
         Ok(Id(id))
     }
 
-    /// The id that the next event gets if it brings none.
+    /// Returns the id for the next event, if that event has no id of its own.
     pub fn next_id(&self) -> String {
         self.given_id(self.next_sequence())
     }
@@ -176,12 +183,13 @@ impl History {
         self.first_sequence + self.frames.len() as u64
     }
 
-    /// Appends an event of an earlier run, before this run publishes any. `sequence` is one more than for the event before.
+    /// Appends an event of an earlier run. The caller must do this before it publishes events in this run, and
+    /// `sequence` must be one more than in the previous call.
     #[allow(dead_code)] // unused in a copy without `file`
     pub fn restore(&mut self, epoch: &str, sequence: u64, frame: &[u8], id: FrameId) {
-        let mut present = self.runs.pop_back().expect("the present run is always there");
+        let mut present = self.runs.pop_back().expect("there is always a current run");
         match self.runs.back() {
-            // The beginning of this run is not known. No client has an id of it that it did not give.
+            // The start of this run is not known. Zero is safe, because clients have only ids that the run gave.
             None => {
                 self.first_sequence = sequence;
                 self.runs.push_back(Run { epoch: epoch.to_owned(), first_sequence: 0 });
@@ -191,7 +199,7 @@ impl History {
         }
         self.append_frame(frame, id);
         if self.bytes.len() > self.max_bytes {
-            self.evict_oldest(); // max_bytes was larger when the event was published
+            self.evict_oldest(); // the event is too large, because max_bytes was larger when it was published
         }
         present.first_sequence = self.next_sequence();
         self.runs.push_back(present);
@@ -204,7 +212,7 @@ impl History {
         self.push(&frame, close);
     }
 
-    /// Appends the last chunk to the last event, if there is one: nothing follows.
+    /// Appends the last chunk of the stream, as a part of the last event if there is one.
     pub fn push_last_chunk(&mut self) {
         self.bytes.extend(LAST_CHUNK);
         let end = self.end();
@@ -218,7 +226,7 @@ impl History {
         self.append_frame(frame, FrameId::of(message));
     }
 
-    /// Appends a frame in its chunk, and evicts the oldest events beyond the bounds.
+    /// Appends a frame as a chunk, and evicts the oldest events beyond the limits.
     fn append_frame(&mut self, frame: &[u8], id: FrameId) {
         let length = chunk_length(frame.len());
         while self.frames.len() >= self.max_events || self.bytes.len() + length > self.max_bytes {
@@ -227,7 +235,8 @@ impl History {
             }
         }
         if self.bytes.capacity() - self.bytes.len() < length {
-            // Grow as a deque does, but not beyond max_bytes, unless the `close` event needs more.
+            // This doubles the capacity as a deque does, but not beyond `max_bytes`, unless the `close` event needs
+            // more.
             let needed = self.bytes.len() + length;
             let capacity = (2 * self.bytes.capacity()).min(self.max_bytes).max(needed);
             self.bytes.reserve_exact(capacity - self.bytes.len());
@@ -238,48 +247,49 @@ impl History {
         self.frames.push_back(Frame { end: self.end(), id });
     }
 
-    /// Returns `false` if the history is empty.
+    /// Evicts the oldest event. Returns `false` if the history is empty.
     fn evict_oldest(&mut self) -> bool {
         let Some(frame) = self.frames.pop_front() else { return false };
         self.bytes.drain(..(frame.end - self.start) as usize);
         self.start = frame.end;
         self.first_sequence += 1;
         self.last_evicted = frame.id;
-        // The run of the last evicted event is kept: a client may still resume after that event.
+        // The run of the last evicted event is kept, because a client may still resume after that event.
         while self.runs.get(1).is_some_and(|next| next.first_sequence < self.first_sequence) {
             self.runs.pop_front();
         }
         true
     }
 
-    /// The offset of the first chunk that is kept.
+    /// Returns the offset of the first chunk that is kept.
     pub fn start(&self) -> u64 {
         self.start
     }
 
-    /// The offset past the last chunk.
+    /// Returns the offset past the last chunk.
     pub fn end(&self) -> u64 {
         self.start + self.bytes.len() as u64
     }
 
-    /// The offset of the chunks of the last `frames` frames, or of the first if there are fewer.
+    /// Returns the offset at which the last `frames` frames begin, or the start if there are fewer frames.
     pub fn start_of_last(&self, frames: usize) -> u64 {
         self.offset_of(self.frames.len().saturating_sub(frames))
     }
 
-    /// Whether more than half of the history is past an offset, so that appending as much again would evict some of it.
+    /// Returns whether the events past `offset` take more than half of `max_events` or `max_bytes`. If so, as many more
+    /// events would evict some of them.
     pub fn is_half_past(&self, offset: u64) -> bool {
         let frames = self.frames.len() - self.frame_at(offset);
         let bytes = self.end().saturating_sub(offset.max(self.start));
         2 * frames > self.max_events || 2 * bytes > self.max_bytes as u64
     }
 
-    /// Whether there are events at or past an offset.
+    /// Returns whether there are events at or past `offset`.
     pub fn has_events_from(&self, offset: u64) -> bool {
         self.frame_at(offset) < self.frames.len()
     }
 
-    /// The bytes from an offset to the end, in two slices; `None` if some of them were evicted.
+    /// Returns the bytes from `offset` to the end, in two slices. Returns `None` if some of them were evicted.
     pub fn since(&self, offset: u64) -> Option<(&[u8], &[u8])> {
         let skipped = usize::try_from(offset.checked_sub(self.start)?).ok()?;
         let (front, back) = self.bytes.as_slices();
@@ -289,10 +299,11 @@ impl History {
         Some((&[], back.get(skipped - front.len()..)?))
     }
 
-    /// The offset right after the event with that id; `None` if the id is not known, or an event after it was evicted.
+    /// Returns the offset after the event with this id. Returns `None` if the id is not known, or if an event after it
+    /// was evicted.
     pub fn find(&self, id: &str) -> Option<u64> {
-        // An own id may look like a given one. It is an event that is kept, so it comes before the one that was evicted, whose
-        // id may never have been given: of a restored history, the event before the first is not known.
+        // An event's own id may look like an id that the history gave. So this searches the own ids before the id of
+        // the last evicted event. A restored history does not know that event, and assumes its id.
         self.find_given(id).or_else(|| self.find_own(id)).or_else(|| self.find_evicted(id))
     }
 
@@ -307,7 +318,7 @@ impl History {
         Some(frame.end)
     }
 
-    /// The start, if the last event that was evicted has this id.
+    /// Returns the start, if the last evicted event has this id.
     fn find_evicted(&self, id: &str) -> Option<u64> {
         let is_last_evicted = match self.last_evicted {
             FrameId::Given => self.sequence_of(id)? == self.first_sequence.checked_sub(1)?,
@@ -316,12 +327,13 @@ impl History {
         is_last_evicted.then_some(self.start)
     }
 
-    /// The first id at or past an offset; `None` if no event up to the end has one.
+    /// Returns the first id at or past `offset`. Returns `None` if no event there has an id.
     pub fn first_id_from(&self, offset: u64) -> Option<String> {
         (self.frame_at(offset)..self.frames.len()).find_map(|index| self.id_of(index))
     }
 
-    /// The last id of the frames whose chunks end at or before an offset; `None` if it is no longer known.
+    /// Returns the last id of the frames whose chunks end at or before `offset`. Returns `None` if that id is not
+    /// known.
     pub fn last_id_before(&self, offset: u64) -> Option<String> {
         if let Some(id) = (0..self.frame_at(offset)).rev().find_map(|index| self.id_of(index)) {
             return Some(id);
@@ -332,7 +344,7 @@ impl History {
         self.id_text(&self.last_evicted, self.first_sequence - 1)
     }
 
-    /// The end of the chunk that an offset lies in; the offset itself between two chunks.
+    /// Returns the end of the chunk that contains `offset`. Returns `offset` itself if it is between two chunks.
     pub fn chunk_end(&self, offset: u64) -> u64 {
         let index = self.frame_at(offset);
         match self.frames.get(index) {
@@ -341,7 +353,7 @@ impl History {
         }
     }
 
-    /// The index of the frame in whose chunk the byte at an offset is.
+    /// Returns the index of the frame whose chunk contains the byte at `offset`.
     fn frame_at(&self, offset: u64) -> usize {
         self.frames.partition_point(|frame| frame.end <= offset)
     }
@@ -367,10 +379,10 @@ impl History {
 
     fn given_id(&self, sequence: u64) -> String {
         let run = self.runs.iter().rev().find(|run| run.first_sequence <= sequence);
-        format!("{}-{sequence}", run.expect("the first run begins at 0").epoch)
+        format!("{}-{sequence}", run.expect("a run is not removed while its events are known").epoch)
     }
 
-    /// The sequence number in an id that this history gave.
+    /// Returns the sequence number in an id, if this history gave that id.
     fn sequence_of(&self, id: &str) -> Option<u64> {
         let (epoch, digits) = id.split_once('-')?;
         let index = self.runs.iter().position(|run| run.epoch == epoch)?;
@@ -415,7 +427,7 @@ mod tests {
     #[test]
     fn find_returns_none_after_a_later_event_was_evicted() {
         let mut history = history(2, 1_000);
-        assert_eq!(history.find("e-0"), None, "not yet given");
+        assert_eq!(history.find("e-0"), None, "the history has not given this id yet");
         history.append(&"a".into()).unwrap();
         history.append(&Message::new().id("own").data("b")).unwrap();
         assert_eq!((history.find("e-0"), history.find("own")), (Some(23), Some(history.end())));
@@ -423,10 +435,10 @@ mod tests {
             assert_eq!(history.find(foreign), None, "{foreign}");
         }
         history.append(&"c".into()).unwrap();
-        assert_eq!((history.start(), history.find("e-0")), (23, Some(23)), "evicted, but nothing is missing behind it");
+        assert_eq!((history.start(), history.find("e-0")), (23, Some(23)), "evicted, but no event after it");
         history.append(&"d".into()).unwrap();
         assert_eq!((history.find("e-0"), history.find("own")), (None, Some(history.start())));
-        assert_eq!(history.find("e-1"), None, "never given, because this event brought its own id");
+        assert_eq!(history.find("e-1"), None, "this event has its own id");
         history.append(&"e".into()).unwrap();
         assert_eq!(history.find("own"), None);
     }
@@ -446,7 +458,7 @@ mod tests {
     }
 
     #[test]
-    fn append_keeps_to_both_bounds_and_refuses_a_larger_message() {
+    fn append_beyond_a_limit_evicts_or_returns_an_error() {
         let mut history = history(100, 50);
         (0..9).for_each(|n| drop(history.append(&n.to_string().into()).unwrap()));
         assert_eq!(
@@ -461,12 +473,12 @@ mod tests {
         let error = history.append(&format!("{largest}x").into()).unwrap_err();
         assert!(error.to_string().contains("51 bytes") && error.to_string().contains("max_bytes"), "{error}");
         assert!(history.append(&Message::new().event("\n")).is_err());
-        assert_eq!(history.append(&largest.into()).unwrap().as_str(), "e-9", "what was refused left no trace");
+        assert_eq!(history.append(&largest.into()).unwrap().as_str(), "e-9", "an error leaves the history unchanged");
         assert_eq!(history.end() - history.start(), 50);
     }
 
     #[test]
-    fn offset_between_and_inside_chunks_has_ids_and_chunk_end() {
+    fn offset_between_or_inside_chunks_has_ids_and_a_chunk_end() {
         let mut history = history(2, 1_000);
         assert_eq!((history.last_id_before(0), history.first_id_from(0), history.chunk_end(0)), (None, None, 0));
         (0..3).for_each(|n| drop(history.append(&n.to_string().into()).unwrap()));
@@ -486,7 +498,7 @@ mod tests {
     }
 
     #[test]
-    fn restored_history_counts_on_in_a_new_epoch() {
+    fn restored_history_continues_sequence_in_a_new_epoch() {
         let mut history = history(3, 1_000);
         for (epoch, sequence) in [("a", 7), ("a", 8), ("b", 9), ("b", 10)] {
             history.restore(epoch, sequence, b"data: x\n\n", FrameId::Given);
@@ -503,13 +515,13 @@ mod tests {
         );
         assert_eq!((history.find("b-10"), history.find("e-12")), (Some(4 * 14), Some(history.end())));
         for lost in ["a-8", "b-8", "b-11", "b-12", "a-11", "e-10", "e-13"] {
-            assert_eq!(history.find(lost), None, "{lost} was evicted, or never given");
+            assert_eq!(history.find(lost), None, "{lost} was evicted or never given");
         }
         history.append(&"e".into()).unwrap();
         assert_eq!(
             (history.find("b-9"), history.find("b-10")),
             (None, Some(history.start())),
-            "nothing is missing behind the last of b"
+            "the last event of run b was evicted, but no event after it"
         );
         assert_eq!(history.last_id_before(history.start()).unwrap(), "b-10");
     }
@@ -522,7 +534,7 @@ mod tests {
         assert_eq!(
             (history.last_id_before(0), history.find("a-6"), history.find("a-5")),
             (None, Some(0), None),
-            "the one before is not known"
+            "the event before the first one is not known"
         );
         assert_eq!((history.find("own"), history.next_id()), (Some(history.end()), "e-8".to_owned()));
         history.restore("a", 8, &[b'x'; 101], FrameId::Given);
@@ -532,7 +544,7 @@ mod tests {
         );
     }
 
-    /// The number before the first one that is kept is taken to be given, unless an event has it as its own.
+    /// The id before the first event is assumed to be given, unless an event has it as its own id.
     #[test]
     fn own_id_with_the_number_before_a_restored_history_is_found() {
         let mut history = history(10, 1_000);
@@ -564,7 +576,7 @@ mod tests {
         assert_eq!(
             (history.find("e-0"), history.last_id_before(history.start())),
             (None, None),
-            "the gap is gone, and so is where it was"
+            "the position of the evicted gap event is not known any more"
         );
     }
 }

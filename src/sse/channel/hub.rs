@@ -1,9 +1,9 @@
-//! The state that a channel shares with its broadcasters: the history and its lock, and the number of subscribers at each
-//! broadcaster.
+//! The state that a channel shares with its broadcasters: the history and its lock, and the number of subscribers of
+//! each broadcaster.
 //!
-//! The history's lock is held to append to it or to copy out of it, and never while a file is written, or a socket except for a
-//! `gap` event to a subscriber that skips, which never blocks. Publishers to a channel with a store also hold the store's lock,
-//! which broadcasters never take.
+//! The history is locked while events are appended or copied, and never while a file is written. It is not locked
+//! during a write to a socket, except for the `gap` event of a subscriber that skips. That write does not block.
+//! Publishers to a channel with a store also lock the store. Broadcasters never lock it.
 
 use super::begun::BegunChunks;
 use super::cursor::{Cursor, Progress};
@@ -18,26 +18,27 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-/// How long `publish` waits for a round to begin: longer than a round to ten thousand subscribers takes.
+/// How long `publish` waits for a round to begin. A round to ten thousand subscribers takes less time.
 const PUBLISH_WAIT: Duration = Duration::from_millis(100);
 
-/// A channel with fewer subscribers than this has one broadcaster: two would each put fewer events into one write. With 100
-/// subscribers, 100 events a second and two cores, a second broadcaster makes half of the deliveries 11 % faster. A burst of
-/// events then takes 1.5 times as long.
+/// A channel with fewer subscribers than this has one broadcaster: two would each put fewer events into one write. With
+/// 100 subscribers, 100 events a second and two cores, a second broadcaster makes half of the deliveries 11 % faster. A
+/// burst of events then takes 1.5 times as long.
 const ONE_BROADCASTER: usize = 32;
 
-/// See the module.
+/// The shared state of a channel.
 pub struct Hub {
     number: usize,
     config: ChannelConfig,
     state: Mutex<State>,
-    /// The store of a channel that has one, until the channel is closed. Publishers lock it before the state.
+    /// The store, if the channel has one. The inner value is `None` after the channel has ended. Publishers lock the
+    /// store before the state.
     store: Option<Mutex<Option<Box<dyn Store>>>>,
     round_begun: Condvar,
     begun: BegunChunks,
     pub tags: Tags,
     subscribers: AtomicUsize,
-    /// One for each broadcaster.
+    /// One shard for each broadcaster.
     shards: Vec<Shard>,
     pub on_join: Mutex<Option<Hook>>,
     pub on_leave: Mutex<Option<Hook>>,
@@ -46,37 +47,38 @@ pub struct Hub {
 /// How a channel ends its streams.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum End {
-    /// With a `close` event. A client that subscribes later is answered with 204.
+    /// The streams end with a `close` event. The response to a client that subscribes later is 204.
     Close,
-    /// Without one. A client that subscribes later receives the events that it missed, and is answered with 204 if there are
-    /// none.
+    /// The streams end without a `close` event. A client that subscribes later receives the events that it missed. If
+    /// it missed none, the response is 204.
     Finish,
 }
 
-/// Is called with the number of subscribers.
+/// A function of the program that is called with the number of subscribers.
 pub type Hook = Arc<dyn Fn(usize) + Send + Sync>;
 
 struct State {
     history: History,
-    /// `Some` when no more events are published.
+    /// How the channel ended, or `None` while events can be published.
     end: Option<End>,
-    /// The offset at which each broadcaster's last round ended.
+    /// The offset at which the last round of each broadcaster ended.
     round_ends: Vec<u64>,
-    /// The round end of each broadcaster that a publisher waited for in vain. No publisher waits again until it changes. So a
-    /// hook that blocks a broadcaster delays one event, and not each of them by `PUBLISH_WAIT`.
+    /// The value of `round_ends` when a publisher last waited without success. No publisher waits for a broadcaster
+    /// again until its round end changes. So a hook that blocks a broadcaster delays one event by `PUBLISH_WAIT`, and
+    /// not every event.
     given_up: Vec<u64>,
 }
 
-/// The part of a channel's subscribers that one broadcaster has.
+/// The subscribers of a channel that one broadcaster serves.
 #[derive(Default)]
 struct Shard {
     subscribers: AtomicUsize,
-    /// The broadcaster was notified of a new event, and has not begun to send it.
+    /// Whether the broadcaster was notified of a new event and has not begun to send it.
     notified: AtomicBool,
 }
 
 impl Hub {
-    /// `broadcasters` is how many there are.
+    /// Returns the state of a new channel. `broadcasters` is the number of broadcasters in the process.
     pub fn new(config: ChannelConfig, history: History, store: Option<Box<dyn Store>>, broadcasters: usize) -> Hub {
         static NUMBER: AtomicUsize = AtomicUsize::new(0);
         let round_ends = vec![0; broadcasters];
@@ -96,7 +98,7 @@ impl Hub {
         }
     }
 
-    /// A number that no other channel of this process has.
+    /// Returns the number of this channel. No other channel of this process has the same number.
     pub fn number(&self) -> usize {
         self.number
     }
@@ -109,7 +111,7 @@ impl Hub {
         self.subscribers.load(Ordering::SeqCst)
     }
 
-    /// Whether the channel has ended, and everything up to an offset is everything that it has to send.
+    /// Returns whether the channel has ended and `offset` is the end of its history.
     pub fn has_ended_at(&self, offset: u64) -> bool {
         let state = self.state();
         state.end.is_some() && offset == state.history.end()
@@ -119,8 +121,9 @@ impl Hub {
         lock(&self.state)
     }
 
-    /// The index of the broadcaster for the next subscriber: the channel's own while there are few, then the one that has
-    /// fewest, because the last subscriber of the longest round waits longest.
+    /// Returns the index of the broadcaster for the next subscriber. A channel with few subscribers has one
+    /// broadcaster. A channel with many subscribers uses the broadcaster with the fewest of them, because a round takes
+    /// longer with more subscribers.
     pub fn next_shard(&self) -> usize {
         if self.subscribers() < ONE_BROADCASTER {
             return self.number % self.shards.len();
@@ -129,8 +132,9 @@ impl Hub {
         (0..self.shards.len()).min_by_key(subscribers).unwrap_or(0)
     }
 
-    /// Appends a message to the store, if there is one, and to the history. First waits for broadcasters that have more
-    /// than half of the history to send, unless the caller is one of them. `message` may depend on the events before it.
+    /// Appends a message to the store, if there is one, and to the history. Waits first while a broadcaster has more
+    /// than half of the history to send, unless the caller is a broadcaster. `message` may depend on the events before
+    /// it.
     pub fn append(&self, message: impl FnOnce(&History) -> Message, is_broadcaster: bool) -> io::Result<Id> {
         let state = if is_broadcaster { self.state() } else { self.wait_for_broadcasters() };
         match &self.store {
@@ -152,15 +156,15 @@ impl Hub {
         let state = self.state();
         let message = message(&state.history);
         let id = store.stage(&state.history, &message)?;
-        drop(state); // broadcasters can send earlier events while the store writes this one
+        drop(state); // so that broadcasters can send earlier events while the store writes this event
         let frame = store.commit()?;
         self.state().history.push(frame, &message);
         Ok(id)
     }
 
-    /// Locks the state, after every broadcaster has sent enough that the next events do not evict unsent ones; or after
-    /// `PUBLISH_WAIT`. Without this, a loop that publishes 200,000 events leaves all of 50 subscribers without most of them.
-    /// With it, all of them receive all events.
+    /// Waits until no broadcaster has more than half of the history to send, at most for `PUBLISH_WAIT`. Returns the
+    /// locked state. Without this wait, a loop that publishes 200,000 events evicts most of them before any of 50
+    /// subscribers receives them. With it, all subscribers receive all events.
     fn wait_for_broadcasters(&self) -> MutexGuard<'_, State> {
         let waited = self
             .round_begun
@@ -185,9 +189,10 @@ impl Hub {
         false
     }
 
-    /// Refuses later messages, appends the end of the streams, and closes the store. A second end has no effect.
+    /// Ends the channel: refuses later messages, appends the end of the streams, and closes the store. A second call
+    /// has no effect.
     pub fn end(&self, end: End) {
-        let mut store = self.store.as_ref().map(lock); // a second call also returns after the store is closed
+        let mut store = self.store.as_ref().map(lock); // so a second call also waits until the store is closed
         let mut state = self.state();
         if state.end.is_none() {
             state.end = Some(end);
@@ -202,25 +207,27 @@ impl Hub {
         }
     }
 
-    /// Marks a broadcaster as notified. Returns whether to notify it: it has subscribers, and was not notified yet.
+    /// Marks a broadcaster as notified. Returns whether the caller must notify it: the broadcaster has subscribers, and
+    /// was not notified before.
     pub fn mark_notified(&self, index: usize) -> bool {
         let shard = &self.shards[index];
         !shard.is_empty() && !shard.notified.swap(true, Ordering::SeqCst)
     }
 
-    /// A broadcaster calls this before a round, so that it is notified of the events that are published from then on.
+    /// Clears the mark. A broadcaster calls this before each round, so that later events notify it again.
     pub fn clear_notified(&self, index: usize) {
         self.shards[index].notified.store(false, Ordering::SeqCst);
     }
 
-    /// The cursor of a new subscriber. Events that are published from now on are past it. `None` if there is nothing to send,
-    /// now and later.
+    /// Returns the cursor of a new subscriber, which also receives all events that are published later. Returns `None`
+    /// if the channel has ended and has no events for the subscriber.
     pub fn cursor(&self, last_event_id: Option<&str>) -> Option<Cursor> {
         self.state().cursor(last_event_id, self.config.newcomers)
     }
 
-    /// The cursor of a new subscriber to which `first` is sent before the events that are published from now on; or from the
-    /// event that has the id of `first`. If the subscriber can resume, `first` is not called.
+    /// Returns the cursor of a new subscriber that receives the message of `first`, and then the events that are
+    /// published later. If the message has the id of an event in the history, the subscriber receives the events after
+    /// that event. If the subscriber can resume, `first` is not called.
     ///
     /// # Errors
     ///
@@ -235,19 +242,19 @@ impl Hub {
             return Ok(state.cursor(last_event_id, self.config.newcomers));
         }
         let mut cursor = Cursor::from_now(&state.history, last_event_id);
-        drop(state); // `first` is the program's
+        drop(state); // because `first` runs code of the program
         let first = first();
         first.check()?;
         let state = self.state();
         cursor.push_first(&state.history, &first);
         if state.end.is_some() && cursor.offset() == state.history.end() {
-            cursor.push_last_chunk(); // the one of the history is before the cursor
+            cursor.push_last_chunk(); // because the last chunk of the history is before the cursor
         }
         Ok(Some(cursor))
     }
 
-    /// Counts a subscriber at a broadcaster, which is notified of the events that are published from now on. Earlier events
-    /// past the subscriber's cursor are sent when the broadcaster adds it.
+    /// Counts a subscriber at a broadcaster. Events that are published from now on notify this broadcaster. It sends
+    /// earlier events past the cursor when it adds the subscriber.
     pub fn count_subscriber(self: &Arc<Hub>, index: usize) -> Counted {
         let mut state = self.state();
         if self.shards[index].is_empty() {
@@ -258,16 +265,19 @@ impl Hub {
         Counted { hub: Arc::clone(self), index }
     }
 
-    /// Calls a hook, if there is one. The lock of its slot is not held meanwhile, because the hook may set a hook.
+    /// Calls a hook, if there is one. Does not hold the lock of the slot during the call, because the hook may set
+    /// another hook.
     pub fn call(&self, hook: &Mutex<Option<Hook>>) {
         let hook = lock(hook).clone();
         if let Some(hook) = hook {
-            // The closure owns the hook: it may be replaced meanwhile, and dropping it runs code of the program too.
+            // The closure owns the hook. If the hook is replaced during the call, `catch` also catches a panic of its
+            // drop.
             catch(move || hook(self.subscribers()));
         }
     }
 
-    /// Copies the bytes of a broadcaster's next round: from an offset to the end, without those that were evicted.
+    /// Copies the bytes of a broadcaster's next round: from `offset`, or from the start of the history if that is
+    /// later, to the end.
     pub fn copy_round(&self, index: usize, offset: u64, out: &mut Vec<u8>) -> Copied {
         let mut state = self.state();
         let base = state.copy(offset, usize::MAX, out);
@@ -281,18 +291,19 @@ impl Hub {
         Copied { base, ended: state.end.is_some(), last_id }
     }
 
-    /// Copies about `max` bytes from an offset, up to the end of a chunk; or from the start of the history, if that is later.
-    /// Returns the offset of the copy.
+    /// Copies about `max` bytes, up to the end of a chunk: from `offset`, or from the start of the history if that is
+    /// later. Returns the offset of the first byte.
     pub fn copy(&self, offset: u64, max: usize, out: &mut Vec<u8>) -> u64 {
         self.state().copy(offset, max, out)
     }
 
-    /// The chunks that subscribers have begun to receive, if they may skip.
+    /// Returns the chunks that subscribers have received in part, if subscribers may skip.
     pub fn begun(&self) -> Option<&BegunChunks> {
         (self.config.lag == Lag::Skip).then_some(&self.begun)
     }
 
-    /// Lets the cursor of a pending subscriber remember the last event that was sent, in case it has to skip.
+    /// Lets the cursor of a pending subscriber remember the id of the last event that was sent, if the subscriber may
+    /// skip.
     pub fn remember_last_id(&self, cursor: &mut Cursor) {
         if self.config.lag == Lag::Skip {
             cursor.remember_last_id(&self.state().history);
@@ -304,7 +315,7 @@ impl Hub {
     }
 }
 
-/// One of a channel's subscribers, which is counted until this is dropped, however that comes about.
+/// The count of one subscriber. Dropping it decreases the number of subscribers.
 pub struct Counted {
     pub hub: Arc<Hub>,
     /// The index of the subscriber's broadcaster.
@@ -327,14 +338,15 @@ fn append_in_memory(mut state: MutexGuard<'_, State>, message: impl FnOnce(&Hist
 }
 
 fn ended() -> io::Error {
-    let message = "the channel was closed or finished, for good: make a new one, or open it again";
+    let message = "the channel was closed or finished: create another channel, or open the file again";
     io::Error::new(ErrorKind::BrokenPipe, message)
 }
 
-/// What [`Hub::copy_round`] found.
+/// The result of [`Hub::copy_round`].
 pub struct Copied {
     /// The offset of the first byte.
     pub base: u64,
+    /// Whether the channel has ended.
     pub ended: bool,
     /// The id of the last event, if subscribers may skip.
     pub last_id: Option<String>,
@@ -359,7 +371,7 @@ impl State {
     fn copy(&self, offset: u64, max: usize, out: &mut Vec<u8>) -> u64 {
         out.clear();
         let base = offset.max(self.history.start());
-        let (front, back) = self.history.since(base).expect("nothing past the start is evicted");
+        let (front, back) = self.history.since(base).expect("the bytes from the start on are in the history");
         let end = self.history.chunk_end(base.saturating_add(max as u64)).min(self.history.end());
         let length = (end - base) as usize;
         out.extend_from_slice(&front[..front.len().min(length)]);

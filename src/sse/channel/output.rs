@@ -1,4 +1,4 @@
-//! Where the chunks of a channel go: to the client's socket as they are, or without their framing to an HTTP/1.0 client.
+//! Writes the chunks of a channel to a client's socket. An HTTP/1.0 client receives the frames without the chunks.
 
 use super::framing::Framing;
 use super::http::chunked::Decoder;
@@ -7,7 +7,8 @@ use std::io::{self, Write};
 /// A non-blocking socket to which chunks are written.
 pub struct Output<S> {
     pub socket: S,
-    /// Where in its chunk the next byte is, for an HTTP/1.0 client: these are rare, so they pay for a copy.
+    /// The position of the next byte within its chunk, for an HTTP/1.0 client. Such clients are rare, so copying their
+    /// bytes is acceptable.
     decoder: Option<Box<Decoder>>,
 }
 
@@ -19,7 +20,7 @@ impl<S> Output<S> {
 }
 
 impl<S: Write> Write for Output<S> {
-    /// Returns how many bytes of the chunks were taken, their framing included.
+    /// Writes chunks. Returns how many bytes of the chunks were taken, including their framing.
     fn write(&mut self, chunks: &[u8]) -> io::Result<usize> {
         let Some(decoder) = &mut self.decoder else { return self.socket.write(chunks) };
         let mut frames = vec![0; chunks.len()];
@@ -28,7 +29,7 @@ impl<S: Write> Write for Output<S> {
         if all.produced > 0 {
             let sent = self.socket.write(&frames[..all.produced])?;
             if sent < all.produced {
-                // Decode again, up to where the next byte of a frame would come.
+                // Decodes again, but only as much as the socket has taken.
                 return Ok(decoder.decode(chunks, &mut frames[..sent])?.consumed);
             }
         }
@@ -45,7 +46,7 @@ impl<S: Write> Write for Output<S> {
 pub mod tests {
     use super::*;
 
-    /// Takes `room` bytes, and then would block.
+    /// A socket that takes `room` bytes, and then would block.
     #[derive(Default)]
     pub struct Socket {
         pub room: usize,
@@ -70,7 +71,8 @@ pub mod tests {
 
     const CHUNKS: &[u8] = b"9\r\ndata: x\n\n\r\n2\r\n:\n\r\n0\r\n\r\n";
 
-    /// Writes pieces of `piece` bytes to a socket that takes `room` bytes at a time.
+    /// Writes pieces of `piece` bytes to a socket that takes `room` bytes at a time, and returns the bytes that it
+    /// received.
     fn receive(framing: Framing, piece: usize, room: usize) -> Vec<u8> {
         let mut output = Output::new(Socket { room, received: Vec::new() }, framing);
         let mut left = CHUNKS;
@@ -87,7 +89,7 @@ pub mod tests {
     }
 
     #[test]
-    fn http_10_receives_frames_and_http_11_chunks_in_pieces_of_any_size() {
+    fn chunks_in_pieces_of_any_size_arrive_as_chunks_or_as_frames() {
         for piece in 1..=CHUNKS.len() {
             for room in 1..=CHUNKS.len() {
                 assert_eq!(receive(Framing::Chunked, piece, room), CHUNKS);

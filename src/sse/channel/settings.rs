@@ -3,7 +3,7 @@
 use super::store::SyncPolicy;
 use std::time::Duration;
 
-/// How a [`Channel`](super::Channel) keeps its history and treats its subscribers.
+/// The settings of a [`Channel`](super::Channel): the size of its history, and how it treats its subscribers.
 ///
 /// ```
 /// use brooklet::sse::{Channel, ChannelConfig, Newcomers};
@@ -12,34 +12,37 @@ use std::time::Duration;
 /// let state = Channel::with_config(config); // a client that opens the page receives the latest state at once
 /// ```
 ///
-/// Always end the struct with `..ChannelConfig::default()`, as above: a release may add fields, and that is not a breaking
-/// change.
+/// Always end the struct with `..ChannelConfig::default()`, as above. A release may add fields without a new major
+/// version.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ChannelConfig {
-    /// The number of events that the history keeps, to send them to slow subscribers and to clients that
-    /// reconnect. The oldest are evicted beyond it. Default: 1,024.
+    /// The maximum number of events in the history. The channel sends these events to slow subscribers and to clients
+    /// that reconnect. If there are more events, the oldest events are evicted. Default: 1,024.
     pub max_events: usize,
-    /// The number of bytes that the events of the history may have, as they go over the wire: an event takes about 6 bytes more
-    /// than its text. The oldest are evicted beyond it, and a larger event is refused. Default: 4 MiB, as much as the kernel
-    /// buffers for one client.
+    /// The maximum number of bytes in the history. An event has about 6 bytes more than its text, because the bytes are
+    /// counted as they are sent. If there are more bytes, the oldest events are evicted. An event that is larger than
+    /// this is not published: [`publish`](super::Channel::publish) returns an error. Default: 4 MiB, as much as the
+    /// kernel buffers for one client.
     pub max_bytes: usize,
-    /// After how long a silence a subscriber is sent a comment, to within 4 s. Default: 15 s, because proxies give up after
-    /// 30 to 60 s. At least 10 ms; [`Duration::MAX`] for never.
+    /// The time without an event after which a subscriber is sent a keep-alive comment. The comment may be sent up to 4
+    /// s later. Default: 15 s, because many proxies close a silent connection after 30 to 60 s. The minimum is 10 ms.
+    /// With [`Duration::MAX`], no comments are sent.
     pub keep_alive: Duration,
-    /// How long a client waits before it reconnects, as with [`Message::retry`](super::super::Message::retry). Default: not
-    /// sent, and browsers wait about 3 s.
+    /// How long a client waits before it reconnects, as for [`Message::retry`](super::super::Message::retry). Default:
+    /// none. The client then decides, and browsers wait about 3 s.
     pub retry: Option<Duration>,
     /// The treatment of a subscriber whose next event was evicted. Default: [`Lag::Disconnect`].
     pub lag: Lag,
-    /// Which events a client first receives if it sends no `Last-Event-ID`. Default: [`Newcomers::FromNow`].
+    /// The first events for a client that sends no `Last-Event-ID`. Default: [`Newcomers::FromNow`].
     pub newcomers: Newcomers,
-    /// The longest time that one connection of a subscriber lasts. At its end, or up to a tenth earlier so that not all
-    /// reconnect at once, the subscriber is sent no more events. Its connection ends within 5 s, without a `close` event: an
-    /// `EventSource` reconnects, passes the guards again, and resumes. Default: none.
+    /// The longest time that one connection of a subscriber lasts. After this time, or up to a tenth of it earlier, the
+    /// subscriber is sent no more events. The difference is random, so that not all clients reconnect at once. The
+    /// connection ends within 5 s, without a `close` event. An `EventSource` then reconnects, passes the guards again,
+    /// and resumes. Default: none, so there is no limit.
     pub max_age: Option<Duration>,
-    /// When an event is synced to the disk, in a channel that was opened with a file. Default: every second. `publish` then
-    /// waits for the disk only when the file is rotated. A crash of the process loses nothing, and a power failure loses at
-    /// most one second.
+    /// The time at which an event is synced to the disk, if the channel has a file. Default: every second. Then
+    /// [`publish`](super::Channel::publish) waits for the disk only when it rotates the file. A crash of the process
+    /// loses no event, and a power failure loses at most the events of one second.
     pub sync: SyncPolicy,
 }
 
@@ -62,19 +65,20 @@ impl Default for ChannelConfig {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Lag {
-    /// It is disconnected. An `EventSource` reconnects by itself, and receives a `gap` event then.
+    /// The subscriber is disconnected. An `EventSource` reconnects by itself, and then receives a `gap` event.
     Disconnect,
-    /// It receives a `gap` event, and continues with the oldest event of the history. The channel keeps an
-    /// event that a subscriber has begun to receive until the subscriber has taken it: one copy, however many have begun it.
+    /// The subscriber receives a `gap` event, and continues with the oldest event of the history. If a subscriber has
+    /// received a part of an event that is evicted, the channel keeps that event until the subscriber has received it.
+    /// All subscribers share one copy of such an event.
     Skip,
 }
 
-/// Which events a client first receives if it sends no `Last-Event-ID`.
+/// The first events for a client that sends no `Last-Event-ID`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Newcomers {
-    /// None: it receives the events that are published from now on.
+    /// Only events that are published after the client has subscribed.
     FromNow,
-    /// At most this many of the last events.
+    /// At most this number of the last events in the history, and then the events that are published later.
     Last(usize),
 }

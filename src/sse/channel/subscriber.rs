@@ -1,10 +1,10 @@
 //! One subscriber of a channel: a non-blocking socket, and a cursor.
 //!
 //! ```text
-//! up to date  it gets each round in one write
-//! pending     its buffers were full: it is tried again, the more rarely the longer it takes nothing
-//! removed     the client left; or took nothing for half a minute; or its next event was evicted and it may not skip; or its
-//!             subscription is over
+//! up to date  The subscriber receives each round in one write.
+//! pending     The client's buffers were full. The write is tried again, at growing intervals.
+//! removed     The client has left, or has taken no bytes for 30 s. Or its next event was evicted, and it may not skip.
+//!             Or its subscription is over.
 //! ```
 
 use super::cursor::{Cursor, Progress};
@@ -20,30 +20,32 @@ use std::net::Shutdown;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// A client that takes nothing for this long is disconnected, as with any other write of this server.
+/// A client that takes no bytes for this long is disconnected. Other writes of this server have the same limit.
 const STALL: Duration = Duration::from_secs(30);
 
-/// A subscriber whose buffers are full is tried again after `MIN_RETRY`, and later after an eighth of the time that it took
-/// nothing. A failed try costs about 2 us, so a stalled subscriber soon costs nothing, and a slow one waits little.
+/// A write to a subscriber whose buffers are full is tried again after `MIN_RETRY`. Later it is tried again after an
+/// eighth of the time in which the subscriber took no bytes, at most after `MAX_RETRY`. A failed write costs about 2
+/// µs, so stalled subscribers take little time, and slow subscribers wait only briefly.
 const MIN_RETRY: Duration = Duration::from_millis(1);
 const MAX_RETRY: Duration = Duration::from_millis(500);
 
-/// A pending subscriber is offered a small piece first, because it may take nothing, and four times as much each time it takes
-/// a whole piece. After the last piece the others have their turn.
+/// The first write to a pending subscriber is a small piece, because the subscriber may take nothing. After a complete
+/// piece, the next piece is four times as large. After a piece of `LAST_PIECE` bytes, the broadcaster continues with
+/// the other subscribers.
 const FIRST_PIECE: usize = 4 * 1024;
 const LAST_PIECE: usize = 256 * 1024;
 
 pub struct Subscriber {
-    /// Its socket is non-blocking.
+    /// The socket, which is non-blocking.
     output: Output<Socket>,
     cursor: Cursor,
-    /// When something was last sent, for the keep-alive.
+    /// The time of the last write, for the keep-alive comments.
     last_sent: Instant,
-    /// `Some` while its buffers are full.
+    /// `Some` while the client's buffers are full.
     backoff: Option<Backoff>,
-    /// Its server had begun to stop before the round was copied: its stream ends after that round.
+    /// The server had begun to stop before the round was copied, so the stream ends after this round.
     stopping: bool,
-    /// When its subscription ends.
+    /// The time at which the subscription ends.
     until: Option<Instant>,
     tag: Option<Arc<Tag>>,
     counted: Counted,
@@ -51,14 +53,14 @@ pub struct Subscriber {
 
 #[derive(Clone, Copy)]
 struct Backoff {
-    /// When the client last took something.
+    /// The time at which the client last took bytes.
     since: Instant,
     retry_at: Instant,
 }
 
 impl Backoff {
-    /// The backoff after a write that would block. `before` is the present one, and `None` if something was sent. Returns
-    /// `None` once the client has taken nothing for `STALL`.
+    /// Returns the backoff after a write that would block. `before` is the current backoff, or `None` if the write has
+    /// sent bytes. Returns `None` if the client has taken no bytes for `STALL`.
     fn next(before: Option<Backoff>, now: Instant) -> Option<Backoff> {
         let since = before.map_or(now, |before| before.since);
         let silence = now.saturating_duration_since(since);
@@ -72,9 +74,9 @@ pub struct Round<'a> {
     /// The offset of the first byte.
     pub base: u64,
     pub bytes: &'a [u8],
-    /// The channel has ended, and these bytes are its last.
+    /// The channel has ended, and these are its last bytes.
     pub ended: bool,
-    /// Where the previous round ended, and the id of its last event if subscribers may skip.
+    /// The offset at which the previous round ended, and the id of its last event if subscribers may skip.
     pub previous: (u64, Option<&'a str>),
 }
 
@@ -92,7 +94,7 @@ impl Subscriber {
         Subscriber { output, cursor, last_sent, backoff: None, stopping: false, until: None, tag: None, counted }
     }
 
-    /// Bounds the subscription: it ends at a time, or when the tag is disconnected.
+    /// Limits the subscription: it ends at the time `until`, or when the tag is disconnected.
     pub fn with_bounds(self, until: Option<Instant>, tag: Option<Arc<Tag>>) -> Subscriber {
         Subscriber { until, tag, ..self }
     }
@@ -105,8 +107,8 @@ impl Subscriber {
         &self.output.socket
     }
 
-    /// Observes whether the server stops. This must be before the round is copied: an event that was published before the stop
-    /// is then in the round, and is sent before the `close` event.
+    /// Checks whether the server is stopping. The caller must call this before it copies the round. An event that was
+    /// published before the stop is then in the round, and is sent before the `close` event.
     pub fn observe_stop(&mut self) {
         self.stopping = self.output.socket.observe_stop();
     }
@@ -115,7 +117,7 @@ impl Subscriber {
         self.cursor.offset()
     }
 
-    /// Sends a round, and the bytes before it that the subscriber was not sent yet.
+    /// Sends the bytes that were not sent yet, up to the end of the round.
     pub fn send(&mut self, round: &Round<'_>, hub: &Hub, piece: &mut Vec<u8>) -> Outcome {
         if self.is_over(round.now) {
             self.end_stream(round.base);
@@ -156,7 +158,7 @@ impl Subscriber {
         }
     }
 
-    /// Sends what the round does not have: pieces of the history, from the cursor towards the end.
+    /// Sends the bytes before the round, in pieces of the history from the cursor to the end.
     fn catch_up(&mut self, round: &Round<'_>, hub: &Hub, piece: &mut Vec<u8>) -> io::Result<Progress> {
         let lag = hub.config().lag;
         let mut size = FIRST_PIECE;
@@ -164,11 +166,11 @@ impl Subscriber {
             let offset = self.cursor.offset();
             let base = hub.copy(offset, size, piece);
             if self.is_over(round.now) {
-                return Ok(Progress::Evicted); // what was copied may have been published after `disconnect` returned
+                return Ok(Progress::Evicted); // the copied events may have been published after `disconnect` returned
             }
             let is_evicted = base != offset;
             if is_evicted && lag != Lag::Skip {
-                return Ok(Progress::Evicted); // the client reconnects, and receives a `gap` event then
+                return Ok(Progress::Evicted); // the client reconnects, and then receives a `gap` event
             }
             let progress = if is_evicted {
                 self.skip(round, hub)?
@@ -191,13 +193,14 @@ impl Subscriber {
         hub.skip(&mut self.cursor, &mut self.output)
     }
 
-    /// Ends the stream of a subscriber that is up to date, if the channel has ended or the server stops. The history of a
-    /// channel that has ended has the last chunk; when the server stops, a `close` event and the last chunk are sent here.
+    /// Ends the stream of a subscriber that is up to date, if the channel has ended or the server is stopping. The
+    /// history of a channel that has ended contains the last chunk. If only the server is stopping, this sends a
+    /// `close` event and the last chunk.
     fn finish_if_over(&mut self, round: &Round<'_>, hub: &Hub) -> Outcome {
         if !round.ended && !self.stopping {
             return Outcome::UpToDate;
         }
-        // A subscriber that has caught up may have sent the end of a channel that ended after the round was copied.
+        // If the channel ended after the round was copied, `catch_up` may already have sent the end of the stream.
         let mut chunks = Vec::new();
         if !round.ended && !hub.has_ended_at(self.cursor.offset()) {
             Framing::Chunked.push_message(&message::close_event(true), &mut chunks);
@@ -207,13 +210,14 @@ impl Subscriber {
         Outcome::Remove
     }
 
-    /// Whether the subscription is over, though the channel goes on.
+    /// Returns whether the subscription is over because of its end time or its tag.
     fn is_over(&self, now: Instant) -> bool {
         self.until.is_some_and(|until| until <= now) || self.tag.as_ref().is_some_and(|tag| tag.is_disconnected())
     }
 
-    /// Ends a stream whose subscription is over, with the last chunk if everything was sent up to `end`. Otherwise the client
-    /// may have received a part of an event, and its stream breaks off. It resumes in both cases.
+    /// Ends a stream whose subscription is over. Sends the last chunk if all bytes up to `end` were sent. Otherwise the
+    /// client may have received a part of an event, and the stream ends without the last chunk. The client can resume
+    /// in both cases.
     fn end_stream(&mut self, end: u64) {
         let mut chunks = Vec::new();
         if self.cursor.has_sent_up_to(end) {
@@ -229,8 +233,9 @@ impl Subscriber {
         self.drain_input(); // unread input would turn the close into a reset
     }
 
-    /// Drains the client's input, and sends a keep-alive comment if nothing was sent for `keep_alive` and everything was sent
-    /// up to `end`. Returns `false` if the client left, or took no keep-alive for `STALL`, or if its subscription is over.
+    /// Drops the client's input, and sends a keep-alive comment if one is due: no bytes were sent for `keep_alive`, and
+    /// all bytes up to `end` were sent. Returns `false` if the client has left, has taken no keep-alive comment for
+    /// `STALL`, or if its subscription is over.
     pub fn sweep(&mut self, now: Instant, keep_alive: Duration, end: u64) -> bool {
         if !self.drain_input() {
             return false;
@@ -248,7 +253,7 @@ impl Subscriber {
             Ok(written) => {
                 self.last_sent = now;
                 self.backoff = None;
-                written == chunk.len() // after a part of a chunk no other can follow
+                written == chunk.len() // another chunk cannot follow a part of this one
             }
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
                 self.backoff = Backoff::next(self.backoff, now);
@@ -258,13 +263,13 @@ impl Subscriber {
         }
     }
 
-    /// Reads and drops the client's input, which has no meaning in an event stream. Returns `false` if the client left, or
-    /// sends without end, because then its end cannot be seen.
+    /// Reads and drops the client's input, which has no meaning in an event stream. Returns `false` if the client has
+    /// left. Also returns `false` if there are more than 64 KiB of input, because the end of the input could be missed.
     fn drain_input(&mut self) -> bool {
         let mut scratch = [0; 1024];
         for _ in 0..64 {
             match self.output.socket.read(&mut scratch) {
-                Ok(0) => return self.socket().is_stopping(), // the stopping server ended the input, not the client
+                Ok(0) => return self.socket().is_stopping(), // if so, the server ended the input, and not the client
                 Ok(_) => (),
                 Err(error) => return matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted),
             }
@@ -282,14 +287,14 @@ mod tests {
     use super::*;
     use std::net::{Ipv4Addr, TcpListener, TcpStream};
 
-    /// A hub with one broadcaster, and how a subscriber of it is connected.
+    /// A hub with one broadcaster, and the connection of a subscriber.
     struct Fixture {
         hub: Arc<Hub>,
         registry: Arc<Registry>,
         client: TcpStream,
     }
 
-    /// A newcomer, which is sent the whole history.
+    /// Returns a new subscriber, which is sent the whole history.
     fn subscriber() -> (Fixture, Subscriber) {
         let config = ChannelConfig { newcomers: Newcomers::Last(usize::MAX), ..ChannelConfig::default() };
         let history = History::new(config.max_events, config.max_bytes);
@@ -307,7 +312,7 @@ mod tests {
     }
 
     impl Fixture {
-        /// The bytes of a round, and the offset of the first one.
+        /// Copies a round from an offset.
         fn round<'a>(&self, from: u64, bytes: &'a mut Vec<u8>) -> Round<'a> {
             let copied = self.hub.copy_round(0, from, bytes);
             Round { now: Instant::now(), base: copied.base, bytes, ended: copied.ended, previous: (from, None) }
@@ -323,7 +328,7 @@ mod tests {
         let round = fixture.round(end, &mut bytes);
         fixture.registry.stop(Instant::now() + Duration::from_secs(9));
         subscriber.observe_stop();
-        fixture.hub.end(End::Close); // after the round was copied, and before the subscriber catches up
+        fixture.hub.end(End::Close); // after the round was copied, and before the subscriber receives it
         assert!(subscriber.send(&round, &fixture.hub, &mut Vec::new()) == Outcome::Remove);
         drop(subscriber);
         let mut received = String::new();
@@ -332,9 +337,8 @@ mod tests {
         assert!(received.contains("data: event") && received.ends_with("\r\n0\r\n\r\n"), "{received}");
     }
 
-    /// No event comes that would find this out.
     #[test]
-    fn client_that_takes_no_keep_alive_is_removed() {
+    fn client_that_takes_no_keep_alive_is_removed_without_an_event() {
         let (fixture, mut subscriber) = subscriber();
         let mut bytes = Vec::new();
         let round = fixture.round(0, &mut bytes);
@@ -352,7 +356,7 @@ mod tests {
     }
 
     #[test]
-    fn stalled_subscriber_is_tried_more_rarely_and_then_removed() {
+    fn stalled_subscriber_is_tried_less_often_and_then_removed() {
         let start = Instant::now();
         let mut now = start;
         let mut backoff = Backoff::next(None, start);

@@ -1,4 +1,4 @@
-//! How one client is subscribed: its first event, the end of its subscription, and its tag.
+//! The options of one client's subscription: a first message, an end time and a tag.
 
 use super::message::Message;
 use super::server::lock;
@@ -7,13 +7,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Instant;
 
-/// How one client is subscribed by [`Channel::subscribe_with`](super::Channel::subscribe_with).
+/// Options for [`Channel::subscribe_with`](super::Channel::subscribe_with). Here a new client first receives the
+/// current state, and then each change:
 ///
 /// ```
 /// use brooklet::{sse, Context, Response};
 /// use std::sync::Mutex;
 ///
-/// /// The state, and the id of the event that published it.
+/// /// The current state, and the id of the event that published it.
 /// type State = Mutex<(String, Option<sse::Id>)>;
 ///
 /// fn set(state: &State, channel: &sse::Channel, text: &str) -> std::io::Result<()> {
@@ -45,35 +46,36 @@ pub struct Subscription<'a> {
 type First<'a> = Box<dyn FnOnce() -> Message + 'a>;
 
 impl<'a> Subscription<'a> {
-    /// Returns a subscription as [`Channel::subscribe`](super::Channel::subscribe) makes it.
+    /// Returns a subscription without options, as for [`Channel::subscribe`](super::Channel::subscribe).
     pub fn new() -> Subscription<'a> {
         Subscription::default()
     }
 
-    /// Sends the message that `first` returns to this client before any event that is published from then on: the present
-    /// state, for example, where events are changes. It takes the place of [`newcomers`](super::ChannelConfig::newcomers).
+    /// Sends a first message to this client: the message that `first` returns. Later events follow it. The client
+    /// receives this message instead of the events that [`newcomers`](super::ChannelConfig::newcomers) selects.
     ///
-    /// `first` is not called for a client that resumes, because that client has missed nothing. A client that cannot resume
-    /// receives a `gap` event, whose second line is empty, and then the message in place of the history.
+    /// `first` is not called for a client that resumes, because that client has missed no event. If a client reconnects
+    /// with an id that is not in the history, it receives a `gap` event with an empty second line, and then the first
+    /// message.
     ///
-    /// No lock is held while `first` runs, so it may lock the state, publish, or wait for a thread that does. No event is lost:
-    /// those that are published meanwhile are sent after the message. An event that is in the state already may so come twice.
-    /// To prevent that, give the message the [id](Message::id) of the last event that is in the state, as in the example: the
-    /// client then receives the events after that event.
+    /// `first` may lock the state, publish, or wait for a thread that does. Events that are published while it runs are
+    /// sent after the first message, even if the state already contains them. To prevent such duplicates, give the
+    /// message the [id](Message::id) of the last event that the state contains, as in the example above. The client
+    /// then receives only the events after that event.
     #[must_use]
     pub fn first<M: Into<Message>>(self, first: impl FnOnce() -> M + 'a) -> Subscription<'a> {
         Subscription { first: Some(Box::new(|| first().into())), ..self }
     }
 
-    /// Ends the subscription at this time, for example when a token expires. The client is sent no event after it, and is
-    /// disconnected within 5 s as with [`max_age`](super::ChannelConfig::max_age).
+    /// Ends the subscription at this time, for example when a token expires. The client is sent no event after this
+    /// time, and its connection ends within 5 s as for [`max_age`](super::ChannelConfig::max_age).
     #[must_use]
     pub fn until(self, until: Instant) -> Subscription<'a> {
         Subscription { until: Some(until), ..self }
     }
 
-    /// Sets by what [`Channel::disconnect`](super::Channel::disconnect) finds the client: the name of a user or a session,
-    /// for example. Several clients may have the same tag.
+    /// Sets the tag by which [`Channel::disconnect`](super::Channel::disconnect) finds the client, for example the name
+    /// of a user or a session. Several clients may have the same tag.
     #[must_use]
     pub fn tag(self, tag: impl Into<String>) -> Subscription<'a> {
         Subscription { tag: Some(tag.into()), ..self }
@@ -101,7 +103,7 @@ impl Tag {
 /// The tags of a channel's subscribers.
 #[derive(Default)]
 pub struct Tags {
-    /// Those of subscribers that left are removed before the list grows.
+    /// The list also has tags of subscribers that have left. These tags are removed before the list grows.
     tags: Mutex<Vec<Weak<Tag>>>,
 }
 
@@ -116,7 +118,8 @@ impl Tags {
         tag
     }
 
-    /// Marks the tags for which `select` returns `true`, and returns how many. The tags are not locked while `select` runs.
+    /// Marks the tags for which `select` returns `true`, and returns the number of these tags. The list is not locked
+    /// while `select` runs.
     pub fn disconnect(&self, mut select: impl FnMut(&str) -> bool) -> usize {
         let mut live: Vec<_> = lock(&self.tags).iter().filter_map(Weak::upgrade).collect();
         live.retain(|tag| !tag.is_disconnected() && select(&tag.text));

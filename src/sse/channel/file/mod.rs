@@ -1,39 +1,40 @@
-//! The file of a channel. Each event is written to it before it is sent. Opening it restores the history.
+//! The file of a channel. Each event is written to the file before it is sent. Opening the file restores the history.
 //!
-//! The file is an event stream of [records](record), in two segments that together hold at least the history:
+//! The file is an event stream of [records](record), in two segments. Together they contain at least the history:
 //!
 //! ```text
-//! news.sse       appended to, until its frames would exceed max_bytes
-//! news.sse.old   the previous segment, which does not change; rotation replaces it
-//! news.sse.new   the next segment, until it has its first record
+//! news.sse       The current segment. Records are appended until its frames would exceed max_bytes.
+//! news.sse.old   The previous segment, which does not change. A rotation replaces it.
+//! news.sse.new   The next segment, until its first record is written.
 //! ```
-//! Both segments are locked while the channel is open, and a name is never given to a file that is not locked. So a program
-//! that opens the path finds one of them locked, even in the middle of a rotation.
+//! Both segments are locked while the channel is open, and only a locked file is renamed. So a program that opens the
+//! path finds a locked file, even during a rotation.
 //!
-//! The bytes of a failed write are truncated. A process that dies in a write leaves a torn record, which is truncated when the
-//! file is opened again: its event was neither reported as published nor sent. If the process dies between the two renames
-//! of a rotation, opening the file finishes them.
+//! If a write fails, its bytes are truncated. If the process dies in a write, it leaves a torn record, and its event
+//! was neither sent nor reported as published. Opening the file truncates a torn record. If the process dies between
+//! the two renames of a rotation, opening the file finishes the rotation.
 //!
-//! After an error, the next call finds this:
+//! The state after an error:
 //!
-//! | failed | content of the files | next call |
+//! | failed step | content of the files | next call |
 //! |---|---|---|
-//! | reading, in `open` | the same as before | starts again |
+//! | reading, in `open` | unchanged | starts again |
 //! | renaming or truncating, in `open` | the same events | starts again |
-//! | a check before the write | the same as before | checks again |
-//! | the write or the sync of a record | the same as before, because the record is truncated | writes its own record there |
-//! | that truncation too | perhaps the record of an event that `publish` refused | truncates it first; `open` restores it |
-//! | a sync by the syncer's thread | all events, which a power failure may take | returns the error, once |
-//! | a rotation, up to its first rename | the same as before, and perhaps a file `.new` | clears `.new` |
-//! | the second rename | all events; the present segment is still `.new` | renames it first, or returns the error |
+//! | a check before the write | unchanged | checks again |
+//! | the write or the sync of a record | unchanged, because the record is truncated | writes its own record there |
+//! | the truncation of that record | perhaps a record that was not published | truncates it first; `open` restores it |
+//! | a sync by the syncer's thread | all events, but a power failure may lose them | returns the error once |
+//! | a rotation before its first rename | unchanged, and perhaps a file `.new` | clears `.new` |
+//! | the second rename | all events; the current segment is still `.new` | renames it first, or returns the error |
 //! | the sync of the directory | less than the history, if `.old` was replaced | syncs the directory first |
 //!
-//! A failed second rename does not fail the event, because `open` finds its record. In the last case, a crash loses the events
-//! of the replaced segment that are still in the history. A client that resumes from one of them receives a `gap` event.
+//! If the second rename fails, the event is still published, because `open` finds its record. If the sync of the
+//! directory fails, a later crash loses the events of the replaced segment that are still in the history. A client that
+//! resumes after one of these events receives a `gap` event.
 //!
-//! Left out: a group commit, by which concurrent publishers share one sync; and repair after another program has removed or
-//! truncated an open file. That is detected once for each sync, because it costs as much as a write, and `publish` fails
-//! from then on.
+//! Two features are left out. Concurrent publishers do not share one sync (group commit). The channel does not repair a
+//! file that another program has removed or truncated. It checks the file once before each sync, because the check
+//! costs as much as a write. If the check fails, `publish` returns an error.
 
 use super::history::{History, Id};
 use super::message::Message;
@@ -53,10 +54,12 @@ mod segment;
 mod syncer;
 
 impl Channel {
-    /// Opens a channel that also keeps its history in a file, so that the events survive the process. Creates the file if
-    /// there is none. Otherwise the channel restores the events from it, up to [`max_events`](ChannelConfig::max_events) and
-    /// [`max_bytes`](ChannelConfig::max_bytes), and continues to count ids: a client that reconnects after a restart resumes
-    /// after its last event.
+    /// Opens a channel that also keeps its history in a file. After a restart of the program, clients resume as if
+    /// nothing had happened: each client receives the events after the last one that it received.
+    ///
+    /// Creates the file if it does not exist. Otherwise restores the last events from the file, up to
+    /// [`max_events`](ChannelConfig::max_events) and [`max_bytes`](ChannelConfig::max_bytes), and continues to count
+    /// ids.
     ///
     /// ```no_run
     /// use brooklet::sse;
@@ -67,29 +70,51 @@ impl Channel {
     /// # }
     /// ```
     ///
-    /// The file is an event stream, which `cat`, `tail -F` and parsers of such streams can read. Its comments hold what
-    /// brooklet needs to check it. When the events in the file would exceed [`max_bytes`](ChannelConfig::max_bytes),
-    /// `publish` rotates it: `news.sse` is renamed to `news.sse.old` and replaces the earlier one, and the next file is
-    /// `news.sse.new` until it is renamed to `news.sse`. `max_events` plays no part in this. `publish` fails then if the
-    /// directory is not writable. The two files take at most twice `max_bytes`, and about 20 bytes more for each event.
+    /// # The files
     ///
-    /// An event is in the file before [`publish`](Channel::publish) returns and before any subscriber receives it, so a crash
-    /// of the process loses nothing. If the process died during a write, this truncates the file after the last whole event,
-    /// and prints a line to standard error. [`sync`](ChannelConfig::sync) decides how much a power failure can lose. A
-    /// client that received a lost event gets a `gap` event, because no id is given twice.
+    /// The file is an event stream, so you can read it with `cat`, with `tail -F`, and with any parser of event
+    /// streams. Each event follows a comment with a checksum:
     ///
-    /// Do not truncate, rename or remove the file while it is open, as logrotate does: that loses events, and `publish`
-    /// fails from the next sync on.
+    /// ```text
+    /// : an event log of brooklet, version 1
+    ///
+    /// : 8f0c9a41 k3j9x2-140
+    /// data: hello
+    /// id: k3j9x2-140
+    /// ```
+    ///
+    /// When the events in the file would exceed [`max_bytes`](ChannelConfig::max_bytes), [`publish`](Channel::publish)
+    /// rotates the file: it renames `news.sse` to `news.sse.old`, which replaces the earlier `news.sse.old`. It writes
+    /// the next file as `news.sse.new`, and then renames it to `news.sse`. So the directory must be writable, or
+    /// `publish` returns an error. The two files take at most twice `max_bytes`, and about 20 bytes more for each
+    /// event.
+    ///
+    /// Do not truncate, rename or remove the files while the channel is open. Programs such as logrotate do that. This
+    /// loses events, and `publish` returns an error from the next sync on.
+    ///
+    /// # Crashes and power failures
+    ///
+    /// An event is in the file before [`publish`](Channel::publish) returns, and before a subscriber receives it. So a
+    /// crash of the process loses no event. If the process died during a write, `open` removes the incomplete event
+    /// from the end of the file, and prints a line to standard error.
+    ///
+    /// The setting [`sync`](ChannelConfig::sync) decides how many events a power failure can lose. No id is given
+    /// twice, so a client that had received a lost event receives a `gap` event when it reconnects.
+    ///
+    /// If the disk is full, `publish` returns an error, and no subscriber receives the event. The streams continue, and
+    /// later events are published when there is space again.
     ///
     /// # Errors
     ///
-    /// The message of an error names the path, and no event in the files has changed.
+    /// After an error, the files contain the same events as before. The message of the error contains the path.
     ///
-    /// - Returns `WouldBlock` if another process, or another channel of this one, has the file open. This takes an advisory
-    ///   lock, which needs Rust 1.89. Built with an older compiler, nothing keeps two channels from damaging the file.
-    /// - Returns `InvalidData` if the file is of another kind, or an event in it is not what was written.
-    /// - Returns `InvalidInput` if the path is not a regular file, but a directory for example.
-    /// - Returns the error of opening or reading the file.
+    /// - Returns `WouldBlock` if another process, or another channel of this process, has the file open. An advisory
+    ///   lock detects this. The lock needs Rust 1.89. If the program is built with an older compiler, two channels can
+    ///   open the same file, and damage it.
+    /// - Returns `InvalidData` if the file is not the file of a channel, or if an event in it was changed or is
+    ///   missing.
+    /// - Returns `InvalidInput` if the path is not a regular file, for example a directory.
+    /// - Returns the error of the file system if a file cannot be opened, read, renamed or truncated.
     pub fn open(path: impl AsRef<Path>, config: ChannelConfig) -> io::Result<Channel> {
         let mut history = History::new(config.max_events, config.max_bytes);
         let journal = Journal::open(path.as_ref(), &config, &mut history)?;
@@ -97,33 +122,34 @@ impl Channel {
     }
 }
 
-/// The error for a file at a path that is the channel's.
-const NOT_OURS: &str = "this is not what the channel has put there: move it away";
+/// The message for a file that another program has put at a path of the channel.
+const NOT_OURS: &str = "the channel did not create this file: move it away";
 
-/// See the module.
+/// The files of an open channel.
 pub struct Journal {
-    /// The path of the present segment, except while a rotation is unfinished.
+    /// The path of the current segment, except while a rotation is unfinished.
     path: PathBuf,
     sync: SyncPolicy,
     max_bytes: usize,
-    /// Before `segment`, so that it is dropped first: the file is synced while it is locked.
+    /// This field is before `segment`, so that it is dropped first, and the file is synced while it is locked.
     syncer: Option<Syncer>,
     segment: Segment,
-    /// The segment before the present one. It is kept for its lock.
+    /// The segment before the current one. It is kept for its lock.
     previous: Option<Segment>,
-    /// The names of the files may not be on the disk.
+    /// Whether the directory must be synced, because it may not have the names of the files on the disk.
     dir_sync_pending: bool,
-    /// The record that comes next, and where in it the frame begins.
+    /// The record to write next.
     staged: Vec<u8>,
+    /// The index in `staged` at which the frame begins.
     frame_start: usize,
 }
 
 impl Journal {
-    /// Opens the files at a path, or creates one, and restores the history from them.
+    /// Opens the files at a path, and restores the history from them. Creates the file if there is none.
     ///
     /// # Errors
     ///
-    /// As [`Channel::open`](super::Channel::open).
+    /// Returns the errors of [`Channel::open`](super::Channel::open).
     fn open(path: &Path, config: &ChannelConfig, history: &mut History) -> io::Result<Journal> {
         let path = canonical(path)?;
         let previous_path = with_suffix(&path, ".old");
@@ -134,7 +160,7 @@ impl Journal {
         let previous_scan = scan_file(&previous_path, &previous_bytes)?;
         if previous_scan.valid_length < previous_bytes.len() || !follows(&scan, &previous_scan) {
             let what = format_args!(
-                "{} does not go on where this ends: move this one away to go on without it",
+                "{} does not continue this file: move this file away to open the channel without it",
                 path.display()
             );
             return Err(path_error(&previous_path, ErrorKind::InvalidData, what));
@@ -171,7 +197,7 @@ impl Journal {
         })
     }
 
-    /// Finishes a rotation that was interrupted, and truncates a torn record.
+    /// Finishes an interrupted rotation, and truncates a torn record.
     fn restore_segment(&mut self, scan: &Scan<'_>, bytes: &[u8]) -> io::Result<()> {
         self.finish_rotation()?;
         self.segment.restore(scan, bytes)?;
@@ -179,26 +205,26 @@ impl Journal {
         let torn = bytes.len() - scan.valid_length;
         if torn > 0 {
             let path = self.path.display();
-            stderr::line(format_args!("{path}: its last {torn} bytes are no whole event, and were cut"));
+            stderr::line(format_args!("{path}: removed {torn} bytes of an incomplete event at the end of the file"));
         }
         Ok(())
     }
 
-    /// Rotates: writes the staged record to the next segment, and then gives that its name.
+    /// Rotates the file: writes the staged record to the next segment, and then renames the segments.
     fn rotate(&mut self, frame_bytes: usize) -> io::Result<()> {
         let previous_path = with_suffix(&self.path, ".old");
         self.check_previous(&previous_path)?;
         let is_synced = self.sync != SyncPolicy::Never;
         self.segment.truncate_torn()?;
         if is_synced {
-            self.segment.sync()?; // a later event must not be on the disk without it
+            self.segment.sync()?; // a later event must not be on the disk without the earlier events
         }
         let mut next = open_next(&with_suffix(&self.path, ".new"))?;
         next.copy_permissions(&self.segment)?;
         let file = self.syncer.as_ref().map(|_| next.try_clone_file()).transpose()?;
         next.append(&self.staged, frame_bytes, is_synced)?;
         if let Err(error) = fs::rename(&self.path, &previous_path) {
-            let _ = next.clear(); // if this fails too, the next rotation does it
+            let _ = next.clear(); // if this fails too, the next rotation clears it
             return Err(with_path(&self.path, error));
         }
         self.segment.set_path(&previous_path);
@@ -206,17 +232,18 @@ impl Journal {
         if let (Some(syncer), Some(file)) = (&self.syncer, file) {
             syncer.replace(file);
         }
-        // The record is where `open` finds it, so an error here is not the event's. The next `commit` tries again.
+        // `open` finds the record under both names, so the event is published even after an error here. The next
+        // `commit` tries again.
         let _ = self.finish_rotation();
         let synced = self.sync_names();
         if synced.is_err() {
-            let _ = self.segment.clear(); // if this fails too, it is tried again before the next record
+            let _ = self.segment.clear(); // if this fails too, the next write tries again first
         }
         synced
     }
 
-    /// Renames the present segment to its path, unless it is there. It is not if this failed before, or if the process ended
-    /// between the two renames of a rotation.
+    /// Renames the current segment to its path, unless it has that name. It has another name if an earlier rename
+    /// failed, or if the process died between the two renames of a rotation.
     fn finish_rotation(&mut self) -> io::Result<()> {
         if self.segment.path() == self.path {
             return Ok(());
@@ -230,7 +257,7 @@ impl Journal {
         Ok(())
     }
 
-    /// Returns an error if rotating would replace a file that is not the previous segment.
+    /// Returns an error if a rotation would replace a file that is not the previous segment.
     fn check_previous(&self, path: &Path) -> io::Result<()> {
         if metadata(path)?.is_none() {
             return Ok(());
@@ -242,8 +269,7 @@ impl Journal {
         Ok(())
     }
 
-    /// Waits until the names of the files are on the disk, so that each file is found under its own name after a power
-    /// failure.
+    /// Waits until the names of the files are on the disk, so that each file has its name after a power failure.
     fn sync_names(&mut self) -> io::Result<()> {
         self.dir_sync_pending = self.sync != SyncPolicy::Never;
         if !self.dir_sync_pending {
@@ -273,7 +299,7 @@ impl Store for Journal {
         if self.dir_sync_pending {
             self.sync_names()?;
         }
-        // Verifying costs as much as a write, so it is done once for each sync.
+        // The check costs as much as a write, so it runs once before each sync.
         let begins_sync = match &self.syncer {
             Some(syncer) => !syncer.is_pending(),
             None => self.sync == SyncPolicy::Always,
@@ -296,8 +322,8 @@ impl Store for Journal {
     }
 }
 
-/// Whether the records of a segment continue the previous segment. They do not if a power failure took the end of the
-/// previous segment, or if the file is from elsewhere.
+/// Returns whether the records of a segment continue the previous segment. They do not if a power failure has lost the
+/// end of the previous segment, or if one of the files belongs to another channel.
 fn follows(scan: &Scan<'_>, previous: &Scan<'_>) -> bool {
     match (previous.records.last(), scan.records.first()) {
         (Some(last), Some(first)) => last.sequence + 1 == first.sequence,
@@ -305,7 +331,7 @@ fn follows(scan: &Scan<'_>, previous: &Scan<'_>) -> bool {
     }
 }
 
-/// Opens the present segment and reads its bytes. Returns `None` if there is none.
+/// Opens the current segment and reads its bytes. Returns `None` if there is none.
 fn open_present(path: &Path) -> io::Result<Option<(Segment, Vec<u8>)>> {
     if let Some(opened) = Segment::open(path)? {
         return Ok(Some(opened));
@@ -313,24 +339,25 @@ fn open_present(path: &Path) -> io::Result<Option<(Segment, Vec<u8>)>> {
     if metadata(&with_suffix(path, ".old"))?.is_none() {
         return Ok(None);
     }
-    // A rotation may be unfinished: then this file has a record, and may not be forgotten if it is damaged.
+    // If a rotation is unfinished, this file has a record. If that record is damaged, `scan_file` returns an error.
     let next_path = with_suffix(path, ".new");
     let Some((segment, bytes)) = Segment::open(&next_path)? else { return Ok(None) };
     let is_begun = !scan_file(&next_path, &bytes)?.records.is_empty();
     Ok(is_begun.then_some((segment, bytes)))
 }
 
-/// Creates the file of the next segment, or clears one whose rotation failed: no record in that was published.
+/// Creates the file of the next segment. If a failed rotation has left such a file, clears it, because its record was
+/// not published.
 fn open_next(path: &Path) -> io::Result<Segment> {
     let Some((mut segment, bytes)) = Segment::open(path)? else { return Segment::create(path) };
     if record::scan(&bytes) == Err(ScanError::NotALog) {
-        return Err(path_error(path, ErrorKind::AlreadyExists, "an event log goes here: move away what there is"));
+        return Err(path_error(path, ErrorKind::AlreadyExists, "the channel needs this name: move this file away"));
     }
     segment.clear()?;
     Ok(segment)
 }
 
-/// Syncs a directory where that is possible: Windows cannot open one, and some file systems cannot sync one.
+/// Syncs a directory, if the system can. Windows cannot open a directory, and some file systems cannot sync one.
 fn sync_directory(path: &Path) -> io::Result<()> {
     let synced = File::open(path).and_then(|directory| directory.sync_all());
     match synced {
@@ -340,8 +367,8 @@ fn sync_directory(path: &Path) -> io::Result<()> {
     }
 }
 
-/// The absolute path of the file that a path leads to, which need not exist. Rotation then renames the file and not a link to
-/// it, and does not depend on the working directory.
+/// Returns the absolute path of the file that a path leads to. The file need not exist. With this path, a rotation
+/// renames the file and not a link to it, and does not depend on the working directory.
 fn canonical(path: &Path) -> io::Result<PathBuf> {
     let error = match fs::canonicalize(path) {
         Ok(canonical) => return Ok(canonical),
@@ -361,7 +388,7 @@ fn canonical(path: &Path) -> io::Result<PathBuf> {
     Ok(directory.join(name))
 }
 
-/// A path with a suffix appended to its name.
+/// Returns a path with a suffix appended to its name.
 fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);
@@ -375,9 +402,9 @@ mod tests {
     use std::io::Read;
     use std::time::Instant;
 
-    /// Publishes into a file that cannot be synced: an error is a sync.
+    /// The file cannot be synced, so an error shows that `publish` has tried to sync it.
     #[test]
-    fn publish_syncs_as_the_policy_says() {
+    fn publish_syncs_according_to_the_policy() {
         const EVERY: SyncPolicy = SyncPolicy::Every(Duration::from_millis(20));
         let history = History::new(10, 1_000);
         let message = Message::from("x");
@@ -386,7 +413,7 @@ mod tests {
             (SyncPolicy::Always, usize::MAX, false),
             (SyncPolicy::Every(Duration::ZERO), usize::MAX, false),
             (EVERY, usize::MAX, true),
-            // The second one begins a new segment.
+            // The event begins a new segment.
             (SyncPolicy::Always, 1, false),
             (EVERY, 1, false),
         ] {
@@ -401,21 +428,20 @@ mod tests {
                 match journal.commit() {
                     Ok(frame) => assert!(frame.starts_with(b"data: x\nid: ") && frame.ends_with(b"\n\n")),
                     Err(error) if error.kind() == ErrorKind::InvalidInput => return false,
-                    Err(error) => panic!("this is no sync that failed: {error}"),
+                    Err(error) => panic!("this is not the error of a sync: {error}"),
                 }
-                let _ = other.read(&mut [0; 1024]); // what was written
+                let _ = other.read(&mut [0; 1024]); // drops the written bytes
                 true
             };
             assert_eq!(publish(), published, "{sync:?}, {max_bytes}");
             let deadline = Instant::now() + Duration::from_secs(5);
             while sync == EVERY && publish() {
-                assert!(Instant::now() < deadline, "{sync:?}: nobody tells that the sync has failed");
+                assert!(Instant::now() < deadline, "{sync:?}: the error of the sync is not returned");
                 std::thread::yield_now();
             }
         }
     }
 
-    /// The state that a failed rename leaves.
     #[test]
     fn unfinished_rotation_fails_publish_until_the_rename_works() {
         let directory = std::env::temp_dir().join(format!("brooklet-unfinished-{}", std::process::id()));
@@ -442,22 +468,22 @@ mod tests {
         fs::remove_dir_all(directory).unwrap();
     }
 
-    /// A segment with a torn end would be refused as the older one.
+    /// `open` refuses a previous segment that ends with a torn record.
     #[test]
     fn rotation_truncates_a_torn_record_first() {
         let (_other, mut segment) = unsyncable();
         segment.append(b"first", 5, false).unwrap();
-        segment.append(b"fails, and cannot be cut either", 5, true).unwrap_err();
+        segment.append(b"neither synced nor truncated", 5, true).unwrap_err();
         let mut journal = Journal::new("no/such/folder/log.sse".into(), segment, SyncPolicy::Never, 1).unwrap();
         journal.stage(&History::new(10, 1_000), &"x".into()).unwrap();
         let error = journal.commit().unwrap_err();
         assert!(
             error.to_string().contains("os error 29"),
-            "it seeks before it truncates, and renames nothing: {error}"
+            "the error must come from the seek before the truncation: {error}"
         );
     }
 
-    /// Under a name that is not on the disk, what is published may not be found after a failure of the machine.
+    /// If the name of a file is not on the disk, a power failure may lose its events.
     #[test]
     fn publish_fails_until_the_directory_is_synced() {
         for (sync, published) in

@@ -1,29 +1,30 @@
-//! A frame as it stands in a channel's file. Pure: bytes in, bytes out.
+//! Records: the frames in a channel's file. This module does no I/O.
 //!
-//! The file is an event stream like any other. Comments, which a parser skips, hold what is needed to check it:
+//! The file is a valid event stream. Comments, which a parser skips, contain the data for checking it:
 //!
 //! ```text
 //! : an event log of brooklet, version 1
 //!
 //! : 8f0c9a41 k3j9x2-140
-//! data: the frame as it was sent, without its chunk
+//! data: this is a frame as it was sent, without its chunk
 //! id: k3j9x2-140
 //!
 //! : 5d17e2b0 k3j9x2-141
-//! data: its epoch and sequence number are only in the comment
-//! id: this event brought its own id
+//! data: the epoch and the sequence number of this event are only in the comment
+//! id: this event has its own id
 //! ```
 //!
-//! Each frame follows a line with its epoch and sequence number, and a checksum (CRC-32, as in Ethernet and zlib) of the bytes
-//! from there to the end of the frame. So a reader knows whether a record is complete, and whether one is missing before it.
+//! The line before each frame has a checksum, and the epoch and sequence number of the event. The checksum is a CRC-32,
+//! as in Ethernet and zlib. It covers all later bytes up to the end of the frame. So a reader can check whether a
+//! record is complete, and whether the record before it is missing.
 
 use super::history::FrameId;
 use std::ops::Range;
 
-/// What every file begins with.
+/// The first bytes of every file.
 pub const HEADER: &[u8] = b": an event log of brooklet, version 1\n\n";
 
-/// A record that was read.
+/// A record of the file.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Record<'a> {
     pub epoch: &'a str,
@@ -32,9 +33,10 @@ pub struct Record<'a> {
 }
 
 impl Record<'_> {
+    /// Returns the id in the frame.
     pub fn id(&self) -> FrameId {
         let lines = std::str::from_utf8(self.frame).unwrap_or_default().lines();
-        // The last id counts (WHATWG HTML 9.2.6).
+        // Of several ids in one frame, the last one applies (WHATWG HTML 9.2.6).
         let Some(id) = lines.rev().find_map(|line| line.strip_prefix("id: ")) else {
             return FrameId::Absent;
         };
@@ -45,26 +47,28 @@ impl Record<'_> {
     }
 }
 
-/// Where the checksum stands in a record, in hexadecimal digits.
+/// The place of the checksum in a record. It has eight hexadecimal digits.
 const CHECKSUM: Range<usize> = 2..10;
 
-/// No history reaches this sequence number, so counting on from a smaller one cannot overflow.
+/// A limit that no sequence number reaches. It keeps the count from overflowing after a file with a larger number.
 const MAX_SEQUENCE: u64 = u64::MAX / 2;
 
-/// Appends the line before the frame. After the frame is appended, [`write_checksum`] completes the record.
+/// Appends the line before the frame. The caller then appends the frame, and completes the record with
+/// [`write_checksum`].
 pub fn start(id: &str, out: &mut Vec<u8>) {
     out.extend_from_slice(b": 00000000 ");
     out.extend_from_slice(id.as_bytes());
     out.push(b'\n');
 }
 
-/// Puts the checksum into a record that has its frame.
+/// Writes the checksum into a record that contains its frame.
 pub fn write_checksum(record: &mut [u8]) {
     let checksum = format!("{:08x}", crc32(&record[CHECKSUM.end..]));
     record[CHECKSUM].copy_from_slice(checksum.as_bytes());
 }
 
-/// Reads the record that `bytes` begin with. Returns it with its length, or `None` if it is not complete and valid.
+/// Reads the record at the start of `bytes`. Returns the record and its length, or `None` if the record is incomplete
+/// or not valid.
 pub fn parse(bytes: &[u8]) -> Option<(Record<'_>, usize)> {
     let line_length = bytes.iter().position(|&byte| byte == b'\n')?;
     let line = std::str::from_utf8(&bytes[..line_length]).ok()?;
@@ -82,25 +86,25 @@ pub fn parse(bytes: &[u8]) -> Option<(Record<'_>, usize)> {
     Some((Record { epoch, sequence, frame: &bytes[frame..end] }, end))
 }
 
-/// What was found in the bytes of a file.
+/// The content of a file.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Scan<'a> {
     pub records: Vec<Record<'a>>,
-    /// The length of the header and the complete records. The bytes after it are a torn record.
+    /// The length of the header and the complete records. Later bytes are a torn record.
     pub valid_length: usize,
 }
 
-/// Why a file is refused.
+/// The reason why a file cannot be used.
 #[derive(Debug, PartialEq, Eq)]
 pub enum ScanError {
-    /// It does not begin with the header.
+    /// The file does not begin with the header.
     NotALog,
-    /// The record that begins at this byte is not what was written.
+    /// The record at this byte was changed, or the record before it is missing.
     Damaged(usize),
 }
 
-/// Reads a whole file. The last write may have been torn. It left an incomplete record without a blank line, or zeros that a
-/// power failure kept from being overwritten.
+/// Reads a whole file. The last write may be torn. A torn write leaves an incomplete record without a blank line. After
+/// a power failure, it may leave zeros.
 pub fn scan(bytes: &[u8]) -> Result<Scan<'_>, ScanError> {
     let mut scan = Scan::default();
     if !bytes.starts_with(HEADER) {
@@ -122,10 +126,10 @@ pub fn scan(bytes: &[u8]) -> Result<Scan<'_>, ScanError> {
     Ok(scan)
 }
 
-/// The least that a disk writes at once.
+/// The smallest unit that a disk writes, in bytes.
 const SECTOR: usize = 512;
 
-/// Whether a sector of these bytes was not written, and no complete record follows.
+/// Returns whether a sector of these bytes was not written, and no complete record follows it.
 fn is_unwritten(bytes: &[u8]) -> bool {
     if !bytes.split(|byte| *byte != 0).any(|zeros| zeros.len() >= SECTOR) {
         return false;
@@ -140,13 +144,13 @@ fn is_unwritten(bytes: &[u8]) -> bool {
     true
 }
 
-/// The length up to the first blank line and with it.
+/// Returns the length of the bytes up to the first blank line, with that line.
 fn block_length(bytes: &[u8]) -> Option<usize> {
     let blank_line = bytes.windows(2).position(|pair| pair == b"\n\n")?;
     Some(blank_line + 2)
 }
 
-/// The remainders for each value of a byte, the lowest bit first (ISO 3309).
+/// The remainder for each value of a byte, with the lowest bit first (ISO 3309).
 const CRC_TABLE: [u32; 256] = {
     let mut table = [0; 256];
     let mut byte = 0;
@@ -179,7 +183,7 @@ mod tests {
         record
     }
 
-    /// A file of events with these numbers.
+    /// Returns a file of events with these sequence numbers.
     fn file(numbers: &[u64]) -> Vec<u8> {
         let records = numbers.iter().map(|n| record(&format!("e-{n}"), &format!("id: e-{n}\ndata: {n}\n\n")));
         [HEADER.to_vec(), records.collect::<Vec<_>>().concat()].concat()
@@ -192,11 +196,11 @@ mod tests {
     #[test]
     fn checksum_equals_that_of_zlib() {
         assert_eq!(crc32(b"123456789"), 0xcbf4_3926);
-        assert_eq!(record("e-7", "data: x\n\n"), b": 52d4133d e-7\ndata: x\n\n", "as zlib.crc32 says");
+        assert_eq!(record("e-7", "data: x\n\n"), b": 52d4133d e-7\ndata: x\n\n", "the value of zlib.crc32");
     }
 
     #[test]
-    fn record_is_read_as_written() {
+    fn record_is_parsed_as_written() {
         let bytes = [record("e-7", "id: e-7\ndata: x\n\n"), b"more".to_vec()].concat();
         let (record, length) = parse(&bytes).unwrap();
         assert_eq!((record.epoch, record.sequence, length), ("e", 7, bytes.len() - 4));
@@ -247,7 +251,7 @@ mod tests {
                         assert!(from <= at && at < bytes.len() - 2, "byte {at}, from {from}")
                     }
                     Ok(scan) => {
-                        assert!(at >= bytes.len() - 2, "byte {at}: without its blank line the last one is torn");
+                        assert!(at >= bytes.len() - 2, "byte {at}: the last record without its blank line is torn");
                         assert_eq!((scan.valid_length, numbers(&scan)), (last, vec![3, 4]));
                     }
                 }
@@ -256,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn missing_record_or_foreign_file_is_refused() {
+    fn file_with_a_missing_record_or_of_another_kind_is_refused() {
         assert_eq!(scan(b"").unwrap().valid_length, 0);
         assert_eq!(scan(&file(&[])).unwrap(), Scan { records: vec![], valid_length: HEADER.len() });
         assert_eq!(scan(&file(&[3, 5])), Err(ScanError::Damaged(file(&[3]).len())));
@@ -266,7 +270,7 @@ mod tests {
         {
             assert_eq!(scan(foreign), Err(ScanError::NotALog));
         }
-        assert_eq!(scan(&file(&[u64::MAX])), Err(ScanError::Damaged(HEADER.len())), "nobody has published so much");
+        assert_eq!(scan(&file(&[u64::MAX])), Err(ScanError::Damaged(HEADER.len())), "no history is so long");
     }
 
     #[test]

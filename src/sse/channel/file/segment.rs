@@ -1,4 +1,4 @@
-//! One file of records: it is locked, read as a whole, appended to, and truncated after a torn write.
+//! A segment: one file of records. It is locked, read as a whole, appended to, and truncated after a torn write.
 
 use super::record::{self, Scan, ScanError, HEADER};
 use std::fmt::Display;
@@ -6,29 +6,29 @@ use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, ErrorKind, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
-/// How often opening a file is tried. The previous owner of the lock may have rotated the file after it was opened and before
-/// it was locked, so that the path leads to another one. Normally that happens once.
+/// The number of attempts to open a file. After each attempt the path may lead to another file, because the previous
+/// owner of the lock may rotate the file between the open and the lock. Normally this happens at most once.
 const ATTEMPTS: usize = 10;
 
 #[derive(Debug)]
 pub struct Segment {
     path: PathBuf,
-    /// Its cursor is where the next record goes.
+    /// The file, with its cursor where the next record begins.
     file: File,
     /// The length of the header and the complete records.
     length: u64,
-    /// How many bytes of `length` are frames.
+    /// The number of bytes of `length` that are frames.
     frame_bytes: usize,
-    /// A failed write may have left bytes past `length`.
+    /// Whether a failed write may have left bytes past `length`.
     torn: bool,
 }
 
 impl Segment {
-    /// Opens, locks and reads a file. Returns `None` if there is none.
+    /// Opens, locks and reads a file. Returns `None` if the file does not exist.
     ///
     /// # Errors
     ///
-    /// Every error of this type names the path.
+    /// Returns the error of the file system, with the path. All errors of this type contain the path.
     pub fn open(path: &Path) -> io::Result<Option<(Segment, Vec<u8>)>> {
         for _ in 0..ATTEMPTS {
             let file = match open_file(&mut OpenOptions::new(), path) {
@@ -42,14 +42,15 @@ impl Segment {
                 return Ok(Some((segment, bytes)));
             }
         }
-        Err(path_error(path, ErrorKind::WouldBlock, "it is another file each time: somebody goes on renaming it"))
+        Err(path_error(path, ErrorKind::WouldBlock, "another program renames this file again and again"))
     }
 
-    /// Creates and locks a file where there is none. There is still none after an error.
+    /// Creates and locks a file, which must not exist. After an error, removes it, unless another program has locked
+    /// it.
     pub fn create(path: &Path) -> io::Result<Segment> {
         let file = open_file(OpenOptions::new().create_new(true), path)?;
         let locked = Segment::lock(path, file);
-        // A lock that is held is another program's, which has opened the file since, and keeps it.
+        // If another program holds the lock, it has opened the file since, and the file stays.
         if locked.as_ref().is_err_and(|error| error.kind() != ErrorKind::WouldBlock) {
             let _ = fs::remove_file(path);
         }
@@ -60,8 +61,7 @@ impl Segment {
         if let Err(error) = try_lock(&file) {
             match error.kind() {
                 ErrorKind::WouldBlock => {
-                    let held =
-                        "it is open already, in another process or another channel of this one: close that first";
+                    let held = "this file is already open in another process or in another channel: close it there";
                     return Err(path_error(path, ErrorKind::WouldBlock, held));
                 }
                 ErrorKind::Unsupported => (), // a file system without locks
@@ -77,7 +77,7 @@ impl Segment {
         Ok(metadata(path)?.is_some_and(|there| is_same(&this, &there)))
     }
 
-    /// Continues after the records that were found in its bytes, and truncates a torn one.
+    /// Continues after the records that `scan` has found in `bytes`, and truncates a torn record.
     pub fn restore(&mut self, scan: &Scan<'_>, bytes: &[u8]) -> io::Result<()> {
         self.length = scan.valid_length as u64;
         self.frame_bytes = scan.records.iter().map(|record| record.frame.len()).sum();
@@ -89,7 +89,7 @@ impl Segment {
         &self.path
     }
 
-    /// Sets the path after the file was renamed.
+    /// Sets the path, after the caller has renamed the file.
     pub fn set_path(&mut self, path: &Path) {
         path.clone_into(&mut self.path);
     }
@@ -98,12 +98,13 @@ impl Segment {
         self.length == 0
     }
 
-    /// How many bytes of frames are in it.
+    /// Returns the number of bytes of the frames in the file.
     pub fn frame_bytes(&self) -> usize {
         self.frame_bytes
     }
 
-    /// Appends a record whose frame has `frame_bytes`, and syncs it if `sync` is set. After an error the file is as before.
+    /// Appends a record whose frame has `frame_bytes`, and syncs it if `sync` is set. After an error, the file is
+    /// unchanged.
     pub fn append(&mut self, record: &[u8], frame_bytes: usize, sync: bool) -> io::Result<()> {
         self.truncate_torn()?;
         self.torn = true;
@@ -115,13 +116,13 @@ impl Segment {
                 Ok(())
             }
             Err(error) => {
-                let _ = self.truncate_torn(); // if this fails too, it is tried again before the next record
+                let _ = self.truncate_torn(); // if this fails too, the next write tries again first
                 Err(with_path(&self.path, error))
             }
         }
     }
 
-    /// Writes a record, and before the first one the header. Returns how many bytes were written.
+    /// Writes a record, after the header if the file is empty. Returns the number of bytes that were written.
     fn write(&mut self, record: &[u8], sync: bool) -> io::Result<u64> {
         let header = if self.length == 0 { HEADER } else { b"" };
         self.file.write_all(header)?;
@@ -132,22 +133,22 @@ impl Segment {
         Ok((header.len() + record.len()) as u64)
     }
 
-    /// Returns an error if another program has truncated or removed the file, so that the next record would be lost.
+    /// Returns an error if another program has truncated or removed the file, because the next record would be lost.
     pub fn verify(&mut self) -> io::Result<()> {
         self.truncate_torn()?;
         let metadata = self.file.metadata().map_err(|error| with_path(&self.path, error))?;
         if !metadata.is_file() {
-            return Ok(()); // a device or pipe has neither a length nor a header
+            return Ok(()); // a device or a pipe has neither a length nor a header
         }
         let has_header = has_header(&self.file, self.length).map_err(|error| with_path(&self.path, error))?;
         if metadata.len() != self.length || is_removed(&metadata) || !has_header {
-            let changed = "somebody else has cut or removed it: open it anew, to go on with what is there";
+            let changed = "another program has truncated or removed this file: close the channel and open it again";
             return Err(path_error(&self.path, ErrorKind::Other, changed));
         }
         Ok(())
     }
 
-    /// Truncates the file to nothing.
+    /// Truncates the file to zero bytes.
     pub fn clear(&mut self) -> io::Result<()> {
         self.length = 0;
         self.frame_bytes = 0;
@@ -155,7 +156,7 @@ impl Segment {
         self.truncate_torn()
     }
 
-    /// Gives the file the permissions of another one.
+    /// Gives the file the permissions of another segment.
     pub fn copy_permissions(&self, other: &Segment) -> io::Result<()> {
         let permissions = other.file.metadata().map(|metadata| metadata.permissions());
         permissions
@@ -163,12 +164,13 @@ impl Segment {
             .map_err(|error| with_path(&self.path, error))
     }
 
-    /// Truncates the bytes that a failed write has left. After an error they are still there, and the next call tries again.
+    /// Truncates the bytes that a failed write has left. After an error, the bytes are still there, and the next call
+    /// tries again.
     pub fn truncate_torn(&mut self) -> io::Result<()> {
         if !self.torn {
             return Ok(());
         }
-        // This comes first because it does not change the file.
+        // The seek comes first, because it does not change the file.
         let sought = self.file.seek(SeekFrom::Start(self.length));
         sought
             .and_then(|_| self.file.set_len(self.length))
@@ -177,7 +179,7 @@ impl Segment {
         Ok(())
     }
 
-    /// Waits until all of the file is on the disk.
+    /// Waits until the content of the file is on the disk.
     pub fn sync(&self) -> io::Result<()> {
         self.file.sync_data().map_err(|error| with_path(&self.path, error))
     }
@@ -190,13 +192,13 @@ impl Segment {
 
 fn open_file(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
     if metadata(path)?.is_some_and(|metadata| !metadata.is_file()) {
-        return Err(path_error(path, ErrorKind::InvalidInput, "this is no file that can be appended to"));
+        return Err(path_error(path, ErrorKind::InvalidInput, "this is not a regular file"));
     }
     options.read(true).write(true).open(path).map_err(|error| with_path(path, error))
 }
 
-/// The metadata of the file at a path, or `None` if there is none. [`Path::exists`] also returns `false` after an error, and
-/// would make a program overwrite a file or forget one.
+/// Returns the metadata of the file at a path, or `None` if the file does not exist. In contrast, [`Path::exists`] also
+/// returns `false` after an error, and the channel would then overwrite or ignore a file.
 pub fn metadata(path: &Path) -> io::Result<Option<Metadata>> {
     match path.metadata() {
         Ok(metadata) => Ok(Some(metadata)),
@@ -205,37 +207,41 @@ pub fn metadata(path: &Path) -> io::Result<Option<Metadata>> {
     }
 }
 
-/// Reads the records in the bytes of a file. An error names the path.
+/// Reads the records in the bytes of a file.
+///
+/// # Errors
+///
+/// Returns `InvalidData`, with the path, if the bytes are not valid.
 pub fn scan_file<'a>(path: &Path, bytes: &'a [u8]) -> io::Result<Scan<'a>> {
     let what = match record::scan(bytes) {
         Ok(scan) => return Ok(scan),
-        Err(ScanError::NotALog) => "this is no event log of brooklet, version 1".to_owned(),
-        Err(ScanError::Damaged(byte)) => format!("the event at byte {byte} is not what was written"),
+        Err(ScanError::NotALog) => "this file is not an event log of brooklet, version 1".to_owned(),
+        Err(ScanError::Damaged(byte)) => format!("this file is damaged at byte {byte}"),
     };
-    Err(path_error(path, ErrorKind::InvalidData, format_args!("{what}: move it away to go on without it")))
+    Err(path_error(path, ErrorKind::InvalidData, format_args!("{what}: move it away to open the channel without it")))
 }
 
-/// An error whose message begins with a path.
+/// Returns an error whose message begins with a path.
 pub fn path_error(path: &Path, kind: ErrorKind, what: impl Display) -> io::Error {
     io::Error::new(kind, format!("{}: {what}", path.display()))
 }
 
-/// The same error, with the path in front of its message.
+/// Returns the same error, with a path before its message.
 pub fn with_path(path: &Path, error: io::Error) -> io::Error {
     path_error(path, error.kind(), error)
 }
 
 impl Drop for Segment {
-    /// By closing alone the lock would not end as long as some other process has the file too: one that this one has
-    /// started, until it runs a program of its own.
+    /// Unlocks the file. Closing the file does not unlock it while another process has it open. A child process has it
+    /// open until it executes its own program.
     fn drop(&mut self) {
         let _ = unlock(&self.file);
     }
 }
 
-/// [`File::try_lock`] and [`File::unlock`] are there from Rust 1.89 on. Before, this stands in for them, and nothing is
-/// locked: where both are there, a type's own method is called, and not a trait's.
-#[allow(dead_code)] // by a Rust that has the others
+/// Replacements for [`File::try_lock`] and [`File::unlock`], which exist from Rust 1.89 on. The replacements lock
+/// nothing. If both exist, Rust calls the method of the type, and not the method of the trait.
+#[allow(dead_code)] // unused from Rust 1.89 on
 trait Unlocked {
     fn try_lock(&self) -> io::Result<()>;
     fn unlock(&self) -> io::Result<()>;
@@ -261,20 +267,20 @@ fn unlock(file: &File) -> io::Result<()> {
     file.unlock()
 }
 
-/// Whether both are of one file.
+/// Returns whether both belong to the same file.
 #[cfg(unix)]
 fn is_same(one: &Metadata, other: &Metadata) -> bool {
     use std::os::unix::fs::MetadataExt;
     (one.dev(), one.ino()) == (other.dev(), other.ino())
 }
 
-/// Other systems do not tell; and rename no file that is open.
+/// Returns `true`. Other systems do not report the identity of a file, and do not rename a file that is open.
 #[cfg(not(unix))]
 fn is_same(_: &Metadata, _: &Metadata) -> bool {
     true
 }
 
-/// Whether the file has no name any more.
+/// Returns whether the file has no name any more.
 #[cfg(unix)]
 fn is_removed(metadata: &Metadata) -> bool {
     std::os::unix::fs::MetadataExt::nlink(metadata) == 0
@@ -285,7 +291,8 @@ fn is_removed(_: &Metadata) -> bool {
     false
 }
 
-/// Returns whether a file of `length` bytes has its header. A file that was truncated and then written to begins with zeros.
+/// Returns whether a file of `length` bytes begins with the header. A file that was truncated and then written to
+/// begins with zeros.
 #[cfg(unix)]
 fn has_header(file: &File, length: u64) -> io::Result<bool> {
     let mut header = [0; HEADER.len()];
@@ -310,21 +317,21 @@ pub mod tests {
     use super::*;
     use std::os::unix::net::UnixStream;
 
-    /// A segment that can be written to as long as the other end is there, and neither synced nor cut.
+    /// Returns a segment that can be written to while the other end is open. It can be neither synced nor truncated.
     pub fn unsyncable() -> (UnixStream, Segment) {
         let (other, file) = unsyncable_file();
         (other, Segment { path: "no/such/folder/log.sse".into(), file, length: 0, frame_bytes: 0, torn: false })
     }
 
     #[test]
-    fn append_with_sync_fails_if_the_sync_does() {
+    fn append_with_failing_sync_fails() {
         let (_other, mut segment) = unsyncable();
         segment.append(b"record", 6, false).unwrap();
         assert_eq!((segment.length, segment.frame_bytes()), ((HEADER.len() + 6) as u64, 6));
         let error = segment.append(b"record", 6, true).unwrap_err();
         assert!(error.to_string().starts_with("no/such/folder/log.sse: "), "{error}");
-        assert_eq!(segment.frame_bytes(), 6, "it does not count");
-        assert!(segment.append(b"record", 6, false).is_err(), "and is to be cut off before anything else");
+        assert_eq!(segment.frame_bytes(), 6, "the record does not count");
+        assert!(segment.append(b"record", 6, false).is_err(), "a torn record is truncated before the next write");
     }
 
     #[test]

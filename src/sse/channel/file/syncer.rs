@@ -1,5 +1,5 @@
-//! Syncs a file some time after it was written to: a thread that starts, waits, syncs and ends. There is none while nothing
-//! is written.
+//! Syncs a file some time after a write, in a thread that starts, waits, syncs and ends. Without writes, no thread
+//! runs.
 
 use super::server::lock;
 use super::server::stderr;
@@ -10,7 +10,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-/// The thread waits and makes one system call.
+/// The stack size of the thread, which only waits and makes one system call.
 const STACK: usize = 64 * 1024;
 
 pub struct Syncer {
@@ -19,13 +19,13 @@ pub struct Syncer {
 }
 
 struct Shared {
-    /// Locked as long as a sync takes. `None` when the channel is gone, and its file free for others.
+    /// The file, or `None` after the channel was dropped. The lock is held during a sync.
     file: Mutex<Option<File>>,
-    /// The channel is gone.
+    /// Notified when the channel is dropped.
     ended: Condvar,
-    /// Something was written, and a thread will sync it.
+    /// Whether a write is not synced yet. A thread will sync it.
     pending: AtomicBool,
-    /// The error of a sync that failed, until it is reported.
+    /// The error of a sync that failed, until it is returned.
     error: Mutex<Option<io::Error>>,
 }
 
@@ -40,17 +40,17 @@ impl Syncer {
         Syncer { interval, shared: Arc::new(shared) }
     }
 
-    /// Continues with another file. The caller has synced the present one.
+    /// Continues with another file. The caller must have synced the current file.
     pub fn replace(&self, file: File) {
         *lock(&self.shared.file) = Some(file);
     }
 
-    /// Returns the error of a sync that failed since the last call.
+    /// Returns the error of a sync, if one has failed since the last call.
     pub fn take_error(&self) -> io::Result<()> {
         lock(&self.shared.error).take().map_or(Ok(()), Err)
     }
 
-    /// Whether something was written that is not synced yet.
+    /// Returns whether a write is not synced yet.
     pub fn is_pending(&self) -> bool {
         self.shared.pending.load(Ordering::SeqCst)
     }
@@ -64,13 +64,13 @@ impl Syncer {
         let interval = self.interval;
         let thread = thread::Builder::new().name("brooklet-sync".to_owned()).stack_size(STACK);
         if thread.spawn(move || shared.sync_after(interval)).is_err() {
-            self.shared.sync(lock(&self.shared.file)); // without a thread, the sync is now
+            self.shared.sync(lock(&self.shared.file)); // without a thread, the sync runs here
         }
     }
 }
 
 impl Shared {
-    /// Waits for the interval, or until the channel is gone.
+    /// Syncs after the interval, or as soon as the channel is dropped.
     fn sync_after(&self, interval: Duration) {
         let waited = self.ended.wait_timeout_while(lock(&self.file), interval, |file| file.is_some());
         self.sync(waited.unwrap_or_else(PoisonError::into_inner).0);
@@ -85,7 +85,7 @@ impl Shared {
 }
 
 impl Drop for Syncer {
-    /// Runs a pending sync now.
+    /// Runs a pending sync, and ends the thread.
     fn drop(&mut self) {
         if self.is_pending() {
             self.shared.sync(lock(&self.shared.file));
@@ -93,7 +93,7 @@ impl Drop for Syncer {
         *lock(&self.shared.file) = None;
         self.shared.ended.notify_all();
         if let Err(error) = self.take_error() {
-            stderr::line(format_args!("what was published last may not be on the disk: {error}"));
+            stderr::line(format_args!("the last events may not be on the disk, because a sync failed: {error}"));
         }
     }
 }
@@ -105,7 +105,7 @@ pub mod tests {
     use std::os::unix::net::UnixStream;
     use std::time::Instant;
 
-    /// What can be written to and not synced, so that a sync is seen.
+    /// Returns a file that can be written to and cannot be synced, so that the test observes a sync as an error.
     pub fn unsyncable() -> (UnixStream, File) {
         let (other, this) = UnixStream::pair().unwrap();
         (other, File::from(OwnedFd::from(this)))
@@ -120,11 +120,11 @@ pub mod tests {
             let written = Instant::now();
             syncer.schedule();
             while syncer.take_error().is_ok() {
-                assert!(written.elapsed() < Duration::from_secs(5), "nobody syncs");
+                assert!(written.elapsed() < Duration::from_secs(5), "the write is not synced");
                 thread::yield_now();
             }
             assert!(written.elapsed() >= interval);
-            assert!(syncer.take_error().is_ok(), "once");
+            assert!(syncer.take_error().is_ok(), "the error is taken once");
         }
     }
 
@@ -134,10 +134,10 @@ pub mod tests {
         let syncer = Syncer::new(Duration::MAX, file);
         syncer.schedule();
         let shared = Arc::clone(&syncer.shared);
-        drop(syncer); // which says on standard error that this cannot be synced
+        drop(syncer); // this prints to standard error that the sync failed
         assert!(!shared.pending.load(Ordering::SeqCst));
         other.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
-        assert_eq!(io::Read::read(&mut &other, &mut [0]).unwrap(), 0, "closed");
+        assert_eq!(io::Read::read(&mut &other, &mut [0]).unwrap(), 0, "the file is closed");
     }
 
     #[test]
@@ -153,7 +153,7 @@ pub mod tests {
             let shared = Arc::clone(&syncer.shared);
             drop(syncer);
             while Arc::strong_count(&shared) > 1 {
-                assert!(noted.elapsed() < Duration::from_secs(5), "the thread waits on");
+                assert!(noted.elapsed() < Duration::from_secs(5), "the thread still waits");
                 thread::yield_now();
             }
         }
