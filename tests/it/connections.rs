@@ -166,7 +166,7 @@ fn an_address_that_cannot_be_had_is_an_error_that_says_what_to_do() {
         ("127.0.0.1", no_port),
         ("127.0.0.1:65536", no_port),
         (":8080", no_port),
-        ("192.0.2.1:0", "0.0.0.0 takes all that it has"), // of a network for documentation
+        ("192.0.2.1:0", "0.0.0.0 for all of its addresses"), // of a network for documentation
     ] {
         let message = Server::bind(address).unwrap_err().to_string();
         let named = message.starts_with(&format!("cannot listen on {address}: "));
