@@ -456,7 +456,7 @@ impl Server {
         self.handle.local_addr()
     }
 
-    /// Returns a handle that can stop the server from anywhere.
+    /// Returns a handle that can stop the server from any thread.
     pub fn handle(&self) -> Handle {
         self.handle.clone()
     }
