@@ -121,7 +121,7 @@ pub struct BodyProgress {
 
 /// The part of a body that is still to come.
 enum Left {
-    /// A body with `Content-Length`: the number of bytes.
+    /// This number of bytes.
     Exact(u64),
     Chunked(Decoder),
     /// The end of the body cannot be found. Each further read returns this error.

@@ -157,7 +157,7 @@ impl Config {
         ];
         for (name, timeout) in timeouts {
             if timeout.is_zero() {
-                let message = format!("Config::{name} is zero, which no client can meet; use Duration::MAX for no limit");
+                let message = format!("Config::{name} is zero; use Duration::MAX for no limit");
                 return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
             }
         }
