@@ -71,7 +71,7 @@ fn error_of_a_program_is_reported_with_its_sources_and_not_sent() {
         ("/parse", 500, "invalid digit found in string"),
         ("/fault", 400, "no comma"),
         ("/first", 500, "first"),
-        ("/bare", 500, "the handler answered 500 without a cause; Response::with_cause gives a response one"),
+        ("/bare", 500, "the handler returned a 500 without a cause; add one with Response::with_cause"),
         ("/busy", 503, ""),
     ] {
         let answer = server.get(target);
@@ -146,7 +146,7 @@ fn causes_are_on_standard_error_without_a_hook_except_those_of_4xx() {
     let text = String::from_utf8(output.stderr).unwrap();
     assert!(output.status.success(), "{text}");
     let lines: Vec<_> = text.lines().filter_map(|line| Some(line.split_once(" ms: ")?.1)).collect();
-    let no_cause = "the handler answered 500 without a cause; Response::with_cause gives a response one";
+    let no_cause = "the handler returned a 500 without a cause; add one with Response::with_cause";
     assert_eq!(lines, ["cannot save: disk on fire", no_cause, "torn"]);
 }
 
