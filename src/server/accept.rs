@@ -1,17 +1,17 @@
 //! Leader and followers: all idle threads wait in `accept` on the one listener.
 //!
-//! A connection wakes one thread. This thread makes sure that another thread waits, serves the connection to its end or its
-//! takeover, and waits again. There is no queue and no hand-over between threads. A connection takes 24 us of CPU time; with
-//! a pool of threads it takes 29 us, and with a new thread for each connection 57 us.
+//! A connection wakes one thread. This thread makes sure that another thread waits, serves the connection to its end or
+//! its takeover, and waits again. There is no queue and no hand-over between threads. A connection takes 24 us of CPU
+//! time; with a pool of threads it takes 29 us, and with a new thread for each connection 57 us.
 //!
-//! `std` can neither time out nor cancel an `accept`. On Linux, a shutdown therefore shuts the listener down. On other systems,
-//! it wakes each thread with a connection to the server itself. It also does so if the program made the listener, because
-//! systemd or another process may hold that listener too. Such a connection does not always arrive, so the time for waking
-//! is bounded.
+//! `std` can neither time out nor cancel an `accept`. On Linux, a shutdown therefore shuts the listener down. On other
+//! systems, it wakes each thread with a connection to the server itself. It also does so if the program made the
+//! listener, because systemd or another process may hold that listener too. Such a connection does not always arrive,
+//! so the time for waking is bounded.
 //!
-//! If `accept` fails because of the peer, the thread tries again. If it fails because the process has no file descriptors left,
-//! the connection stays in the queue. The server then closes a descriptor that it holds in reserve, so that one client at
-//! a time receives a 503 and does not hang.
+//! If `accept` fails because of the peer, the thread tries again. If it fails because the process has no file
+//! descriptors left, the connection stays in the queue. The server then closes a descriptor that it holds in reserve,
+//! so that one client at a time receives a 503 and does not hang.
 
 use super::linger;
 use super::panics::{catch, lock};
@@ -26,17 +26,17 @@ use std::sync::{Arc, Mutex, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// The most threads that wait in `accept`. Further threads end after their connection, because an idle thread takes about
-/// 33 KiB. 64 clients that open a new connection for each request cost no more CPU time with this limit. 256 such clients cost
-/// a fifth more, because most of their connections start a thread.
+/// The most threads that wait in `accept`. Further threads end after their connection, because an idle thread takes
+/// about 33 KiB. 64 clients that open a new connection for each request cost no more CPU time with this limit. 256 such
+/// clients cost a fifth more, because most of their connections start a thread.
 const MAX_WAITING: usize = 64;
 
-/// The most clients beyond `max_connections` that hold a thread while they read their 503. Further clients are sent the 503,
-/// and their connections are closed at once.
+/// The most clients beyond `max_connections` that hold a thread while they read their 503. Further clients are sent the
+/// 503, and their connections are closed at once.
 const MAX_REFUSING: usize = 64;
 
-/// The most refused clients for which the hook is called at the same time. Further clients are not reported. Otherwise each of
-/// them would hold a thread while the hook blocks, and the number of threads would have no limit.
+/// The most refused clients for which the hook is called at the same time. Further clients are not reported. Otherwise
+/// each of them would hold a thread while the hook blocks, and the number of threads would have no limit.
 const MAX_REPORTING: usize = 128;
 
 /// The pause after an `accept` that failed although the reserve was used. It doubles up to a second, as in Go.
@@ -46,8 +46,8 @@ const MAX_BACKOFF: Duration = Duration::from_secs(1);
 /// The timeout of a connection that wakes a thread. A handshake over loopback takes much less.
 const WAKE_TIMEOUT: Duration = Duration::from_millis(100);
 
-/// The maximum time in which a shutdown tries to wake the threads in `accept`, once before the grace and once after it. A
-/// firewall may drop the connections that wake them.
+/// The maximum time in which a shutdown tries to wake the threads in `accept`, once before the grace and once after it.
+/// A firewall may drop the connections that wake them.
 const WAKE_LIMIT: Duration = Duration::from_secs(1);
 
 pub struct Acceptor {
@@ -57,8 +57,8 @@ pub struct Acceptor {
     owns_listener: bool,
     service: Service,
     registry: Arc<Registry>,
-    /// The number of threads in `accept` or about to call it. A thread that has a connection subtracts itself. The thread that
-    /// makes the number zero first adds a new thread.
+    /// The number of threads in `accept` or about to call it. A thread that has a connection subtracts itself. The
+    /// thread that makes the number zero first adds a new thread.
     waiting: AtomicUsize,
     /// The number of threads that refuse a client.
     refusing: AtomicUsize,
@@ -97,7 +97,8 @@ impl Acceptor {
         thread.spawn(move || acceptor.run()).map(drop)
     }
 
-    /// Accepts a connection, serves it, and waits for the next one, until the server stops or enough other threads wait.
+    /// Accepts a connection, serves it, and waits for the next one, until the server stops or enough other threads
+    /// wait.
     fn run(self: Arc<Acceptor>) {
         while let Some((mut stream, peer)) = self.accept() {
             let was_last = self.waiting.fetch_sub(1, Ordering::SeqCst) == 1;
@@ -227,8 +228,8 @@ impl Closing {
         in_accept
     }
 
-    /// Wakes the threads again until all of them have left `accept`, so that the port is free when `serve` returns. After
-    /// [`WAKE_LIMIT`], prints the number of threads that are left. Each of them keeps the port in use.
+    /// Wakes the threads again until all of them have left `accept`, so that the port is free when `serve` returns.
+    /// After [`WAKE_LIMIT`], prints the number of threads that are left. Each of them keeps the port in use.
     pub fn finish(self) {
         let deadline = Instant::now() + WAKE_LIMIT;
         loop {
@@ -249,8 +250,8 @@ impl Closing {
     }
 }
 
-/// Shuts a listener down. `std` can do that only with a stream, so the listener is converted to one. On Linux, this ends
-/// `accept` in all threads, and the kernel refuses new clients. Other systems return an error.
+/// Shuts a listener down. `std` can do that only with a stream, so the listener is converted to one. On Linux, this
+/// ends `accept` in all threads, and the kernel refuses new clients. Other systems return an error.
 #[cfg(unix)]
 fn shut_down(listener: TcpListener) -> bool {
     let stream = TcpStream::from(std::os::fd::OwnedFd::from(listener));

@@ -11,16 +11,16 @@ use std::fmt;
 use std::io::{self, Read, Write};
 use std::time::{Duration, Instant};
 
-/// If the handler leaves at most this many bytes of a body unread, the server reads them and keeps the connection. Reading
-/// 64 KiB costs less than a new connection.
+/// If the handler leaves at most this many bytes of a body unread, the server reads them and keeps the connection.
+/// Reading 64 KiB costs less than a new connection.
 const MAX_DRAIN: u64 = 64 * 1024;
 
 const TOO_LARGE: Error = Error::fixed(StatusCode::CONTENT_TOO_LARGE, "the body is too large");
 
 const ENDED_EARLY: Error = Error::bad("the request ended before the end of its body");
 
-/// A reader of a request's body, without the framing. [`Context::body`](super::Context::body) returns it. A read blocks until
-/// bytes arrive, and returns `Ok(0)` at the end of the body.
+/// A reader of a request's body, without the framing. [`Context::body`](super::Context::body) returns it. A read blocks
+/// until bytes arrive, and returns `Ok(0)` at the end of the body.
 ///
 /// ```
 /// # use brooklet::Context;
@@ -33,12 +33,12 @@ const ENDED_EARLY: Error = Error::bad("the request ended before the end of its b
 ///
 /// # Errors
 ///
-/// An error of a read carries the status of the response (see [`Error::of`]), so a handler returns it with `?`. Later reads return
-/// the same error.
+/// An error of a read carries the status of the response (see [`Error::of`]), so a handler returns it with `?`. Later
+/// reads return the same error.
 ///
 /// - Returns an error with the status 400 if the chunks are malformed.
-/// - Returns an error with the status 400 and the kind `UnexpectedEof` or `ConnectionReset` if the client ends the connection
-///   before the end of the body.
+/// - Returns an error with the status 400 and the kind `UnexpectedEof` or `ConnectionReset` if the client ends the
+///   connection before the end of the body.
 /// - Returns an error with the status 408 and the kind `TimedOut` after [`read_timeout`](super::Config::read_timeout).
 /// - Returns an error with the status 413 if the body is larger than [`max_body_bytes`](super::Config::max_body_bytes).
 pub struct Body<'a> {
@@ -107,7 +107,8 @@ impl Read for Body<'_> {
     }
 }
 
-/// The progress of a request's body. It outlives the handler, because the rest of the body comes before the next request.
+/// The progress of a request's body. It outlives the handler, because the rest of the body comes before the next
+/// request.
 pub struct BodyProgress {
     left: Left,
     /// The client waits for a `100 Continue` before it sends the body (RFC 9110 10.1.1).
@@ -154,8 +155,8 @@ impl BodyProgress {
         }
     }
 
-    /// Decodes bytes of the buffer into `out`, and returns their number. Returns 0 at the end of the body, and `None` if the
-    /// buffer is empty before the end.
+    /// Decodes bytes of the buffer into `out`, and returns their number. Returns 0 at the end of the body, and `None`
+    /// if the buffer is empty before the end.
     fn decode(&mut self, input: &mut Buffer, out: &mut [u8]) -> Result<Option<usize>, Error> {
         while !self.is_done() {
             if let Left::Failed(error) = &self.left {
@@ -236,8 +237,8 @@ impl Left {
         }
     }
 
-    /// Returns the number of bytes that the client has announced and not yet sent, with Content-Length or with the size line of
-    /// the current chunk.
+    /// Returns the number of bytes that the client has announced and not yet sent, with Content-Length or with the size
+    /// line of the current chunk.
     fn announced(&self) -> u64 {
         match self {
             Left::Chunked(decoder) => decoder.announced(),

@@ -2,8 +2,8 @@
 
 use std::io::{self, Read};
 
-/// The size of a new buffer, and of the buffer of an idle connection. A browser's request head has about 600 bytes, so some
-/// pipelined requests or a small body also fit.
+/// The size of a new buffer, and of the buffer of an idle connection. A browser's request head has about 600 bytes, so
+/// some pipelined requests or a small body also fit.
 const INITIAL: usize = 2 * 1024;
 
 /// The maximum size to which reads of a large body enlarge an empty buffer.
@@ -50,7 +50,8 @@ impl Buffer {
         }
     }
 
-    /// Reads once, and appends the bytes to the data. Makes room if the buffer is full. The caller must limit the unused data.
+    /// Reads once, and appends the bytes to the data. Makes room if the buffer is full. The caller must limit the
+    /// unused data.
     pub fn fill(&mut self, source: &mut impl Read) -> io::Result<usize> {
         if self.is_empty() && self.was_filled && self.bytes.len() < MAX_READ {
             self.bytes = vec![0; 2 * self.bytes.len()];

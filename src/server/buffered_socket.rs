@@ -35,14 +35,15 @@ impl BufferedSocket {
         Ok(BufferedSocket { socket, peer, on_loopback, input, scratch, read_timeout: None })
     }
 
-    /// Reads the next request head. Returns `None` if the client left, if it sent nothing for `idle`, or if the server stops.
+    /// Reads the next request head. Returns `None` if the client left, if it sent nothing for `idle`, or if the server
+    /// stops.
     ///
     /// Reads from the socket only if the buffer does not contain a whole head.
     ///
     /// # Errors
     ///
-    /// - Returns the error with which to answer if the head is malformed, too large or too slow. The connection must end after
-    ///   that. The bytes of the head stay in `input`.
+    /// - Returns the error with which to answer if the head is malformed, too large or too slow. The connection must
+    ///   end after that. The bytes of the head stay in `input`.
     pub fn read_head(&mut self, config: &Config, idle: Duration) -> Result<Option<ParsedHead>, Error> {
         let limits = Limits { max_headers: config.max_headers };
         let mut seen = 0;
@@ -122,8 +123,8 @@ impl BufferedSocket {
         !self.input.is_empty() && polled.is_ok() && restored.is_ok()
     }
 
-    /// Reads bytes that have arrived, without blocking, and keeps them. Returns whether the input has ended. Does not notice the
-    /// end while more than [`MAX_READ_AHEAD`] bytes are unused.
+    /// Reads bytes that have arrived, without blocking, and keeps them. Returns whether the input has ended. Does not
+    /// notice the end while more than [`MAX_READ_AHEAD`] bytes are unused.
     pub fn poll_end(&mut self) -> bool {
         if self.socket.set_nonblocking(true).is_err() {
             return true;

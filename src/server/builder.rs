@@ -16,8 +16,8 @@ use std::{fmt, io};
 
 /// An HTTP server: a listener with its routes, guards and settings.
 ///
-/// [`bind`](Server::bind) opens the listener, [`get`](Server::get) and its siblings add routes, and [`serve`](Server::serve)
-/// answers requests, each connection in a thread of its own.
+/// [`bind`](Server::bind) opens the listener, [`get`](Server::get) and its siblings add routes, and
+/// [`serve`](Server::serve) answers requests, each connection in a thread of its own.
 ///
 /// ```no_run
 /// use brooklet::{Server, StatusCode};
@@ -36,15 +36,17 @@ use std::{fmt, io};
 ///
 /// # Requests from web pages
 ///
-/// Other machines cannot reach a server on 127.0.0.1, but each web page that is open in a browser on the same machine can.
-/// Two checks reject requests from such pages. Both are on by default:
+/// Other machines cannot reach a server on 127.0.0.1, but each web page that is open in a browser on the same machine
+/// can. Two checks reject requests from such pages. Both are on by default:
 ///
-/// - **Host.** A request that arrives on a loopback address needs a `Host` that means loopback: `localhost`, a name that ends
-///   with `.localhost`, or a loopback address. Other requests receive a 421 that says what to do. The check stops pages
-///   whose own name leads to 127.0.0.1 (DNS rebinding). [`allow_host`](Server::allow_host) allows another name.
-/// - **Origin.** A request that changes something (any method except GET, HEAD, OPTIONS and TRACE) receives a 403 if a page
-///   of another origin sends it. Browsers send `Sec-Fetch-Site`; the server uses `Origin` if that field is missing. Programs
-///   such as curl send neither field, and their requests pass. [`allow_origin`](Server::allow_origin) allows an origin.
+/// - **Host.** A request that arrives on a loopback address needs a `Host` that means loopback: `localhost`, a name
+///   that ends with `.localhost`, or a loopback address. Other requests receive a 421 that says what to do. The check
+///   stops pages whose own name leads to 127.0.0.1 (DNS rebinding). [`allow_host`](Server::allow_host) allows another
+///   name.
+/// - **Origin.** A request that changes something (any method except GET, HEAD, OPTIONS and TRACE) receives a 403 if a
+///   page of another origin sends it. Browsers send `Sec-Fetch-Site`; the server uses `Origin` if that field is
+///   missing. Programs such as curl send neither field, and their requests pass. [`allow_origin`](Server::allow_origin)
+///   allows an origin.
 ///
 /// [`Config::check_host`] and [`Config::check_origin`] switch the checks off:
 ///
@@ -76,8 +78,8 @@ use std::{fmt, io};
 ///
 /// # Behind a proxy
 ///
-/// A proxy such as nginx adds TLS and HTTP/2. These are the lines for `/etc/nginx/conf.d/live.conf` on Debian 12. From nginx
-/// 1.25.1 on, `http2 on;` is a line of its own.
+/// A proxy such as nginx adds TLS and HTTP/2. These are the lines for `/etc/nginx/conf.d/live.conf` on Debian 12. From
+/// nginx 1.25.1 on, `http2 on;` is a line of its own.
 ///
 /// ```nginx
 /// server {
@@ -100,28 +102,30 @@ use std::{fmt, io};
 /// }
 /// ```
 ///
-/// - `http2`: a browser opens at most six HTTP/1.1 connections to a site, for all tabs together, and each event stream holds
-///   one of them. Over HTTP/2, all streams share one connection.
+/// - `http2`: a browser opens at most six HTTP/1.1 connections to a site, for all tabs together, and each event stream
+///   holds one of them. Over HTTP/2, all streams share one connection.
 /// - `proxy_http_version 1.1`: with the default, 1.0, a body or an event stream that breaks off looks complete.
 /// - `proxy_set_header Host`: the checks above need the public name. Allow it with `allow_host("live.example")`.
-/// - `proxy_set_header X-Forwarded-For`: this field has the client's address. [`Context::peer_addr`] returns the address of
-///   nginx. Trust the field only if all requests come through nginx.
-/// - `@down`: an `EventSource` that receives a 502 while the server restarts never tries again. After 444, nginx closes the
-///   connection without a response, and the `EventSource` tries again.
+/// - `proxy_set_header X-Forwarded-For`: this field has the client's address. [`Context::peer_addr`] returns the
+///   address of nginx. Trust the field only if all requests come through nginx.
+/// - `@down`: an `EventSource` that receives a 502 while the server restarts never tries again. After 444, nginx closes
+///   the connection without a response, and the `EventSource` tries again.
 ///
-/// The lines switch no buffering off, because event streams carry `X-Accel-Buffering: no` and `Cache-Control: no-transform`,
-/// and nginx then passes each event on at once. They set no timeout, because nginx waits 60 s for data and streams send a
-/// keep-alive comment every 15 s. Each stream takes one of nginx's `worker_connections`. Debian's configuration has 768.
+/// The lines switch no buffering off, because event streams carry `X-Accel-Buffering: no` and `Cache-Control:
+/// no-transform`, and nginx then passes each event on at once. They set no timeout, because nginx waits 60 s for data
+/// and streams send a keep-alive comment every 15 s. Each stream takes one of nginx's `worker_connections`. Debian's
+/// configuration has 768.
 ///
 /// Other proxies:
 ///
-/// - A proxy that keeps idle connections for longer than [`Config::idle_timeout`] sometimes answers 502. Caddy keeps them for
-///   2 minutes, and Envoy keeps them for an hour. The 60 s of nginx with `keepalive` are short enough.
-/// - HAProxy, Apache and Varnish notice a client that leaves after 41, 37 and 55 s, and the server does not notice it earlier.
+/// - A proxy that keeps idle connections for longer than [`Config::idle_timeout`] sometimes answers 502. Caddy keeps
+///   them for 2 minutes, and Envoy keeps them for an hour. The 60 s of nginx with `keepalive` are short enough.
+/// - HAProxy, Apache and Varnish notice a client that leaves after 41, 37 and 55 s, and the server does not notice it
+///   earlier.
 /// - HAProxy delays each event by 0.2 s without its `option http-no-delay`.
-/// - The development proxies of Vite and Node (`http-proxy`) do not end the response to the page if a stream breaks off, for
-///   example because the server restarts. This line ends it. In Vite, add it to an entry of `server.proxy`. If the proxy changes
-///   `Host`, call `allow_origin("http://localhost:5173")`.
+/// - The development proxies of Vite and Node (`http-proxy`) do not end the response to the page if a stream breaks
+///   off, for example because the server restarts. This line ends it. In Vite, add it to an entry of `server.proxy`. If
+///   the proxy changes `Host`, call `allow_origin("http://localhost:5173")`.
 ///
 /// ```js
 /// configure: proxy => proxy.on("proxyRes", (from, _request, to) => from.on("close", () => from.complete || to.destroy()))
@@ -138,22 +142,22 @@ pub struct Server {
 }
 
 impl Server {
-    /// Listens on an address, such as `"127.0.0.1:8080"` or `("::1", 8080)`. With port 0, the system chooses a free port, and
-    /// [`local_addr`](Server::local_addr) returns it. Clients can connect from now on. They wait until the program calls
-    /// [`serve`](Server::serve).
+    /// Listens on an address, such as `"127.0.0.1:8080"` or `("::1", 8080)`. With port 0, the system chooses a free
+    /// port, and [`local_addr`](Server::local_addr) returns it. Clients can connect from now on. They wait until the
+    /// program calls [`serve`](Server::serve).
     ///
-    /// A server listens on one address. If a name stands for several addresses, the server listens on the first that works.
-    /// `localhost` often stands for `127.0.0.1` and `::1`, and then clients cannot connect to the other address. Pass an address
-    /// instead of a name. To listen on all addresses of the machine, bind `[::]:8080`. On Linux and macOS, that accepts IPv4
-    /// clients too.
+    /// A server listens on one address. If a name stands for several addresses, the server listens on the first that
+    /// works. `localhost` often stands for `127.0.0.1` and `::1`, and then clients cannot connect to the other address.
+    /// Pass an address instead of a name. To listen on all addresses of the machine, bind `[::]:8080`. On Linux and
+    /// macOS, that accepts IPv4 clients too.
     ///
     /// To set socket options that `std` does not offer, make the listener yourself, and pass it to
     /// [`Server::from`](#impl-From<TcpListener>-for-Server).
     ///
     /// # Errors
     ///
-    /// - Returns the error of [`TcpListener::bind`]. The message contains the address, and advice if the port is in use, the
-    ///   port needs privileges, or the machine does not have the address.
+    /// - Returns the error of [`TcpListener::bind`]. The message contains the address, and advice if the port is in
+    ///   use, the port needs privileges, or the machine does not have the address.
     pub fn bind(address: impl ToSocketAddrs + fmt::Debug) -> io::Result<Server> {
         let listener = TcpListener::bind(&address).map_err(|error| explain_bind_error(&address, error))?;
         let handle = Handle::new(listener.local_addr()?);
@@ -166,17 +170,20 @@ impl Server {
     ///
     /// - Text matches the same text.
     /// - `{name}` matches any one segment that is not empty.
-    /// - `{*name}` matches the rest of the path. It must be the last segment. The rest may be empty: `/{*path}` matches `/`.
+    /// - `{*name}` matches the rest of the path. It must be the last segment. The rest may be empty: `/{*path}` matches
+    ///   `/`.
     ///
-    /// If several patterns match, text is preferred to `{name}`, and `{name}` to `{*name}`. The order in which routes are added
-    /// does not matter. `/a/` and `/a` are two paths. Patterns are normalised like paths ([`Context::path`]): `/%7Ea` is `/~a`.
+    /// If several patterns match, text is preferred to `{name}`, and `{name}` to `{*name}`. The order in which routes
+    /// are added does not matter. `/a/` and `/a` are two paths. Patterns are normalised like paths ([`Context::path`]):
+    /// `/%7Ea` is `/~a`.
     ///
-    /// The server itself answers a path without a route with 404, and another method with 405 and `Allow`. It answers HEAD with
-    /// the handler of GET unless HEAD has a route, and OPTIONS with the methods of the path.
+    /// The server itself answers a path without a route with 404, and another method with 405 and `Allow`. It answers
+    /// HEAD with the handler of GET unless HEAD has a route, and OPTIONS with the methods of the path.
     ///
     /// It is safe to join the values of `{name}` and `{*name}` to the path of a directory: see [`Context::param`].
     ///
-    /// A handler runs in many threads at once. Share state in an `Arc`, and move a clone of the `Arc` into each closure:
+    /// A handler runs in many threads at once. Share state in an `Arc`, and move a clone of the `Arc` into each
+    /// closure:
     ///
     /// ```
     /// # use brooklet::Server;
@@ -198,8 +205,8 @@ impl Server {
     /// # }
     /// ```
     ///
-    /// If a pattern is malformed, or already has a route with this method, [`serve`](Server::serve) returns an error. The error
-    /// names the pattern and the line that added it.
+    /// If a pattern is malformed, or already has a route with this method, [`serve`](Server::serve) returns an error.
+    /// The error names the pattern and the line that added it.
     #[track_caller]
     pub fn route<H, R>(mut self, method: Method, pattern: &str, handler: H) -> Server
     where
@@ -261,8 +268,8 @@ impl Server {
         self.route(Method::Delete, pattern, handler)
     }
 
-    /// Allows requests with this `Host` on a loopback address. `host` is a name or an address without a port, for example the
-    /// public name of a proxy in front, or a name in `/etc/hosts`. See [`check_host`](Config::check_host).
+    /// Allows requests with this `Host` on a loopback address. `host` is a name or an address without a port, for
+    /// example the public name of a proxy in front, or a name in `/etc/hosts`. See [`check_host`](Config::check_host).
     ///
     /// [`serve`](Server::serve) returns an error if `host` is malformed.
     ///
@@ -277,13 +284,13 @@ impl Server {
         self.keep_error(allowed)
     }
 
-    /// Allows requests from pages of this origin, for example `https://app.example` or `http://localhost:3000`. The pages may
-    /// send requests with any method ([`check_origin`](Config::check_origin)), and may read the responses, event streams
-    /// included (CORS). Their preflights are answered before guards run. Their requests may not carry credentials:
-    /// [`allow_credentials`](Server::allow_credentials) allows that too.
+    /// Allows requests from pages of this origin, for example `https://app.example` or `http://localhost:3000`. The
+    /// pages may send requests with any method ([`check_origin`](Config::check_origin)), and may read the responses,
+    /// event streams included (CORS). Their preflights are answered before guards run. Their requests may not carry
+    /// credentials: [`allow_credentials`](Server::allow_credentials) allows that too.
     ///
-    /// After the first call, every response has `Vary: Origin`, so that a cache does not give the response for one page to
-    /// another page. [`serve`](Server::serve) returns an error if `origin` is malformed.
+    /// After the first call, every response has `Vary: Origin`, so that a cache does not give the response for one page
+    /// to another page. [`serve`](Server::serve) returns an error if `origin` is malformed.
     ///
     /// ```no_run
     /// # use brooklet::Server;
@@ -297,30 +304,30 @@ impl Server {
         self.keep_error(allowed)
     }
 
-    /// Allows pages of the [allowed origins](Server::allow_origin) to send credentials: cookies, client certificates, and the
-    /// `Authorization` that a browser adds by itself. Pages send them with `fetch(url, { credentials: "include" })` or
-    /// `new EventSource(url, { withCredentials: true })`.
+    /// Allows pages of the [allowed origins](Server::allow_origin) to send credentials: cookies, client certificates,
+    /// and the `Authorization` that a browser adds by itself. Pages send them with `fetch(url, { credentials: "include"
+    /// })` or `new EventSource(url, { withCredentials: true })`.
     ///
-    /// Responses to these origins have `Access-Control-Allow-Credentials: true`, responses to preflights too (WHATWG Fetch,
-    /// "CORS protocol and credentials"). A preflight carries no credentials, so guards do not run for it.
+    /// Responses to these origins have `Access-Control-Allow-Credentials: true`, responses to preflights too (WHATWG
+    /// Fetch, "CORS protocol and credentials"). A preflight carries no credentials, so guards do not run for it.
     pub fn allow_credentials(mut self) -> Server {
         self.service.dispatcher.allowed.allows_credentials = true;
         self
     }
 
-    /// Adds a guard: a function that runs before routing, and either lets a request pass or answers it. [`Verdict`] lists the
-    /// values that a guard may return.
+    /// Adds a guard: a function that runs before routing, and either lets a request pass or answers it. [`Verdict`]
+    /// lists the values that a guard may return.
     ///
-    /// Guards run in the order in which they are added, for every valid request except preflights of
-    /// [allowed origins](Server::allow_origin). A guard sees the same normalised [path](Context::path) as the router and the
-    /// handler. This guard protects all paths that start with `/private`, however a client escapes them:
-    /// `.before(|ctx| ctx.path().starts_with("/private").then(|| StatusCode::FORBIDDEN.into()))`.
+    /// Guards run in the order in which they are added, for every valid request except preflights of [allowed
+    /// origins](Server::allow_origin). A guard sees the same normalised [path](Context::path) as the router and the
+    /// handler. This guard protects all paths that start with `/private`, however a client escapes them: `.before(|ctx|
+    /// ctx.path().starts_with("/private").then(|| StatusCode::FORBIDDEN.into()))`.
     ///
-    /// A guard can set fields of the later response with [`Context::set_response_header`]. A field of the same name in the
-    /// handler's response replaces such a field.
+    /// A guard can set fields of the later response with [`Context::set_response_header`]. A field of the same name in
+    /// the handler's response replaces such a field.
     ///
-    /// A browser's `EventSource` sends cookies, and cannot send `Authorization`. A guard for event streams can check a cookie, or
-    /// a field of the query:
+    /// A browser's `EventSource` sends cookies, and cannot send `Authorization`. A guard for event streams can check a
+    /// cookie, or a field of the query:
     ///
     /// ```no_run
     /// # use brooklet::{Server, StatusCode};
@@ -361,10 +368,10 @@ impl Server {
         self
     }
 
-    /// Sets the form of error responses. It is used for the responses of the server itself, such as 404, 405, 413 and the 500
-    /// after a panic. It is also used if a handler or guard returns `None`, an error, or a bare
-    /// [`StatusCode`](super::http::StatusCode) from 400 on. Without a form, the body of these responses is a line of text. The
-    /// last call replaces earlier ones.
+    /// Sets the form of error responses. It is used for the responses of the server itself, such as 404, 405, 413 and
+    /// the 500 after a panic. It is also used if a handler or guard returns `None`, an error, or a bare
+    /// [`StatusCode`](super::http::StatusCode) from 400 on. Without a form, the body of these responses is a line of
+    /// text. The last call replaces earlier ones.
     ///
     /// ```
     /// # use brooklet::{Response, Server};
@@ -393,13 +400,13 @@ impl Server {
     /// # }
     /// ```
     ///
-    /// The response keeps its status, its `Allow`, `Retry-After` and `Connection`, and the CORS fields. If `form` panics or
-    /// returns a bare status, the line of text is sent. If `form` returns an error, a response with a field that cannot be
-    /// sent, or a stream that fails, the response is a 500 with that cause.
+    /// The response keeps its status, its `Allow`, `Retry-After` and `Connection`, and the CORS fields. If `form`
+    /// panics or returns a bare status, the line of text is sent. If `form` returns an error, a response with a field
+    /// that cannot be sent, or a stream that fails, the response is a 500 with that cause.
     ///
-    /// `form` is not called for a response with a body of the program, such as `Response::text("no").with_status(..)`. Nor is it
-    /// called for the 503 of a client beyond [`max_connections`](Config::max_connections), because the server does not parse
-    /// that client's request.
+    /// `form` is not called for a response with a body of the program, such as `Response::text("no").with_status(..)`.
+    /// Nor is it called for the 503 of a client beyond [`max_connections`](Config::max_connections), because the server
+    /// does not parse that client's request.
     pub fn error_response<F, R>(mut self, form: F) -> Server
     where
         F: Fn(&Problem<'_>) -> R + Send + Sync + 'static,
@@ -409,16 +416,17 @@ impl Server {
         self
     }
 
-    /// Sets the hook that is called after each response, in the thread that sent the response. The last call replaces earlier
-    /// ones.
+    /// Sets the hook that is called after each response, in the thread that sent the response. The last call replaces
+    /// earlier ones.
     ///
-    /// The hook is also called after the response to a malformed request, after a stream of [`sse::stream`] ends, and after
-    /// another takeover of a connection. Without a hook, errors of the program are printed to standard error.
+    /// The hook is also called after the response to a malformed request, after a stream of [`sse::stream`] ends, and
+    /// after another takeover of a connection. Without a hook, errors of the program are printed to standard error.
     ///
-    /// The hook is also called for clients beyond [`max_connections`](Config::max_connections). If it blocks, at most 128 threads
-    /// wait for it with such clients. Further clients receive their 503 without a call.
+    /// The hook is also called for clients beyond [`max_connections`](Config::max_connections). If it blocks, at most
+    /// 128 threads wait for it with such clients. Further clients receive their 503 without a call.
     ///
-    /// The [`Display`](Exchange#impl-Display-for-Exchange<'_>) of an [`Exchange`] is a line of an access log, without the date:
+    /// The [`Display`](Exchange#impl-Display-for-Exchange<'_>) of an [`Exchange`] is a line of an access log, without
+    /// the date:
     ///
     /// ```no_run
     /// # use brooklet::Server;
@@ -451,7 +459,8 @@ impl Server {
         self
     }
 
-    /// Returns the address that the server listens on. Its port is the one that the system chose if the program passed port 0.
+    /// Returns the address that the server listens on. Its port is the one that the system chose if the program passed
+    /// port 0.
     pub fn local_addr(&self) -> SocketAddr {
         self.handle.local_addr()
     }
@@ -463,16 +472,16 @@ impl Server {
 
     /// Answers requests, and blocks until the server has stopped. [`Handle::shutdown`] stops it.
     ///
-    /// No error of a client and no error of `accept` ends the server. The calling thread serves no connection itself, so that it
-    /// can return as soon as the server has stopped.
+    /// No error of a client and no error of `accept` ends the server. The calling thread serves no connection itself,
+    /// so that it can return as soon as the server has stopped.
     ///
     /// # Errors
     ///
-    /// - Returns `InvalidInput` if a route, host or origin is malformed, if a pattern has two routes with the same method, or if
-    ///   a timeout is zero. The error is the first of these.
+    /// - Returns `InvalidInput` if a route, host or origin is malformed, if a pattern has two routes with the same
+    ///   method, or if a timeout is zero. The error is the first of these.
     /// - Returns the system's error if no thread can be started.
-    /// - Returns the system's error if the listener of [`Server::from`](#impl-From<TcpListener>-for-Server) cannot be made
-    ///   blocking, or has no address.
+    /// - Returns the system's error if the listener of [`Server::from`](#impl-From<TcpListener>-for-Server) cannot be
+    ///   made blocking, or has no address.
     pub fn serve(mut self) -> io::Result<()> {
         self.check()?;
         let registry = self.handle.registry();
@@ -527,9 +536,9 @@ impl Server {
     }
 }
 
-/// Makes a server of a listener that the program opened itself. The listener may come from systemd (socket activation), share
-/// its port with other listeners (`SO_REUSEPORT`), serve both IPv4 and IPv6, or have socket options that accepted connections
-/// inherit.
+/// Makes a server of a listener that the program opened itself. The listener may come from systemd (socket activation),
+/// share its port with other listeners (`SO_REUSEPORT`), serve both IPv4 and IPv6, or have socket options that accepted
+/// connections inherit.
 ///
 /// ```no_run
 /// use brooklet::Server;
@@ -540,24 +549,25 @@ impl Server {
 /// # Ok::<(), std::io::Error>(())
 /// ```
 ///
-/// The conversion makes the listener blocking and looks its address up. If one of the two fails, [`serve`](Server::serve)
-/// returns the error. [`local_addr`](Server::local_addr) returns `0.0.0.0:0` if the address is unknown.
+/// The conversion makes the listener blocking and looks its address up. If one of the two fails,
+/// [`serve`](Server::serve) returns the error. [`local_addr`](Server::local_addr) returns `0.0.0.0:0` if the address is
+/// unknown.
 ///
-/// Another process may hold the same listener, so a [shutdown](Handle::shutdown) does not shut the listener down. It wakes the
-/// threads that wait for connections by connecting to the address. If these connections fail, for example because a firewall
-/// drops them, the port stays in use and a line is printed to standard error.
+/// Another process may hold the same listener, so a [shutdown](Handle::shutdown) does not shut the listener down. It
+/// wakes the threads that wait for connections by connecting to the address. If these connections fail, for example
+/// because a firewall drops them, the port stays in use and a line is printed to standard error.
 ///
 /// # Clients that vanish
 ///
 /// A client whose network is gone does not close its connection. The kernel of the server gives up after 925 to 1,040 s
-/// (measured on Linux). Until then, an event stream to such a client counts against [`Config::max_taken_over`], and a stream
-/// of [`sse::stream`](super::super::sse::stream) also holds a thread. If 11 clients vanish in each second, they fill the default
-/// of 10,000 places. Keep-alive comments do not help. `SO_KEEPALIVE` does not help either, because the kernel sends no probes
-/// while data waits for its acknowledgement.
+/// (measured on Linux). Until then, an event stream to such a client counts against [`Config::max_taken_over`], and a
+/// stream of [`sse::stream`](super::super::sse::stream) also holds a thread. If 11 clients vanish in each second, they
+/// fill the default of 10,000 places. Keep-alive comments do not help. `SO_KEEPALIVE` does not help either, because the
+/// kernel sends no probes while data waits for its acknowledgement.
 ///
-/// On Linux, set `TCP_USER_TIMEOUT` on the listener. Accepted connections inherit it. With 30 s, connections to vanished clients
-/// ended after 31 to 48 s. The option also ends a connection if data waits for 30 s because the client does not read. `std`
-/// cannot set the option; the `socket2` crate can:
+/// On Linux, set `TCP_USER_TIMEOUT` on the listener. Accepted connections inherit it. With 30 s, connections to
+/// vanished clients ended after 31 to 48 s. The option also ends a connection if data waits for 30 s because the client
+/// does not read. `std` cannot set the option; the `socket2` crate can:
 ///
 /// ```text
 /// let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
@@ -568,8 +578,9 @@ impl Server {
 /// let server = Server::from(TcpListener::from(socket));
 /// ```
 ///
-/// `examples/listener` is the whole program. The queue of 4,096 connections helps if many clients reconnect at once, for example
-/// after a restart. The queue of [`Server::bind`] has 128 places. If it is full, further clients try again after a second.
+/// `examples/listener` is the whole program. The queue of 4,096 connections helps if many clients reconnect at once,
+/// for example after a restart. The queue of [`Server::bind`] has 128 places. If it is full, further clients try again
+/// after a second.
 impl From<TcpListener> for Server {
     fn from(listener: TcpListener) -> Server {
         let address = listener.local_addr();

@@ -1,8 +1,9 @@
 //! Marks for errors of a client's socket.
 //!
 //! An error of the socket means that the client is gone, whatever the kind of the error: a reset, a broken pipe, "host
-//! unreachable" from a router, a timeout of TCP. An error of the same kind from elsewhere, for example from the pipe of a child
-//! process, is an error of the program. The kind does not tell the two apart, so an error is marked where it occurs.
+//! unreachable" from a router, a timeout of TCP. An error of the same kind from elsewhere, for example from the pipe of
+//! a child process, is an error of the program. The kind does not tell the two apart, so an error is marked where it
+//! occurs.
 
 use std::error::Error;
 use std::fmt;
@@ -12,7 +13,8 @@ use std::io::{self, ErrorKind};
 #[derive(Debug)]
 struct ClientError(io::Error);
 
-/// Marks an error of a client's socket. Does not mark `WouldBlock` and `Interrupted`, because the client may still be there.
+/// Marks an error of a client's socket. Does not mark `WouldBlock` and `Interrupted`, because the client may still be
+/// there.
 pub fn mark(error: io::Error) -> io::Error {
     match error.kind() {
         ErrorKind::WouldBlock | ErrorKind::Interrupted => error,

@@ -6,16 +6,17 @@ use std::fmt;
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 
-/// A TCP connection that a handler took over with [`Context::takeover_conn`](super::Context::takeover_conn). The server neither
-/// answers its request nor closes it.
+/// A TCP connection that a handler took over with [`Context::takeover_conn`](super::Context::takeover_conn). The server
+/// neither answers its request nor closes it.
 ///
 /// The program writes the whole response itself, or starts an event stream with
-/// [`sse::start_connection`](super::super::sse::start_connection). Reads first return the bytes that the server has read past
-/// the request's head, for example those of a body that the handler did not read. Then they return bytes of the socket. Writes
-/// go to the socket at once. The socket has no timeouts, and `TCP_NODELAY` is set. Dropping the connection closes it.
+/// [`sse::start_connection`](super::super::sse::start_connection). Reads first return the bytes that the server has
+/// read past the request's head, for example those of a body that the handler did not read. Then they return bytes of
+/// the socket. Writes go to the socket at once. The socket has no timeouts, and `TCP_NODELAY` is set. Dropping the
+/// connection closes it.
 ///
-/// [`Handle::shutdown`](super::Handle::shutdown) includes this connection. It ends the input, so a blocked read returns `Ok(0)`.
-/// Writes still succeed until the grace is over. Then the server disconnects the client.
+/// [`Handle::shutdown`](super::Handle::shutdown) includes this connection. It ends the input, so a blocked read returns
+/// `Ok(0)`. Writes still succeed until the grace is over. Then the server disconnects the client.
 ///
 /// ```no_run
 /// use brooklet::{Context, Response};
@@ -52,8 +53,8 @@ impl Connection {
     }
 
     /// Returns the header fields that guards and the handler set for the response with
-    /// [`Context::set_response_header`](super::Context::set_response_header). A program that writes the response itself should
-    /// send them. The `sse` module sends them.
+    /// [`Context::set_response_header`](super::Context::set_response_header). A program that writes the response itself
+    /// should send them. The `sse` module sends them.
     pub fn response_headers(&self) -> &Headers {
         &self.response_headers
     }
@@ -63,11 +64,11 @@ impl Connection {
         self.peer
     }
 
-    /// Returns the socket, for example to set timeouts. Reads from it skip the bytes that the server has read past the request's
-    /// head.
+    /// Returns the socket, for example to set timeouts. Reads from it skip the bytes that the server has read past the
+    /// request's head.
     ///
-    /// If a write times out after the kernel took a part of the data, the write succeeds with the length of that part. So
-    /// `write_all` to a client that stopped reading can take several timeouts.
+    /// If a write times out after the kernel took a part of the data, the write succeeds with the length of that part.
+    /// So `write_all` to a client that stopped reading can take several timeouts.
     pub fn tcp_stream(&self) -> &TcpStream {
         &self.socket
     }
@@ -76,14 +77,15 @@ impl Connection {
         self.socket
     }
 
-    /// Returns whether the server is shutting down. If it is, end the connection, with a last message if the protocol has one.
+    /// Returns whether the server is shutting down. If it is, end the connection, with a last message if the protocol
+    /// has one.
     pub fn is_stopping(&self) -> bool {
         self.socket.observe_stop()
     }
 
-    /// Returns the socket, and the bytes past the request's head that the server has read and the program has not. The server no
-    /// longer tracks the socket: a shutdown neither ends its input, nor waits for it, nor closes it. It does not count against
-    /// [`Config::max_taken_over`](super::Config::max_taken_over) either.
+    /// Returns the socket, and the bytes past the request's head that the server has read and the program has not. The
+    /// server no longer tracks the socket: a shutdown neither ends its input, nor waits for it, nor closes it. It does
+    /// not count against [`Config::max_taken_over`](super::Config::max_taken_over) either.
     pub fn into_parts(self) -> (TcpStream, Vec<u8>) {
         let at = self.unread.position() as usize;
         (self.socket.into_stream(), self.unread.into_inner().split_off(at))

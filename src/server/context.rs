@@ -18,9 +18,9 @@ use std::net::{Shutdown, SocketAddr};
 
 /// A request that a handler answers.
 ///
-/// A guard borrows the context, and the handler receives it by value. The context gives access to the path parameters, the
-/// query, the header fields and the body. It can also set fields of the later response, and pass values from a guard to the
-/// handler:
+/// A guard borrows the context, and the handler receives it by value. The context gives access to the path parameters,
+/// the query, the header fields and the body. It can also set fields of the later response, and pass values from a
+/// guard to the handler:
 ///
 /// ```
 /// # use brooklet::{Context, Error, StatusCode};
@@ -42,8 +42,8 @@ use std::net::{Shutdown, SocketAddr};
 /// }
 /// ```
 pub struct Context<'a> {
-    /// The connection, which the loop of `serve.rs` owns. `Some` while this context lives: only `takeover_conn` takes the
-    /// connection out, and it consumes the context.
+    /// The connection, which the loop of `serve.rs` owns. `Some` while this context lives: only `takeover_conn` takes
+    /// the connection out, and it consumes the context.
     slot: &'a mut Option<BufferedSocket>,
     request: &'a Request,
     body: &'a mut BodyProgress,
@@ -136,22 +136,23 @@ impl<'a> Context<'a> {
         self.extensions.get()
     }
 
-    /// Removes and returns the value of this type that was [inserted](Context::insert), for example to move it into the thread
-    /// of a stream.
+    /// Removes and returns the value of this type that was [inserted](Context::insert), for example to move it into the
+    /// thread of a stream.
     pub fn remove<T: Any>(&mut self) -> Option<T> {
         self.extensions.remove()
     }
 
     /// Returns a path parameter, percent-decoded: the part of the path that `{name}` or `{*name}` matched.
     ///
-    /// It is safe to join the value to the path of a directory, because the result stays in that directory. The server answers
-    /// a request with 400, and does not call the handler, if the value breaks one of these rules:
+    /// It is safe to join the value to the path of a directory, because the result stays in that directory. The server
+    /// answers a request with 400, and does not call the handler, if the value breaks one of these rules:
     ///
     /// - A segment is not `.` or `..`. Segments are the value of a `{name}`, and the parts of a `{*name}`.
     /// - A segment does not contain `/`, `\`, NUL or, on Windows, `:`.
     /// - A `{name}` is not empty. In a `{*name}`, only the last segment may be empty.
     ///
-    /// To read a number, convert the error of `parse` into an [`Error`] with the status 400. `?` alone makes a 500 of it:
+    /// To read a number, convert the error of `parse` into an [`Error`] with the status 400. `?` alone makes a 500 of
+    /// it:
     ///
     /// ```
     /// # use brooklet::{Context, Error, StatusCode};
@@ -164,8 +165,8 @@ impl<'a> Context<'a> {
     ///
     /// # Panics
     ///
-    /// Panics if the route's pattern has no parameter of that name. Panics in a guard, because guards run before routing. No
-    /// client can cause either. The response to the request is a 500.
+    /// Panics if the route's pattern has no parameter of that name. Panics in a guard, because guards run before
+    /// routing. No client can cause either. The response to the request is a 500.
     #[track_caller]
     pub fn param(&self, name: &str) -> &str {
         // A closure is not `track_caller`, so the panics are not in one.
@@ -188,8 +189,8 @@ impl<'a> Context<'a> {
         Form::parse(self.request.query().unwrap_or(""))
     }
 
-    /// Limits the body of this request to `bytes`. Replaces [`Config::max_body_bytes`](super::Config::max_body_bytes) for all
-    /// later reads, for example in the one handler that accepts uploads. A guard may call this too.
+    /// Limits the body of this request to `bytes`. Replaces [`Config::max_body_bytes`](super::Config::max_body_bytes)
+    /// for all later reads, for example in the one handler that accepts uploads. A guard may call this too.
     ///
     /// ```
     /// # use brooklet::Context;
@@ -203,7 +204,8 @@ impl<'a> Context<'a> {
         self.body.max = bytes;
     }
 
-    /// Returns a reader of the body. If the client waits for `100 Continue`, the server sends it when a read first has to wait.
+    /// Returns a reader of the body. If the client waits for `100 Continue`, the server sends it when a read first has
+    /// to wait.
     pub fn body(&mut self) -> Body<'_> {
         let conn = self.slot.as_mut().expect("only takeover_conn empties the slot");
         Body::new(self.body, conn)
@@ -246,14 +248,14 @@ impl<'a> Context<'a> {
         Ok(Form::parse(self.body_text()?))
     }
 
-    /// Returns the client's address. If a proxy is in front of the server, this is the address of the proxy. The address of an
-    /// IPv4 client is an IPv4 address, also if the server listens on `[::]`.
+    /// Returns the client's address. If a proxy is in front of the server, this is the address of the proxy. The
+    /// address of an IPv4 client is an IPv4 address, also if the server listens on `[::]`.
     pub fn peer_addr(&self) -> SocketAddr {
         self.conn().peer
     }
 
-    /// Returns whether the client has left, without blocking. A slow handler calls this from time to time, to stop work whose
-    /// result no client would receive. Input of the client, such as a body or the next request, is kept.
+    /// Returns whether the client has left, without blocking. A slow handler calls this from time to time, to stop work
+    /// whose result no client would receive. Input of the client, such as a body or the next request, is kept.
     ///
     /// ```
     /// # use brooklet::Context;
@@ -272,20 +274,21 @@ impl<'a> Context<'a> {
     ///
     /// Some clients are not counted correctly:
     ///
-    /// - A client that has only ended its sending half counts as a client that has left, although it could receive the response.
+    /// - A client that has only ended its sending half counts as a client that has left, although it could receive the
+    ///   response.
     /// - A client that vanished without closing its connection does not count.
-    /// - A client that left after it had sent more than 64 KiB of input does not count until that input is read. Read the body
-    ///   first.
+    /// - A client that left after it had sent more than 64 KiB of input does not count until that input is read. Read
+    ///   the body first.
     pub fn client_left(&mut self) -> bool {
         self.slot.as_mut().expect("only takeover_conn empties the slot").poll_end()
     }
 
-    /// Sets a header field of the later response. Replaces all fields of the same name that a guard or the handler set or
-    /// appended before. An event stream sends the field too. `Vary: Origin` stays if
+    /// Sets a header field of the later response. Replaces all fields of the same name that a guard or the handler set
+    /// or appended before. An event stream sends the field too. `Vary: Origin` stays if
     /// [`allow_origin`](super::Server::allow_origin) was called.
     ///
-    /// The field is a default: [`Response::header`] with the same name replaces it. A `Content-Type` that is set here replaces
-    /// the type that constructors such as [`Response::text`] set.
+    /// The field is a default: [`Response::header`] with the same name replaces it. A `Content-Type` that is set here
+    /// replaces the type that constructors such as [`Response::text`] set.
     ///
     /// ```
     /// # use brooklet::{Context, Response};
@@ -302,8 +305,9 @@ impl<'a> Context<'a> {
         self.change_response_headers(|headers| response::set(headers, name, value))
     }
 
-    /// Adds a header field to the later response. Other fields of the same name stay, and [`Response::header`] does not replace
-    /// the field. Use this for `Set-Cookie`, `Link`, `Vary` and other fields that a response may have several times.
+    /// Adds a header field to the later response. Other fields of the same name stay, and [`Response::header`] does not
+    /// replace the field. Use this for `Set-Cookie`, `Link`, `Vary` and other fields that a response may have several
+    /// times.
     ///
     /// # Errors
     ///
@@ -332,11 +336,11 @@ impl<'a> Context<'a> {
         Ok(())
     }
 
-    /// Takes the connection over. The program owns the connection from now on: the server neither answers the request nor closes
-    /// the connection. The connection can move to any thread.
+    /// Takes the connection over. The program owns the connection from now on: the server neither answers the request
+    /// nor closes the connection. The connection can move to any thread.
     ///
-    /// Returns the connection and a placeholder. Return the placeholder from the handler. The server does not send any other
-    /// response, and reports it to [`on_response`](super::Server::on_response) as an error.
+    /// Returns the connection and a placeholder. Return the placeholder from the handler. The server does not send any
+    /// other response, and reports it to [`on_response`](super::Server::on_response) as an error.
     ///
     /// This method consumes the context. Copy what the program still needs first, for example
     /// `ctx.param("id").to_owned()`. [`Connection::request`] returns the request.
@@ -352,8 +356,8 @@ impl<'a> Context<'a> {
     /// }
     /// ```
     ///
-    /// Beyond [`max_taken_over`](super::Config::max_taken_over), the client receives a 503 with `Retry-After`. The returned
-    /// connection is then closed: reads return `Ok(0)`, and writes fail.
+    /// Beyond [`max_taken_over`](super::Config::max_taken_over), the client receives a 503 with `Retry-After`. The
+    /// returned connection is then closed: reads return `Ok(0)`, and writes fail.
     #[doc(alias = "hijack")]
     #[doc(alias = "upgrade")]
     pub fn takeover_conn(self) -> (Connection, Response) {

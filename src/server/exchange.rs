@@ -8,8 +8,8 @@ use std::{fmt, io};
 
 pub type Hook = Box<dyn for<'e> Fn(&Exchange<'e>) + Send + Sync>;
 
-/// A request and its response, as the hook of [`Server::on_response`](super::Server::on_response) receives them. The response
-/// has been sent when the hook is called.
+/// A request and its response, as the hook of [`Server::on_response`](super::Server::on_response) receives them. The
+/// response has been sent when the hook is called.
 ///
 /// The `Display` of an `Exchange` is a line for an access log, without the date:
 ///
@@ -39,8 +39,8 @@ pub type Hook = Box<dyn for<'e> Fn(&Exchange<'e>) + Send + Sync>;
 pub struct Exchange<'a> {
     /// The client's address, or the address of a proxy in front of the server.
     pub peer: SocketAddr,
-    /// The request. It has the query, and fields such as `User-Agent` and the `X-Forwarded-For` of a proxy. `None` if the
-    /// request is malformed, or if the client was refused before its request was read.
+    /// The request. It has the query, and fields such as `User-Agent` and the `X-Forwarded-For` of a proxy. `None` if
+    /// the request is malformed, or if the client was refused before its request was read.
     pub request: Option<&'a Request>,
     /// The method of the request. `None` if `request` is.
     pub method: Option<Method>,
@@ -50,8 +50,8 @@ pub struct Exchange<'a> {
     pub status: Option<StatusCode>,
     /// The number of bytes in the body of the response.
     pub bytes: u64,
-    /// The time from the end of the request's head until the kernel had the whole response. If the handler took the connection
-    /// over, the time until the handler returned.
+    /// The time from the end of the request's head until the kernel had the whole response. If the handler took the
+    /// connection over, the time until the handler returned.
     pub duration: Duration,
     /// The error that belongs to the response, if there is one:
     ///
@@ -72,14 +72,16 @@ impl fmt::Display for Exchange<'_> {
             Some(status) => write!(f, "{} {} B ", status.as_u16(), self.bytes)?,
             None => f.write_str("taken over ")?,
         }
-        // Formatted as integers, because the code that formats floating-point numbers is a twentieth of a small program.
+        // Formatted as integers, because the code that formats floating-point numbers is a twentieth of a small
+        // program.
         let microseconds = self.duration.as_micros();
         write!(f, "{}.{:03} ms", microseconds / 1_000, microseconds % 1_000)?;
         self.error.map_or(Ok(()), |error| write_with_sources(f, error))
     }
 }
 
-/// Writes an error and its sources. Many errors print their source, so a source is left out if the previous text contains it.
+/// Writes an error and its sources. Many errors print their source, so a source is left out if the previous text
+/// contains it.
 fn write_with_sources(f: &mut fmt::Formatter<'_>, error: &(dyn Error + 'static)) -> fmt::Result {
     let mut next = Some(error);
     let mut written = String::new();

@@ -6,8 +6,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// A handle that stops a server from any thread. [`Server::handle`](super::Server::handle) returns it. Clones stop the same
-/// server.
+/// A handle that stops a server from any thread. [`Server::handle`](super::Server::handle) returns it. Clones stop the
+/// same server.
 ///
 /// ```no_run
 /// # use brooklet::Server;
@@ -23,8 +23,9 @@ use std::time::{Duration, Instant};
 /// # }
 /// ```
 ///
-/// Ctrl-C is not such a stop, because `std` does not handle signals. The process ends, and its event streams end without
-/// a `close` event. To stop the server on Ctrl-C, call [`shutdown`](Handle::shutdown) in the handler of the `ctrlc` crate.
+/// Ctrl-C is not such a stop, because `std` does not handle signals. The process ends, and its event streams end
+/// without a `close` event. To stop the server on Ctrl-C, call [`shutdown`](Handle::shutdown) in the handler of the
+/// `ctrlc` crate.
 #[derive(Clone)]
 pub struct Handle {
     address: SocketAddr,
@@ -45,31 +46,31 @@ impl Handle {
         self.address
     }
 
-    /// Stops the server. This call does not block. [`Server::serve`](super::Server::serve) returns when the last connection has
-    /// ended, at the latest after `grace`.
+    /// Stops the server. This call does not block. [`Server::serve`](super::Server::serve) returns when the last
+    /// connection has ended, at the latest after `grace`.
     ///
     /// - The server accepts no more connections.
     /// - Idle connections are closed.
     /// - Requests that have begun are answered, with `Connection: close`.
-    /// - Reads from a connection that was taken over return `Ok(0)`, and `wait` on an event stream returns an error. An event
-    ///   stream that is dropped then sends a `close` event. Channels send it too.
-    /// - After `grace`, all remaining connections are disconnected. A handler that does not use its connection keeps running in
-    ///   its thread.
+    /// - Reads from a connection that was taken over return `Ok(0)`, and `wait` on an event stream returns an error. An
+    ///   event stream that is dropped then sends a `close` event. Channels send it too.
+    /// - After `grace`, all remaining connections are disconnected. A handler that does not use its connection keeps
+    ///   running in its thread.
     ///
     /// The loop of a stream notices the shutdown if it calls `wait`; other loops call
-    /// [`Connection::is_stopping`](super::Connection::is_stopping). If `grace` ends before a loop has noticed the shutdown, its
-    /// connection is disconnected. The number of such connections is printed to standard error.
+    /// [`Connection::is_stopping`](super::Connection::is_stopping). If `grace` ends before a loop has noticed the
+    /// shutdown, its connection is disconnected. The number of such connections is printed to standard error.
     ///
-    /// A page that closes its `EventSource` on the `close` event does not reconnect. If a page should reconnect after the server
-    /// starts again, it must not listen for `close`. Its browser then reconnects after the `retry` time of that event, which is
-    /// 1 to 5 s.
+    /// A page that closes its `EventSource` on the `close` event does not reconnect. If a page should reconnect after
+    /// the server starts again, it must not listen for `close`. Its browser then reconnects after the `retry` time of
+    /// that event, which is 1 to 5 s.
     ///
-    /// When `serve` returns, the port is free. If the server cannot wake its threads that wait for connections, `serve` returns
-    /// at most two seconds later, and a line on standard error says that the port stays in use. That can happen on systems
-    /// other than Linux, and with [`Server::from`](super::Server#impl-From<TcpListener>-for-Server).
+    /// When `serve` returns, the port is free. If the server cannot wake its threads that wait for connections, `serve`
+    /// returns at most two seconds later, and a line on standard error says that the port stays in use. That can happen
+    /// on systems other than Linux, and with [`Server::from`](super::Server#impl-From<TcpListener>-for-Server).
     ///
-    /// A handler may call this method. After several calls, the earliest end of a grace counts. If the method is called before
-    /// `serve`, then `serve` returns at once.
+    /// A handler may call this method. After several calls, the earliest end of a grace counts. If the method is called
+    /// before `serve`, then `serve` returns at once.
     pub fn shutdown(&self, grace: Duration) {
         let now = Instant::now();
         // A grace that `Instant` cannot hold becomes about a century.

@@ -1,14 +1,16 @@
 //! Two checks that reject requests from web pages of other sites.
 //!
-//! **Host.** The owner of a page can let the page's name resolve to 127.0.0.1 (DNS rebinding). The page can then use a server on
-//! its visitor's machine as if it were its own. The `Host` of its requests is still the name of the page. So on a loopback
-//! address, the server answers only requests for loopback names.
+//! **Host.** The owner of a page can let the page's name resolve to 127.0.0.1 (DNS rebinding). The page can then use a
+//! server on its visitor's machine as if it were its own. The `Host` of its requests is still the name of the page. So
+//! on a loopback address, the server answers only requests for loopback names.
 //!
-//! **Origin.** A page can send a form or a simple POST to any server, with the visitor's cookies. It only cannot read the
-//! response. Browsers send the origin of a request in `Sec-Fetch-Site`; older browsers send it in `Origin`. So the server rejects
-//! requests that change something and come from another origin. Programs send neither field, and their requests pass.
+//! **Origin.** A page can send a form or a simple POST to any server, with the visitor's cookies. It only cannot read
+//! the response. Browsers send the origin of a request in `Sec-Fetch-Site`; older browsers send it in `Origin`. So the
+//! server rejects requests that change something and come from another origin. Programs send neither field, and their
+//! requests pass.
 //!
-//! `Origin` is not checked for safe methods, because the browser does not let the page read a response without CORS fields.
+//! `Origin` is not checked for safe methods, because the browser does not let the page read a response without CORS
+//! fields.
 
 use super::config::Config;
 use super::http::{authority, Error, Headers, Method, Request, Response, StatusCode};
@@ -78,8 +80,8 @@ impl HostAndOrigin {
 
     /// Sets the CORS fields (WHATWG Fetch, "HTTP responses") of the response to a request with this `Origin`.
     ///
-    /// If the program allows any origin, every response has `Vary: Origin`. Otherwise a cache could return a response without
-    /// CORS fields to a page that may read it (WHATWG Fetch, "CORS protocol and HTTP caches").
+    /// If the program allows any origin, every response has `Vary: Origin`. Otherwise a cache could return a response
+    /// without CORS fields to a page that may read it (WHATWG Fetch, "CORS protocol and HTTP caches").
     pub fn set_cors_fields(&self, origin: Option<&str>, headers: &mut Headers) {
         if self.origins.is_empty() {
             return;
@@ -94,8 +96,8 @@ impl HostAndOrigin {
         }
     }
 
-    /// Returns the response to a preflight (WHATWG Fetch, "CORS-preflight fetch"): a browser sends it to ask whether a page may
-    /// send a request. Returns `None` for all other requests, and for an origin that is not allowed.
+    /// Returns the response to a preflight (WHATWG Fetch, "CORS-preflight fetch"): a browser sends it to ask whether a
+    /// page may send a request. Returns `None` for all other requests, and for an origin that is not allowed.
     pub fn preflight(&self, request: &Request, methods: impl FnOnce(&str) -> String) -> Option<Response> {
         let headers = request.headers();
         if request.method() != Method::Options || !headers.contains("access-control-request-method") {
@@ -115,8 +117,8 @@ impl HostAndOrigin {
         request.headers().get("origin").filter(|origin| self.knows_origin(origin))
     }
 
-    /// Returns whether the request's host is allowed. A request without a host (HTTP/1.0) does not come from a browser, and is
-    /// allowed.
+    /// Returns whether the request's host is allowed. A request without a host (HTTP/1.0) does not come from a browser,
+    /// and is allowed.
     fn knows_host(&self, request: &Request) -> bool {
         let Some((host, _)) = request.host().and_then(authority::split) else { return true };
         let host = host.strip_suffix('.').unwrap_or(host);
@@ -131,7 +133,8 @@ impl HostAndOrigin {
     }
 }
 
-/// Removes the `Vary: Origin` of the server if the program lists `Origin` too, in the fields of the context or of its response.
+/// Removes the `Vary: Origin` of the server if the program lists `Origin` too, in the fields of the context or of its
+/// response.
 pub fn merge_vary(context: &mut Headers, response: &Headers) {
     if context.count_token("vary", "origin") + response.count_token("vary", "origin") > 1 {
         context.remove_value("Vary", "Origin");

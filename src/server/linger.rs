@@ -1,14 +1,15 @@
 //! The lingering close (RFC 9112 9.6).
 //!
-//! If a socket with unread input is closed, it sends a reset, and a reset can destroy the response before the client has read
-//! it. So the server first ends its half of the connection, then reads for a while, and then closes the socket.
+//! If a socket with unread input is closed, it sends a reset, and a reset can destroy the response before the client
+//! has read it. So the server first ends its half of the connection, then reads for a while, and then closes the
+//! socket.
 
 use std::io::{ErrorKind, Read};
 use std::net::{Shutdown, TcpStream};
 use std::time::{Duration, Instant};
 
-/// The time without input after which the close ends. A client that is still sending needs one or two round trips to see the
-/// response. Go waits for half of this time.
+/// The time without input after which the close ends. A client that is still sending needs one or two round trips to
+/// see the response. Go waits for half of this time.
 const SILENCE: Duration = Duration::from_secs(1);
 
 /// The maximum time of the whole close. Many clients read the response only after they have sent their whole body.
@@ -17,8 +18,8 @@ const TIME: Duration = Duration::from_secs(5);
 /// The most bytes that the close reads: 64 bodies of the default limit.
 const BYTES: usize = 16 * 1024 * 1024;
 
-/// Ends the write half of the stream, and reads until the client closes its half. Stops earlier after [`SILENCE`] without input,
-/// after [`TIME`], or after [`BYTES`].
+/// Ends the write half of the stream, and reads until the client closes its half. Stops earlier after [`SILENCE`]
+/// without input, after [`TIME`], or after [`BYTES`].
 pub fn close(mut stream: &TcpStream) {
     let started = Instant::now();
     let mut scratch = [0; 16 * 1024];

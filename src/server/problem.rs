@@ -7,8 +7,8 @@ use super::panics::catch;
 
 pub type ErrorForm = Box<dyn for<'p> Fn(&Problem<'p>) -> Response + Send + Sync>;
 
-/// The content of an error response. The form of [`Server::error_response`](super::Server::error_response) makes a response of
-/// it:
+/// The content of an error response. The form of [`Server::error_response`](super::Server::error_response) makes a
+/// response of it:
 ///
 /// ```
 /// # use brooklet::{Response, Server};
@@ -35,8 +35,8 @@ pub struct Problem<'a> {
     pub request: Option<&'a Request>,
 }
 
-/// Applies the program's form to an error response. `headers` are the fields of the context. Removes those that the response
-/// replaces.
+/// Applies the program's form to an error response. `headers` are the fields of the context. Removes those that the
+/// response replaces.
 pub fn complete(
     form: Option<&ErrorForm>,
     response: Response,
@@ -49,8 +49,8 @@ pub fn complete(
     response
 }
 
-/// Applies the program's form to an error response that is a line of text. `headers` are the fields of the context that are
-/// sent with the response.
+/// Applies the program's form to an error response that is a line of text. `headers` are the fields of the context that
+/// are sent with the response.
 pub fn apply(form: Option<&ErrorForm>, response: Response, request: Option<&Request>, headers: &Headers) -> Response {
     let (Some(form), Payload::Problem(message)) = (form, &response.payload) else { return response };
     let status = response.status_code();
@@ -61,8 +61,8 @@ pub fn apply(form: Option<&ErrorForm>, response: Response, request: Option<&Requ
     let Some(mut formed) = catch(|| form(&Problem { status, message, request })) else { return response };
     match formed.payload {
         Payload::Bytes(_) | Payload::Stream(..) => (),
-        // The form returned an error, or a field that cannot be sent. The first cause is reported, and `response` still closes
-        // the connection after a panic.
+        // The form returned an error, or a field that cannot be sent. The first cause is reported, and `response` still
+        // closes the connection after a panic.
         Payload::Problem(_) if formed.cause.is_some() => {
             return response.with_form(formed).with_status(StatusCode::INTERNAL_SERVER_ERROR);
         }

@@ -16,8 +16,8 @@ use std::time::{Duration, Instant};
 /// The time for which [`refuse_at_once`] waits for the request of a refused client. It allows 200 refusals a second.
 const REQUEST_WAIT: Duration = Duration::from_millis(5);
 
-/// The maximum time for which [`refuse_with_cors`] waits for the head of a refused client. Most clients send the head as soon as
-/// they are connected.
+/// The maximum time for which [`refuse_with_cors`] waits for the head of a refused client. Most clients send the head
+/// as soon as they are connected.
 const HEAD_WAIT: Duration = Duration::from_millis(100);
 
 /// The maximum time for writing a 503. Nothing was sent on the connection before, so its buffers have room.
@@ -40,10 +40,11 @@ pub fn refuse(socket: &mut dyn Write, head_only: bool, headers: &Headers) -> u64
     outgoing::send(unavailable_response(), &options, &mut Vec::new(), socket).map_or(0, |sent| sent.body_bytes)
 }
 
-/// Sends a 503 on a new connection and returns the length of its body. Close the connection with [`linger`](super::linger).
+/// Sends a 503 on a new connection and returns the length of its body. Close the connection with
+/// [`linger`](super::linger).
 ///
-/// First waits for the head of the client's request, at most for [`HEAD_WAIT`]. A page can read the response only if that has
-/// the CORS fields for the origin of the page.
+/// First waits for the head of the client's request, at most for [`HEAD_WAIT`]. A page can read the response only if
+/// that has the CORS fields for the origin of the page.
 pub fn refuse_with_cors(stream: &mut TcpStream, allowed: &HostAndOrigin) -> u64 {
     let mut head = [0; 4 * 1024];
     let length = read_head(stream, &mut head);
@@ -75,9 +76,9 @@ fn read_head(stream: &mut TcpStream, head: &mut [u8]) -> usize {
 
 /// Sends a 503 on a new connection without waiting for the client, and returns the length of its body.
 ///
-/// After a pause, reads the request if it has arrived, because closing a socket with unread input sends a reset. The 503 has no
-/// CORS fields. They need the head of the request, and a client that is still sending must receive the 503 some time before the
-/// reset.
+/// After a pause, reads the request if it has arrived, because closing a socket with unread input sends a reset. The
+/// 503 has no CORS fields. They need the head of the request, and a client that is still sending must receive the 503
+/// some time before the reset.
 pub fn refuse_at_once(stream: &mut TcpStream) -> u64 {
     let body_bytes = match stream.set_nonblocking(true) {
         Ok(()) => refuse(stream, false, &Headers::new()),
@@ -89,8 +90,8 @@ pub fn refuse_at_once(stream: &mut TcpStream) -> u64 {
     body_bytes
 }
 
-/// Returns the value of `Origin` in a head that was not parsed because it is malformed, too large or incomplete. Use the value
-/// only to compare it with the allowed origins.
+/// Returns the value of `Origin` in a head that was not parsed because it is malformed, too large or incomplete. Use
+/// the value only to compare it with the allowed origins.
 pub fn origin(head: &[u8]) -> Option<&str> {
     let text = |line| std::str::from_utf8(line).unwrap_or("not UTF-8").trim();
     let mut lines = head.split(|&byte| byte == b'\n').map(text).skip_while(|line| line.is_empty());

@@ -1,8 +1,8 @@
 //! The registry of all connections: counts them, limits their number, and stops them.
 //!
-//! The registry knows each connection from `accept` until it is closed, also if it was taken over. Otherwise an open event
-//! stream would keep the server from stopping. The registry and the connection share one socket: a clone of the socket would
-//! take a second file descriptor.
+//! The registry knows each connection from `accept` until it is closed, also if it was taken over. Otherwise an open
+//! event stream would keep the server from stopping. The registry and the connection share one socket: a clone of the
+//! socket would take a second file descriptor.
 //!
 //! A shutdown treats a connection by its phase:
 //!
@@ -58,7 +58,8 @@ impl Connections {
         self.slots.iter().flatten()
     }
 
-    /// Disconnects all clients. Returns the number of connections that were taken over and have not noticed the shutdown.
+    /// Disconnects all clients. Returns the number of connections that were taken over and have not noticed the
+    /// shutdown.
     fn disconnect_all(&self) -> usize {
         let mut unnoticed = 0;
         for connection in self.iter() {
@@ -101,7 +102,8 @@ pub struct Socket {
 }
 
 impl Registry {
-    /// Adds a connection. Returns the stream in `Err` if the registry already has `max` connections that are not taken over.
+    /// Adds a connection. Returns the stream in `Err` if the registry already has `max` connections that are not taken
+    /// over.
     pub fn join(self: &Arc<Registry>, stream: TcpStream, max: usize) -> Result<Socket, TcpStream> {
         let mut connections = self.connections();
         if connections.len() - connections.taken_over >= max {
@@ -160,8 +162,9 @@ impl Registry {
         );
     }
 
-    /// Blocks until all connections have left. At the deadline, disconnects the rest, and prints how many connections were taken
-    /// over and did not notice the shutdown. Without a grace, they had no time to notice it, and nothing is printed.
+    /// Blocks until all connections have left. At the deadline, disconnects the rest, and prints how many connections
+    /// were taken over and did not notice the shutdown. Without a grace, they had no time to notice it, and nothing is
+    /// printed.
     pub fn wait_until_empty(&self) {
         let mut connections = self.connections();
         let mut had_time = false;
@@ -201,8 +204,8 @@ impl Socket {
         self.registry.is_stopping()
     }
 
-    /// Returns whether the server stops. If it does, the code that took this connection over counts as having noticed the
-    /// shutdown.
+    /// Returns whether the server stops. If it does, the code that took this connection over counts as having noticed
+    /// the shutdown.
     pub fn observe_stop(&self) -> bool {
         let is_stopping = self.is_stopping();
         if is_stopping {
@@ -264,7 +267,8 @@ impl Socket {
     }
 }
 
-/// Returns whether two listeners are the same object. Compares addresses without vtables (`ptr::addr_eq` needs Rust 1.76).
+/// Returns whether two listeners are the same object. Compares addresses without vtables (`ptr::addr_eq` needs Rust
+/// 1.76).
 fn is_same(one: &'static dyn OnStop, other: &'static dyn OnStop) -> bool {
     let (one, other): (*const dyn OnStop, *const dyn OnStop) = (one, other);
     one.cast::<()>() == other.cast::<()>()

@@ -100,7 +100,8 @@ impl<H> Router<H> {
     ///
     /// # Errors
     ///
-    /// - Returns `InvalidInput` if the pattern is malformed, or already has a route with this method. The message names it.
+    /// - Returns `InvalidInput` if the pattern is malformed, or already has a route with this method. The message names
+    ///   it.
     pub fn add(
         &mut self,
         method: Method,
@@ -145,7 +146,8 @@ impl<H> Router<H> {
     ///
     /// # Errors
     ///
-    /// - Returns an error with the status 400 if a decoded value is not UTF-8, or is not safe as a part of a file's path.
+    /// - Returns an error with the status 400 if a decoded value is not UTF-8, or is not safe as a part of a file's
+    ///   path.
     pub fn find(&self, method: Method, path: &str) -> Result<Found<'_, H>, Error> {
         let mut lookup = Lookup { method, found: None, others: Vec::new() };
         if path == "*" {
@@ -169,8 +171,8 @@ struct Lookup<'r, H> {
 }
 
 impl<'r, H> Lookup<'r, H> {
-    /// Takes the route with the wanted method, and returns whether there is one. The route of GET also answers HEAD, unless HEAD
-    /// has a route (RFC 9110 9.3.2).
+    /// Takes the route with the wanted method, and returns whether there is one. The route of GET also answers HEAD,
+    /// unless HEAD has a route (RFC 9110 9.3.2).
     fn visit(&mut self, routes: &'r [Route<H>], values: &[&str], ends_with_catch_all: bool) -> bool {
         let mut route = routes.iter().find(|route| route.method == self.method);
         if route.is_none() && self.method == Method::Head {
@@ -186,8 +188,8 @@ impl<'r, H> Lookup<'r, H> {
 }
 
 impl<H> Node<H> {
-    /// Looks for the route of `path`, and returns whether there is one. `path` is the rest of the path below this node, or `None`
-    /// after the last segment. Each node has one parent, so it is visited at most once.
+    /// Looks for the route of `path`, and returns whether there is one. `path` is the rest of the path below this node,
+    /// or `None` after the last segment. Each node has one parent, so it is visited at most once.
     fn walk<'r, 'p>(&'r self, path: Option<&'p str>, values: &mut Vec<&'p str>, lookup: &mut Lookup<'r, H>) -> bool {
         let Some(path) = path else {
             return lookup.visit(&self.routes, values, false);
@@ -232,8 +234,8 @@ fn decode(values: &[&str], ends_with_catch_all: bool) -> Result<Vec<String>, Err
     Ok(decoded)
 }
 
-/// Decodes one segment. Handlers join values to the path of a directory, and the result must stay in that directory. So the
-/// segments `.` and `..` are refused, and segments with `/`, `\`, or on Windows the colon of a drive.
+/// Decodes one segment. Handlers join values to the path of a directory, and the result must stay in that directory. So
+/// the segments `.` and `..` are refused, and segments with `/`, `\`, or on Windows the colon of a drive.
 fn decode_segment(raw: &str) -> Result<String, Error> {
     let segment = percent_decode(raw)?;
     if is_dot_segment(&segment) || segment.contains(['/', '\\']) || cfg!(windows) && segment.contains(':') {
@@ -244,8 +246,8 @@ fn decode_segment(raw: &str) -> Result<String, Error> {
     Ok(segment)
 }
 
-/// Decodes the segments of a `{*rest}`. Only the last segment may be empty. With an empty first segment, the value would be an
-/// absolute path such as `/etc`.
+/// Decodes the segments of a `{*rest}`. Only the last segment may be empty. With an empty first segment, the value
+/// would be an absolute path such as `/etc`.
 fn decode_rest(raw: &str) -> Result<String, Error> {
     if raw.starts_with('/') || raw.contains("//") {
         return Err(Error::bad("this path must not contain empty segments"));

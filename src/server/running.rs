@@ -9,8 +9,8 @@ use std::{fmt, io, panic};
 
 /// A server that [`Server::spawn`](super::Server::spawn) has started in a new thread.
 ///
-/// Dropping this stops the server without a grace, and blocks until the server has stopped. The connections are then closed, and
-/// the port is free. A test that panics drops it too.
+/// Dropping this stops the server without a grace, and blocks until the server has stopped. The connections are then
+/// closed, and the port is free. A test that panics drops it too.
 #[must_use = "dropping it stops the server"]
 pub struct Running {
     handle: Handle,
@@ -27,7 +27,8 @@ impl Running {
         Ok(Running { handle, thread: Some(thread) })
     }
 
-    /// Returns the address that the server listens on. Its port is the one that the system chose if the program passed port 0.
+    /// Returns the address that the server listens on. Its port is the one that the system chose if the program passed
+    /// port 0.
     pub fn local_addr(&self) -> SocketAddr {
         self.handle.local_addr()
     }

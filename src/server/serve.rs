@@ -10,11 +10,11 @@
 //!        4xx, linger          the program's
 //! ```
 //!
-//! The whole response is written before the hook and the next handler are called, so that a client waits only for its own
-//! handler.
+//! The whole response is written before the hook and the next handler are called, so that a client waits only for its
+//! own handler.
 //!
-//! A panic in a guard, handler or hook is caught here. It ends one connection, and a guard's or handler's request with a 500.
-//! The server holds no lock while it calls the program's code, so a panic there poisons no lock of the server.
+//! A panic in a guard, handler or hook is caught here. It ends one connection, and a guard's or handler's request with
+//! a 500. The server holds no lock while it calls the program's code, so a panic there poisons no lock of the server.
 
 use super::body::{Body, BodyProgress, Remainder};
 use super::buffered_socket::BufferedSocket;
@@ -52,10 +52,12 @@ pub struct Service {
     pub max_taken_over_lines: Throttle,
 }
 
-/// The largest response that fits into the buffers of the client's kernel, so that no part waits in the server's kernel.
+/// The largest response that fits into the buffers of the client's kernel, so that no part waits in the server's
+/// kernel.
 const KERNEL_BUFFER: u64 = 16 * 1024;
 
-/// The error that is reported for a 500 without a cause. A handler that returns another 5xx, such as 503, does so on purpose.
+/// The error that is reported for a 500 without a cause. A handler that returns another 5xx, such as 503, does so on
+/// purpose.
 const NO_CAUSE: &str = "the handler returned a 500 without a cause; add one with Response::with_cause";
 
 /// The reason why a connection ends. It decides how the connection is closed.
@@ -87,7 +89,8 @@ enum Failure<'s> {
     Server(io::Error),
     /// The client left, reads too slowly, or sent a request that is answered with a 4xx. It is not printed.
     Client(io::Error),
-    /// A limit of [`Config`] was reached. It is printed at most once a minute, because many clients may be refused at once.
+    /// A limit of [`Config`] was reached. It is printed at most once a minute, because many clients may be refused at
+    /// once.
     Limit(io::Error, &'s Throttle),
 }
 
@@ -112,7 +115,8 @@ impl Service {
         }
     }
 
-    /// Answers the requests of a connection, one after the other. Leaves the slot empty if a handler took the connection over.
+    /// Answers the requests of a connection, one after the other. Leaves the slot empty if a handler took the
+    /// connection over.
     fn serve_requests(&self, slot: &mut Option<BufferedSocket>) -> CloseReason {
         let mut idle = self.config.read_header_timeout;
         loop {
@@ -172,8 +176,8 @@ impl Service {
         response.unwrap_or_else(|| Response::from(io::Error::other("the handler panicked")).close())
     }
 
-    /// Returns the CORS fields for a response to a request from this origin. Error responses have them too: without them,
-    /// a page sees "Failed to fetch" instead of the status.
+    /// Returns the CORS fields for a response to a request from this origin. Error responses have them too: without
+    /// them, a page sees "Failed to fetch" instead of the status.
     fn cors_fields(&self, origin: Option<&str>) -> Headers {
         let mut headers = Headers::new();
         self.dispatcher.allowed.set_cors_fields(origin, &mut headers);
@@ -250,8 +254,8 @@ impl Service {
         if sent.keep_alive {
             return Ok(());
         }
-        // If the client did not ask for the end, it may be sending its next request. If the response is large, a part of it is
-        // still in the server's kernel. In both cases, a reset could destroy the response.
+        // If the client did not ask for the end, it may be sending its next request. If the response is large, a part
+        // of it is still in the server's kernel. In both cases, a reset could destroy the response.
         let wants_keep_alive = incoming.request.is_some_and(Request::wants_keep_alive);
         if closes || wants_keep_alive || sent.body_bytes > KERNEL_BUFFER {
             return Err(CloseReason::Linger);
@@ -325,8 +329,8 @@ impl Service {
     }
 }
 
-/// Returns whether the server's end of a connection may have a loopback address. If the address is not known, it may, so that
-/// the `Host` check stays on.
+/// Returns whether the server's end of a connection may have a loopback address. If the address is not known, it may,
+/// so that the `Host` check stays on.
 fn may_be_loopback(address: Option<IpAddr>) -> bool {
     address.map_or(true, is_loopback)
 }

@@ -9,8 +9,9 @@ use std::time::{Duration, Instant};
 /// The minimum time between two lines of a [`Throttle`].
 const INTERVAL: Duration = Duration::from_secs(60);
 
-/// Prints a line with one write. Ignores errors: `eprintln!` would panic if standard error is closed, and end a thread of the
-/// server. The message is formatted before standard error is locked, because its `Display` may be code of the program.
+/// Prints a line with one write. Ignores errors: `eprintln!` would panic if standard error is closed, and end a thread
+/// of the server. The message is formatted before standard error is locked, because its `Display` may be code of the
+/// program.
 pub fn line(message: fmt::Arguments<'_>) {
     let line = format!("brooklet: {message}\n");
     let _ = io::stderr().write_all(line.as_bytes());

@@ -3,8 +3,8 @@
 use std::io::{self, Write};
 use std::time::{Duration, Instant};
 
-/// The minimum average speed of a body after its timeout, in both directions: 8 kbit/s, a tenth of a bad mobile line. A client
-/// that sends or reads single bytes, to hold a thread, extends its time by one millisecond per byte.
+/// The minimum average speed of a body after its timeout, in both directions: 8 kbit/s, a tenth of a bad mobile line. A
+/// client that sends or reads single bytes, to hold a thread, extends its time by one millisecond per byte.
 const MIN_BYTES_PER_SECOND: u64 = 1_000;
 
 /// Returns the maximum time for `bytes`: the timeout, and one second for each 1,000 bytes.
@@ -17,8 +17,9 @@ const MAX_WRITE: usize = 16 * 1024;
 
 /// A socket for one response. It measures the time that writes wait for the client, and fails if that is too long.
 ///
-/// The timeout of the socket alone is not enough. If the kernel has room for a part of a write, it takes that part, waits until
-/// the timeout is over, and returns the length of the part instead of an error. The next write starts a new timeout.
+/// The timeout of the socket alone is not enough. If the kernel has room for a part of a write, it takes that part,
+/// waits until the timeout is over, and returns the length of the part instead of an error. The next write starts a new
+/// timeout.
 pub struct ThroughputLimit<'a, W> {
     socket: &'a mut W,
     timeout: Duration,

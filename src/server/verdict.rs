@@ -8,8 +8,8 @@ use super::http::Response;
 ///
 /// - `None`, `()` and `Ok(())` let the request pass.
 /// - `Some(response)` answers the request with this response.
-/// - `Err(error)` answers the request as an error of a handler does. To use `?` in a closure, write its return type, for
-///   example `|ctx| -> io::Result<()>` or `|ctx| -> Result<(), Response>`.
+/// - `Err(error)` answers the request as an error of a handler does. To use `?` in a closure, write its return type,
+///   for example `|ctx| -> io::Result<()>` or `|ctx| -> Result<(), Response>`.
 ///
 /// ```no_run
 /// # use brooklet::{Response, Server, StatusCode};
