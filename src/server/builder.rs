@@ -40,9 +40,9 @@ use std::{fmt, io};
 /// can. Two checks reject requests from such pages. Both are on by default:
 ///
 /// - **Host.** A request that arrives on a loopback address needs a `Host` that means loopback: `localhost`, a name
-///   that ends with `.localhost`, or a loopback address. Other requests receive a 421 that says what to do. The check
-///   stops pages whose own name leads to 127.0.0.1 (DNS rebinding). [`allow_host`](Server::allow_host) allows another
-///   name.
+///   that ends with `.localhost`, or a loopback address. Other requests receive a 421 that says what to do. A page can
+///   let its own name resolve to 127.0.0.1 (DNS rebinding); this check rejects its requests.
+///   [`allow_host`](Server::allow_host) allows another name.
 /// - **Origin.** A request that changes something (any method except GET, HEAD, OPTIONS and TRACE) receives a 403 if a
 ///   page of another origin sends it. Browsers send `Sec-Fetch-Site`; the server uses `Origin` if that field is
 ///   missing. Programs such as curl send neither field, and their requests pass. [`allow_origin`](Server::allow_origin)
@@ -66,7 +66,7 @@ use std::{fmt, io};
 /// | A client leaves. | [`wait`](super::super::sse::Connection::wait) on its stream returns an error at once; `wait_for` and `forward` return an error within 0.5 s. Writes fail soon after. [`Context::client_left`] returns `true`. A channel calls `on_leave` within 5 s. |
 /// | A client vanishes: a lid is closed, a cable is pulled. | The connection stays open for about 15 minutes. [`Server::from`](#impl-From<TcpListener>-for-Server) shows how to shorten that time. |
 /// | A client reconnects. | [`last_event_id`](Context::last_event_id) returns the id of the last event that the client received. A channel continues after that event, or sends a `gap` event. |
-/// | A client stops reading. | The thread of its response or stream waits, and closes the connection after 30 s. A channel waits for no client. It disconnects the client after 30 s, or earlier if the next event of that client is evicted. |
+/// | A client stops reading. | The thread of its response or stream waits, and closes the connection after 30 s. A channel waits for no client. It disconnects the client after 30 s, or earlier if the client's next event is evicted. |
 /// | A disconnected client does not read the rest. | The kernel keeps data that was not sent, at most 1.8 MiB for each client, until the client closes its end or TCP gives up. `TCP_USER_TIMEOUT` shortens that time too. |
 /// | A client sends no request, or a part of one. | The connection is closed, or the client receives a 408. The thread is free again. |
 /// | A handler panics. | The client receives a 500 and its connection is closed. An event stream ends without its last chunk. The hook of [`on_response`](Server::on_response) is called. All other connections continue. |
@@ -174,11 +174,15 @@ impl Server {
     ///   `/`.
     ///
     /// If several patterns match, text is preferred to `{name}`, and `{name}` to `{*name}`. The order in which routes
-    /// are added does not matter. `/a/` and `/a` are two paths. Patterns are normalised like paths ([`Context::path`]):
-    /// `/%7Ea` is `/~a`.
+    /// are added does not matter. `/a/` and `/a` are different paths. Patterns are normalised like paths
+    /// ([`Context::path`]): `/%7Ea` is `/~a`.
     ///
-    /// The server itself answers a path without a route with 404, and another method with 405 and `Allow`. It answers
-    /// HEAD with the handler of GET unless HEAD has a route, and OPTIONS with the methods of the path.
+    /// The server answers some requests without a route for them:
+    ///
+    /// - The response is a 404 if no pattern matches the path.
+    /// - The response is a 405 with `Allow` if the path has routes for other methods only.
+    /// - The handler of GET answers HEAD.
+    /// - The response to OPTIONS is a 204 with `Allow`.
     ///
     /// It is safe to join the values of `{name}` and `{*name}` to the path of a directory: see [`Context::param`].
     ///
@@ -536,9 +540,9 @@ impl Server {
     }
 }
 
-/// Makes a server of a listener that the program opened itself. The listener may come from systemd (socket activation),
-/// share its port with other listeners (`SO_REUSEPORT`), serve both IPv4 and IPv6, or have socket options that accepted
-/// connections inherit.
+/// Creates a server from a listener that the program has opened. The listener may come from systemd (socket
+/// activation), share its port with other listeners (`SO_REUSEPORT`), serve both IPv4 and IPv6, or have socket options
+/// that accepted connections inherit.
 ///
 /// ```no_run
 /// use brooklet::Server;

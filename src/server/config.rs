@@ -131,7 +131,7 @@ pub struct Config {
     /// Other requests receive a `421`, and its body says how to allow the host.
     pub check_host: bool,
 
-    /// If `true`, the server rejects a request that changes something and comes from a page of another origin.
+    /// If `true`, the server rejects requests that come from pages of another origin and may change data.
     /// [`Server::allow_origin`](super::Server::allow_origin) allows an origin. Requests with GET, HEAD, OPTIONS or
     /// TRACE always pass.
     ///
@@ -150,7 +150,7 @@ pub struct Config {
 impl Config {
     /// # Errors
     ///
-    /// - Returns `InvalidInput` for a timeout of zero. A socket cannot have one.
+    /// - Returns `InvalidInput` for a timeout of zero, which a socket does not accept.
     pub(super) fn check(&self) -> io::Result<()> {
         let timeouts = [
             ("read_header_timeout", self.read_header_timeout),

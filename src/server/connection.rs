@@ -10,10 +10,11 @@ use std::net::{SocketAddr, TcpStream};
 /// neither answers its request nor closes it.
 ///
 /// The program writes the whole response itself, or starts an event stream with
-/// [`sse::start_connection`](super::super::sse::start_connection). Reads first return the bytes that the server has
-/// read past the request's head, for example those of a body that the handler did not read. Then they return bytes of
-/// the socket. Writes go to the socket at once. The socket has no timeouts, and `TCP_NODELAY` is set. Dropping the
-/// connection closes it.
+/// [`sse::start_connection`](super::super::sse::start_connection). Dropping the connection closes it.
+///
+/// The server may have read bytes past the request's head, for example a part of the body. Reads return these bytes
+/// first, and then the bytes of the socket. Writes go to the socket at once. The socket has no timeouts, and
+/// `TCP_NODELAY` is set.
 ///
 /// [`Handle::shutdown`](super::Handle::shutdown) includes this connection. It ends the input, so a blocked read returns
 /// `Ok(0)`. Writes still succeed until the grace is over. Then the server disconnects the client.
@@ -67,7 +68,7 @@ impl Connection {
     /// Returns the socket, for example to set timeouts. Reads from it skip the bytes that the server has read past the
     /// request's head.
     ///
-    /// If a write times out after the kernel took a part of the data, the write succeeds with the length of that part.
+    /// If a write times out after the kernel took a part of the data, the write succeeds with the length of the part.
     /// So `write_all` to a client that stopped reading can take several timeouts.
     pub fn tcp_stream(&self) -> &TcpStream {
         &self.socket

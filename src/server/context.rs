@@ -165,11 +165,11 @@ impl<'a> Context<'a> {
     ///
     /// # Panics
     ///
-    /// Panics if the route's pattern has no parameter of that name. Panics in a guard, because guards run before
+    /// Panics if the route's pattern has no parameter with this name. Panics in a guard, because guards run before
     /// routing. No client can cause either. The response to the request is a 500.
     #[track_caller]
     pub fn param(&self, name: &str) -> &str {
-        // A closure is not `track_caller`, so the panics are not in one.
+        // `#[track_caller]` does not work in a closure, so the panics are outside of closures.
         if let Some(value) = self.params.get(name) {
             return value;
         }
@@ -190,7 +190,7 @@ impl<'a> Context<'a> {
     }
 
     /// Limits the body of this request to `bytes`. Replaces [`Config::max_body_bytes`](super::Config::max_body_bytes)
-    /// for all later reads, for example in the one handler that accepts uploads. A guard may call this too.
+    /// for all later reads, for example in the one handler that accepts uploads. A guard may also call this method.
     ///
     /// ```
     /// # use brooklet::Context;
@@ -368,7 +368,7 @@ impl<'a> Context<'a> {
             let headers = &mut *self.response_headers;
             let response = problem::complete(self.form, unavailable_response(), Some(self.request), headers);
             let options = SendOptions { version: self.request.version(), head_only, keep_alive: false, headers };
-            // If the client has left, it needs no 503.
+            // An error means that the client has left. It is ignored.
             let sent = outgoing::send(response, &options, &mut Vec::new(), &mut conn.socket);
             no_result = Response::refused(sent.map_or(0, |sent| sent.body_bytes));
             linger::close(&conn.socket);

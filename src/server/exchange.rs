@@ -21,7 +21,7 @@ pub type Hook = Box<dyn for<'e> Fn(&Exchange<'e>) + Send + Sync>;
 /// 127.0.0.1:52052 - - 503 24 B 0.092 ms: the limit of 1024 connections is reached (Config::max_connections)
 /// ```
 ///
-/// The fields are public, for other formats:
+/// To write another format, use the fields:
 ///
 /// ```no_run
 /// # use brooklet::Server;
@@ -50,8 +50,8 @@ pub struct Exchange<'a> {
     pub status: Option<StatusCode>,
     /// The number of bytes in the body of the response.
     pub bytes: u64,
-    /// The time from the end of the request's head until the kernel had the whole response. If the handler took the
-    /// connection over, the time until the handler returned.
+    /// The time from the end of the request's head until the kernel had the whole response, or until the handler
+    /// returned if it took the connection over.
     pub duration: Duration,
     /// The error that belongs to the response, if there is one:
     ///

@@ -1,4 +1,4 @@
-//! A handle with which other threads stop a server.
+//! The handle with which any thread can stop a server.
 
 use super::registry::Registry;
 use std::fmt;
@@ -6,8 +6,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// A handle that stops a server from any thread. [`Server::handle`](super::Server::handle) returns it. Clones stop the
-/// same server.
+/// A handle that stops a server from any thread, returned by [`Server::handle`](super::Server::handle).
+///
+/// Clones stop the same server.
 ///
 /// ```no_run
 /// # use brooklet::Server;

@@ -87,7 +87,7 @@ impl HostAndOrigin {
             return;
         }
         headers.append("Vary", "Origin").expect("the field is well-formed");
-        // Set and not appended, so that the same fields of the program replace these. A browser does not accept two.
+        // These fields are set and not appended, so that the program can replace them. A browser rejects duplicates.
         let mut set = |name, value| headers.set(name, value).expect("an allowed origin is a valid value");
         let Some(origin) = origin.filter(|origin| self.knows_origin(origin)) else { return };
         set("Access-Control-Allow-Origin", origin);

@@ -15,7 +15,7 @@ const SILENCE: Duration = Duration::from_secs(1);
 /// The maximum time of the whole close. Many clients read the response only after they have sent their whole body.
 const TIME: Duration = Duration::from_secs(5);
 
-/// The most bytes that the close reads: 64 bodies of the default limit.
+/// The most bytes that the close reads: 64 bodies of the default maximum size.
 const BYTES: usize = 16 * 1024 * 1024;
 
 /// Ends the write half of the stream, and reads until the client closes its half. Stops earlier after [`SILENCE`]

@@ -7,8 +7,8 @@ use super::panics::catch;
 
 pub type ErrorForm = Box<dyn for<'p> Fn(&Problem<'p>) -> Response + Send + Sync>;
 
-/// The content of an error response. The form of [`Server::error_response`](super::Server::error_response) makes a
-/// response of it:
+/// The content of an error response. The form of [`Server::error_response`](super::Server::error_response) converts it
+/// into a response:
 ///
 /// ```
 /// # use brooklet::{Response, Server};

@@ -36,12 +36,12 @@ pub fn unavailable_response() -> Response {
 /// Sends a 503 that also has these fields. The 503 announces the end of the connection. Returns the length of its body.
 pub fn refuse(socket: &mut dyn Write, head_only: bool, headers: &Headers) -> u64 {
     let options = SendOptions { version: Version::Http11, head_only, keep_alive: false, headers };
-    // If the client has left, it needs no 503.
+    // An error means that the client has left. It is ignored.
     outgoing::send(unavailable_response(), &options, &mut Vec::new(), socket).map_or(0, |sent| sent.body_bytes)
 }
 
-/// Sends a 503 on a new connection and returns the length of its body. Close the connection with
-/// [`linger`](super::linger).
+/// Sends a 503 on a new connection and returns the length of its body. The caller must close the
+/// connection with [`linger`](super::linger).
 ///
 /// First waits for the head of the client's request, at most for [`HEAD_WAIT`]. A page can read the response only if
 /// that has the CORS fields for the origin of the page.
@@ -77,8 +77,8 @@ fn read_head(stream: &mut TcpStream, head: &mut [u8]) -> usize {
 /// Sends a 503 on a new connection without waiting for the client, and returns the length of its body.
 ///
 /// After a pause, reads the request if it has arrived, because closing a socket with unread input sends a reset. The
-/// 503 has no CORS fields. They need the head of the request, and a client that is still sending must receive the 503
-/// some time before the reset.
+/// 503 is sent before the pause, so that a client that is still sending receives the 503 before the reset. The 503 has
+/// no CORS fields, because they depend on the request.
 pub fn refuse_at_once(stream: &mut TcpStream) -> u64 {
     let body_bytes = match stream.set_nonblocking(true) {
         Ok(()) => refuse(stream, false, &Headers::new()),

@@ -20,7 +20,7 @@ use std::collections::HashMap;
 use std::io;
 use std::panic::Location;
 
-/// Routes to handlers of type `H`.
+/// The routes of a server, with handlers of type `H`.
 pub struct Router<H> {
     root: Node<H>,
 }

@@ -1,4 +1,4 @@
-//! A server in a thread of its own, for tests and for programs whose main thread does other work.
+//! A server that runs in a thread of its own.
 
 use super::handle::Handle;
 use super::stderr;

@@ -13,8 +13,8 @@
 //! The whole response is written before the hook and the next handler are called, so that a client waits only for its
 //! own handler.
 //!
-//! A panic in a guard, handler or hook is caught here. It ends one connection, and a guard's or handler's request with
-//! a 500. The server holds no lock while it calls the program's code, so a panic there poisons no lock of the server.
+//! A panic in a guard, handler or hook is caught here. After a panic in a guard or handler, the response is a 500 and
+//! the connection ends. The server holds no lock while it calls the program's code, so a panic there poisons none.
 
 use super::body::{Body, BodyProgress, Remainder};
 use super::buffered_socket::BufferedSocket;
@@ -47,7 +47,7 @@ pub struct Service {
     pub form: Option<ErrorForm>,
     /// The address that the server listens on. `None` if it listens on all addresses of the machine.
     pub address: Option<IpAddr>,
-    /// Limit the messages about refused clients, for each limit of [`Config`].
+    /// The throttles for the messages about refused clients, one for each limit.
     pub max_connections_lines: Throttle,
     pub max_taken_over_lines: Throttle,
 }
@@ -83,7 +83,7 @@ struct Incoming<'r> {
     started: Instant,
 }
 
-/// An error of one request. Its variant decides whether it is printed to standard error if there is no hook.
+/// An error of one request. Its variant decides whether it is printed to standard error if the program has set no hook.
 enum Failure<'s> {
     /// An error of the program. It is printed.
     Server(io::Error),
@@ -295,7 +295,7 @@ impl Service {
         self.report(peer, &incoming, Some(StatusCode::SERVICE_UNAVAILABLE), bytes, Some(failure));
     }
 
-    /// Calls the hook. If there is none, prints an error of the program or a limit to standard error.
+    /// Calls the hook. Without a hook, prints errors of the program and limits that are reached to standard error.
     fn report(
         &self,
         peer: SocketAddr,

@@ -1,4 +1,4 @@
-//! Messages on standard error, for which the program has no hook.
+//! Messages that the server prints to standard error.
 
 use super::panics::lock;
 use std::fmt;
