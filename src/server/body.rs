@@ -122,7 +122,7 @@ pub struct BodyProgress {
 
 /// The part of a body that is still to come.
 enum Left {
-    /// This number of bytes.
+    /// A known number of bytes.
     Exact(u64),
     Chunked(Decoder),
     /// The end of the body cannot be found. Each further read returns this error.

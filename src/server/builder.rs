@@ -43,8 +43,8 @@ use std::{fmt, io};
 ///   that ends with `.localhost`, or a loopback address. Other requests receive a 421 that says what to do. A page can
 ///   let its own name resolve to 127.0.0.1 (DNS rebinding); this check rejects its requests.
 ///   [`allow_host`](Server::allow_host) allows another name.
-/// - **Origin.** A request that changes something (any method except GET, HEAD, OPTIONS and TRACE) receives a 403 if a
-///   page of another origin sends it. Browsers send `Sec-Fetch-Site`; the server uses `Origin` if that field is
+/// - **Origin.** A request with a method other than GET, HEAD, OPTIONS and TRACE receives a 403 if a page of another
+///   origin sends it. Browsers mark such requests with `Sec-Fetch-Site`; the server uses `Origin` if that field is
 ///   missing. Programs such as curl send neither field, and their requests pass. [`allow_origin`](Server::allow_origin)
 ///   allows an origin.
 ///
@@ -111,10 +111,10 @@ use std::{fmt, io};
 /// - `@down`: an `EventSource` that receives a 502 while the server restarts never tries again. After 444, nginx closes
 ///   the connection without a response, and the `EventSource` tries again.
 ///
-/// The lines switch no buffering off, because event streams carry `X-Accel-Buffering: no` and `Cache-Control:
-/// no-transform`, and nginx then passes each event on at once. They set no timeout, because nginx waits 60 s for data
-/// and streams send a keep-alive comment every 15 s. Each stream takes one of nginx's `worker_connections`. Debian's
-/// configuration has 768.
+/// The lines switch no buffering off, because event streams carry `X-Accel-Buffering: no` and
+/// `Cache-Control: no-transform`, and nginx then passes each event on at once. They set no timeout, because nginx waits
+/// 60 s for data and streams send a keep-alive comment every 15 s. Each stream takes one of nginx's
+/// `worker_connections`. Debian's configuration has 768.
 ///
 /// Other proxies:
 ///
@@ -309,8 +309,8 @@ impl Server {
     }
 
     /// Allows pages of the [allowed origins](Server::allow_origin) to send credentials: cookies, client certificates,
-    /// and the `Authorization` that a browser adds by itself. Pages send them with `fetch(url, { credentials: "include"
-    /// })` or `new EventSource(url, { withCredentials: true })`.
+    /// and the `Authorization` that a browser adds by itself. Pages send them with
+    /// `fetch(url, { credentials: "include" })` or `new EventSource(url, { withCredentials: true })`.
     ///
     /// Responses to these origins have `Access-Control-Allow-Credentials: true`, responses to preflights too (WHATWG
     /// Fetch, "CORS protocol and credentials"). A preflight carries no credentials, so guards do not run for it.
@@ -322,13 +322,21 @@ impl Server {
     /// Adds a guard: a function that runs before routing, and either lets a request pass or answers it. [`Verdict`]
     /// lists the values that a guard may return.
     ///
-    /// Guards run in the order in which they are added, for every valid request except preflights of [allowed
-    /// origins](Server::allow_origin). A guard sees the same normalised [path](Context::path) as the router and the
-    /// handler. This guard protects all paths that start with `/private`, however a client escapes them: `.before(|ctx|
-    /// ctx.path().starts_with("/private").then(|| StatusCode::FORBIDDEN.into()))`.
+    /// Guards run in the order in which they are added, for every valid request except preflights of
+    /// [allowed origins](Server::allow_origin). A guard sees the same normalised [path](Context::path) as the router
+    /// and the handler. This guard protects all paths that start with `/private`, however a client escapes them:
     ///
-    /// A guard can set fields of the later response with [`Context::set_response_header`]. A field of the same name in
-    /// the handler's response replaces such a field.
+    /// ```no_run
+    /// # use brooklet::{Server, StatusCode};
+    /// # fn main() -> std::io::Result<()> {
+    /// # Server::bind("127.0.0.1:8080")?
+    /// .before(|ctx| ctx.path().starts_with("/private").then(|| StatusCode::FORBIDDEN.into()))
+    /// # .serve()
+    /// # }
+    /// ```
+    ///
+    /// A guard can set fields of the later response with [`Context::set_response_header`]. If the handler sets a field
+    /// of the same name in its response, that field is sent instead.
     ///
     /// A browser's `EventSource` sends cookies, and cannot send `Authorization`. A guard for event streams can check a
     /// cookie, or a field of the query:
@@ -423,8 +431,9 @@ impl Server {
     /// Sets the hook that is called after each response, in the thread that sent the response. The last call replaces
     /// earlier ones.
     ///
-    /// The hook is also called after the response to a malformed request, after a stream of [`sse::stream`] ends, and
-    /// after another takeover of a connection. Without a hook, errors of the program are printed to standard error.
+    /// The hook is also called after the response to a malformed request, when a stream of [`sse::stream`] has ended,
+    /// and when a handler that called [`takeover_conn`](Context::takeover_conn) returns. Without a hook, errors of the
+    /// program are printed to standard error.
     ///
     /// The hook is also called for clients beyond [`max_connections`](Config::max_connections). If it blocks, at most
     /// 128 threads wait for it with such clients. Further clients receive their 503 without a call.

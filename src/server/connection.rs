@@ -84,9 +84,9 @@ impl Connection {
         self.socket.observe_stop()
     }
 
-    /// Returns the socket, and the bytes past the request's head that the server has read and the program has not. The
-    /// server no longer tracks the socket: a shutdown neither ends its input, nor waits for it, nor closes it. It does
-    /// not count against [`Config::max_taken_over`](super::Config::max_taken_over) either.
+    /// Returns the socket, and the bytes past the request's head that the server has read ahead and the program has not
+    /// read. The server no longer tracks the socket: a shutdown neither ends its input, nor waits for it, nor closes
+    /// it. It does not count against [`Config::max_taken_over`](super::Config::max_taken_over) either.
     pub fn into_parts(self) -> (TcpStream, Vec<u8>) {
         let at = self.unread.position() as usize;
         (self.socket.into_stream(), self.unread.into_inner().split_off(at))

@@ -305,7 +305,7 @@ impl Service {
         failure: Option<Failure<'_>>,
     ) {
         if self.hook.is_none() && matches!(failure, None | Some(Failure::Client(_))) {
-            return; // before the clock is read
+            return; // there is nothing to report, so the clock is not read
         }
         let exchange = Exchange {
             peer,
@@ -329,8 +329,8 @@ impl Service {
     }
 }
 
-/// Returns whether the server's end of a connection may have a loopback address. If the address is not known, it may,
-/// so that the `Host` check stays on.
+/// Returns whether the server's end of a connection may have a loopback address. Returns `true` for an unknown
+/// address, so that the `Host` check stays on.
 fn may_be_loopback(address: Option<IpAddr>) -> bool {
     address.map_or(true, is_loopback)
 }
