@@ -68,7 +68,7 @@ use std::{fmt, io};
 /// | A client reconnects. | [`last_event_id`](Context::last_event_id) returns the id of the last event that the client received. A channel continues after that event, or sends a `gap` event. |
 /// | A client stops reading. | The thread of its response or stream waits, and closes the connection after 30 s. A channel waits for no client. It disconnects the client after 30 s, or earlier if the client's next event is evicted. |
 /// | A disconnected client does not read the rest. | The kernel keeps data that was not sent, at most 1.8 MiB for each client, until the client closes its end or TCP gives up. `TCP_USER_TIMEOUT` shortens that time too. |
-/// | A client sends no request, or a part of one. | The connection is closed, or the client receives a 408. The thread is free again. |
+/// | A client sends no request, or only a part of one. | The connection is closed, or the client receives a 408. The thread is free again. |
 /// | A handler panics. | The client receives a 500 and its connection is closed. An event stream ends without its last chunk. The hook of [`on_response`](Server::on_response) is called. All other connections continue. |
 /// | The program stops the server. | Requests that have begun are answered, and event streams end with a `close` event. See [`Handle::shutdown`]. |
 /// | The server starts again. | A channel with a file continues. A channel without a file does not know earlier ids: a client with such an id receives a `gap` event, and then the history. |
@@ -111,21 +111,21 @@ use std::{fmt, io};
 /// - `@down`: an `EventSource` that receives a 502 while the server restarts never tries again. After 444, nginx closes
 ///   the connection without a response, and the `EventSource` tries again.
 ///
-/// The lines switch no buffering off, because event streams carry `X-Accel-Buffering: no` and
-/// `Cache-Control: no-transform`, and nginx then passes each event on at once. They set no timeout, because nginx waits
-/// 60 s for data and streams send a keep-alive comment every 15 s. Each stream takes one of nginx's
+/// Event streams need no lines about buffering: their responses have `X-Accel-Buffering: no` and
+/// `Cache-Control: no-transform`, so nginx sends each event at once. They need no lines about timeouts either: nginx
+/// waits 60 s for data, and a silent stream sends a keep-alive comment every 15 s. Each stream takes one of nginx's
 /// `worker_connections`. Debian's configuration has 768.
 ///
 /// Other proxies:
 ///
 /// - A proxy that keeps idle connections for longer than [`Config::idle_timeout`] sometimes answers 502. Caddy keeps
-///   them for 2 minutes, and Envoy keeps them for an hour. The 60 s of nginx with `keepalive` are short enough.
-/// - HAProxy, Apache and Varnish notice a client that leaves after 41, 37 and 55 s, and the server does not notice it
-///   earlier.
+///   them for 2 minutes, Envoy for an hour, and nginx with `keepalive` for 60 s.
+/// - HAProxy, Apache and Varnish close their connection to the server 41, 37 and 55 s after the client has left. The
+///   server notices the end of the client only then.
 /// - HAProxy delays each event by 0.2 s without its `option http-no-delay`.
 /// - The development proxies of Vite and Node (`http-proxy`) do not end the response to the page if a stream breaks
-///   off, for example because the server restarts. This line ends it. In Vite, add it to an entry of `server.proxy`. If
-///   the proxy changes `Host`, call `allow_origin("http://localhost:5173")`.
+///   off, for example because the server restarts. The line below ends the response. In Vite, add the line to an entry
+///   of `server.proxy`. If the proxy changes `Host`, call `allow_origin("http://localhost:5173")`.
 ///
 /// ```js
 /// configure: proxy => proxy.on("proxyRes", (from, _request, to) => from.on("close", () => from.complete || to.destroy()))
@@ -290,8 +290,8 @@ impl Server {
 
     /// Allows requests from pages of this origin, for example `https://app.example` or `http://localhost:3000`. The
     /// pages may send requests with any method ([`check_origin`](Config::check_origin)), and may read the responses,
-    /// event streams included (CORS). Their preflights are answered before guards run. Their requests may not carry
-    /// credentials: [`allow_credentials`](Server::allow_credentials) allows that too.
+    /// event streams included (CORS). Their preflights are answered before guards run.
+    /// [`allow_credentials`](Server::allow_credentials) also allows credentials in their requests.
     ///
     /// After the first call, every response has `Vary: Origin`, so that a cache does not give the response for one page
     /// to another page. [`serve`](Server::serve) returns an error if `origin` is malformed.
@@ -533,7 +533,7 @@ impl Server {
     ///
     /// # Errors
     ///
-    /// - Returns `InvalidInput` if [`serve`](Server::serve) would, for example for a malformed route.
+    /// - Returns `InvalidInput` for the same reasons as [`serve`](Server::serve), for example for a malformed route.
     /// - Returns the system's error if the thread cannot be started.
     pub fn spawn(mut self) -> io::Result<Running> {
         self.check()?;

@@ -58,8 +58,8 @@ pub struct Config {
     pub read_header_timeout: Duration,
 
     /// The maximum time for a request's body, from the first read that waits for the client. Each 1,000 bytes that
-    /// arrive extend it by one second: a large upload on a slow line succeeds, and a client that sends single bytes
-    /// does not.
+    /// arrive extend it by one second. So a large upload on a slow line succeeds, and a client that sends single bytes
+    /// fails.
     ///
     /// Default: 30 s. After this time, the handler's read returns an error of kind `TimedOut`, and the response to that
     /// error is a `408`.

@@ -78,8 +78,8 @@ impl Connection {
         self.socket
     }
 
-    /// Returns whether the server is shutting down. If it is, end the connection, with a last message if the protocol
-    /// has one.
+    /// Returns whether the server is shutting down. Then the program should end the connection, with
+    /// a last message if the protocol has one.
     pub fn is_stopping(&self) -> bool {
         self.socket.observe_stop()
     }

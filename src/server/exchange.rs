@@ -18,7 +18,7 @@ pub type Hook = Box<dyn for<'e> Fn(&Exchange<'e>) + Send + Sync>;
 /// 127.0.0.1:52046 GET /sse taken over 0.031 ms
 /// 127.0.0.1:52048 POST /upload 500 26 B 3.402 ms: No space left on device (os error 28)
 /// 127.0.0.1:52050 - - 400 52 B 0.025 ms
-/// 127.0.0.1:52052 - - 503 24 B 0.092 ms: the limit of 1024 connections is reached (Config::max_connections)
+/// 127.0.0.1:52052 - - 503 24 B 0.092 ms: Config::max_connections is 1024, and this limit is reached
 /// ```
 ///
 /// To write another format, use the fields:
@@ -42,9 +42,10 @@ pub struct Exchange<'a> {
     /// The request. It has the query, and fields such as `User-Agent` and the `X-Forwarded-For` of a proxy. `None` if
     /// the request is malformed, or if the client was refused before its request was read.
     pub request: Option<&'a Request>,
-    /// The method of the request. `None` if `request` is.
+    /// The method of the request. `None` if `request` is `None`.
     pub method: Option<Method>,
-    /// The [path](super::http::Request::path) of the request, normalised, in visible ASCII. `None` if `request` is.
+    /// The [path](super::http::Request::path) of the request, normalised, in visible ASCII. `None` if `request` is
+    /// `None`.
     pub path: Option<&'a str>,
     /// The status of the response. `None` if the handler took the connection over.
     pub status: Option<StatusCode>,
@@ -72,8 +73,7 @@ impl fmt::Display for Exchange<'_> {
             Some(status) => write!(f, "{} {} B ", status.as_u16(), self.bytes)?,
             None => f.write_str("taken over ")?,
         }
-        // Formatted as integers, because the code that formats floating-point numbers is a twentieth of a small
-        // program.
+        // Integers, because code that formats floating-point numbers would be a twentieth of a small program.
         let microseconds = self.duration.as_micros();
         write!(f, "{}.{:03} ms", microseconds / 1_000, microseconds % 1_000)?;
         self.error.map_or(Ok(()), |error| write_with_sources(f, error))

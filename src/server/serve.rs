@@ -269,15 +269,15 @@ impl Service {
             Payload::TakenOver => self.report(peer, incoming, None, 0, response.cause.map(Failure::of)),
             Payload::Refused(bytes) => {
                 let max = self.config.max_taken_over;
-                let message = format!("the limit of {max} takeovers is reached (Config::max_taken_over)");
+                let message = format!("Config::max_taken_over is {max}, and this limit is reached");
                 let failure = Failure::Limit(io::Error::other(message), &self.max_taken_over_lines);
                 self.report(peer, incoming, Some(status), bytes, Some(failure));
             }
             _ => {
                 let error = response.cause.unwrap_or_else(|| {
                     io::Error::other(format!(
-                        "the handler took the connection over and then returned a response ({status}), which is not \
-                         sent; return the `no_result` of `takeover_conn`"
+                        "the handler took the connection over and then returned a response ({status}), which was not \
+                         sent; return `no_result` instead"
                     ))
                 });
                 self.report(peer, incoming, None, 0, Some(Failure::of(error)));
@@ -290,7 +290,7 @@ impl Service {
         let incoming = Incoming { request: None, started: Instant::now() };
         let bytes = refuse(&self.dispatcher.allowed);
         let max = self.config.max_connections;
-        let message = format!("the limit of {max} connections is reached (Config::max_connections)");
+        let message = format!("Config::max_connections is {max}, and this limit is reached");
         let failure = Failure::Limit(io::Error::other(message), &self.max_connections_lines);
         self.report(peer, &incoming, Some(StatusCode::SERVICE_UNAVAILABLE), bytes, Some(failure));
     }
