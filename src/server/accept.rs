@@ -39,7 +39,7 @@ const MAX_REFUSING: usize = 64;
 /// each of them would hold a thread while the hook blocks, and the number of threads would have no limit.
 const MAX_REPORTING: usize = 128;
 
-/// The pause after an `accept` that failed although the reserve was used. It doubles up to a second, as in Go.
+/// The pause after an `accept` that failed while the reserve was empty. It doubles up to a second, as in Go.
 const BACKOFF: Duration = Duration::from_millis(5);
 const MAX_BACKOFF: Duration = Duration::from_secs(1);
 
@@ -62,7 +62,7 @@ pub struct Acceptor {
     waiting: AtomicUsize,
     /// The number of threads that refuse a client.
     refusing: AtomicUsize,
-    /// The descriptor in reserve. `None` while the process has no descriptors left.
+    /// The file descriptor in reserve. `None` while the process has no descriptors left.
     spare: Mutex<Option<TcpListener>>,
     /// Limits the messages about missing descriptors or threads.
     shortage_lines: Throttle,
@@ -151,7 +151,7 @@ impl Acceptor {
     fn accept(&self) -> Option<(TcpStream, SocketAddr)> {
         let mut backoff = BACKOFF;
         let mut has_failed = false;
-        // Dropped at the end of this function, because a thread that serves must not keep the port in use.
+        // The listener is dropped at the end of this function: a thread that serves must not keep the port in use.
         let listener = lock(&self.listener).clone()?;
         while !self.registry.is_stopping() {
             let accepted = listener.accept();
@@ -277,7 +277,7 @@ fn wake_acceptors(address: Option<SocketAddr>, threads: usize, deadline: Instant
         if !has_acceptors() || Instant::now() >= deadline {
             return;
         }
-        // This fails while the process has no descriptors left. Connections that end free some.
+        // This fails while the process has no descriptors left. Connections that end free descriptors.
         let _ = TcpStream::connect_timeout(&address, WAKE_TIMEOUT);
     }
 }

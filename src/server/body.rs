@@ -83,7 +83,7 @@ impl<'a> Body<'a> {
     }
 }
 
-/// Converts an error of the client's socket: whatever its kind, the client sends no more of the body.
+/// Converts an error of the client's socket. After such an error, the client sends no more of the body.
 fn ended_early(error: io::Error) -> io::Error {
     io::Error::new(error.kind(), ENDED_EARLY)
 }
@@ -111,7 +111,7 @@ impl Read for Body<'_> {
 /// request.
 pub struct BodyProgress {
     left: Left,
-    /// The client waits for a `100 Continue` before it sends the body (RFC 9110 10.1.1).
+    /// `true` if the client waits for a `100 Continue` before it sends the body (RFC 9110 10.1.1).
     expects_continue: bool,
     received: u64,
     /// The most bytes that the body may have. [`Context::limit_body`](super::Context::limit_body) changes it.

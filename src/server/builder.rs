@@ -36,8 +36,8 @@ use std::{fmt, io};
 ///
 /// # Requests from web pages
 ///
-/// Other machines cannot reach a server on 127.0.0.1, but each web page that is open in a browser on the same machine
-/// can. Two checks reject requests from such pages. Both are on by default:
+/// Other machines cannot reach a server on 127.0.0.1. Web pages that are open in a browser on the same machine can
+/// reach it. Two checks reject requests from such pages. Both are on by default:
 ///
 /// - **Host.** A request that arrives on a loopback address needs a `Host` that means loopback: `localhost`, a name
 ///   that ends with `.localhost`, or a loopback address. Other requests receive a 421 that says what to do. A page can
@@ -78,8 +78,8 @@ use std::{fmt, io};
 ///
 /// # Behind a proxy
 ///
-/// A proxy such as nginx adds TLS and HTTP/2. These are the lines for `/etc/nginx/conf.d/live.conf` on Debian 12. From
-/// nginx 1.25.1 on, `http2 on;` is a line of its own.
+/// A proxy such as nginx adds TLS and HTTP/2. This is the file `/etc/nginx/conf.d/live.conf` for Debian 12. From nginx
+/// 1.25.1 on, write `http2 on;` on a line of its own.
 ///
 /// ```nginx
 /// server {
@@ -177,7 +177,7 @@ impl Server {
     /// are added does not matter. `/a/` and `/a` are different paths. Patterns are normalised like paths
     /// ([`Context::path`]): `/%7Ea` is `/~a`.
     ///
-    /// The server answers some requests without a route for them:
+    /// The server answers some requests that have no route:
     ///
     /// - The response is a 404 if no pattern matches the path.
     /// - The response is a 405 with `Allow` if the path has routes for other methods only.
@@ -412,9 +412,9 @@ impl Server {
     /// # }
     /// ```
     ///
-    /// The response keeps its status, its `Allow`, `Retry-After` and `Connection`, and the CORS fields. If `form`
-    /// panics or returns a bare status, the line of text is sent. If `form` returns an error, a response with a field
-    /// that cannot be sent, or a stream that fails, the response is a 500 with that cause.
+    /// The response keeps its status, its fields `Allow`, `Retry-After` and `Connection`, and the CORS fields. If
+    /// `form` panics or returns a bare status, the line of text is sent. If `form` returns an error, a response with a
+    /// field that cannot be sent, or a stream that fails, the response is a 500 with that cause.
     ///
     /// `form` is not called for a response with a body of the program, such as `Response::text("no").with_status(..)`.
     /// Nor is it called for the 503 of a client beyond [`max_connections`](Config::max_connections), because the server
@@ -435,8 +435,8 @@ impl Server {
     /// and when a handler that called [`takeover_conn`](Context::takeover_conn) returns. Without a hook, errors of the
     /// program are printed to standard error.
     ///
-    /// The hook is also called for clients beyond [`max_connections`](Config::max_connections). If it blocks, at most
-    /// 128 threads wait for it with such clients. Further clients receive their 503 without a call.
+    /// The hook is also called for clients beyond [`max_connections`](Config::max_connections). If the hook
+    /// blocks for such clients, at most 128 threads wait for it. Further clients receive their 503 without a call.
     ///
     /// The [`Display`](Exchange#impl-Display-for-Exchange<'_>) of an [`Exchange`] is a line of an access log, without
     /// the date:

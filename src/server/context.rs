@@ -151,8 +151,8 @@ impl<'a> Context<'a> {
     /// - A segment does not contain `/`, `\`, NUL or, on Windows, `:`.
     /// - A `{name}` is not empty. In a `{*name}`, only the last segment may be empty.
     ///
-    /// To read a number, convert the error of `parse` into an [`Error`] with the status 400. `?` alone makes a 500 of
-    /// it:
+    /// To read a number, convert the error of `parse` into an [`Error`] with the status 400. In a handler that returns
+    /// a box, `?` alone converts it into a 500:
     ///
     /// ```
     /// # use brooklet::{Context, Error, StatusCode};
@@ -166,7 +166,7 @@ impl<'a> Context<'a> {
     /// # Panics
     ///
     /// Panics if the route's pattern has no parameter with this name. Panics in a guard, because guards run before
-    /// routing. No client can cause either. The response to the request is a 500.
+    /// routing. Both are mistakes in the program, which no client can cause. The response is a 500.
     #[track_caller]
     pub fn param(&self, name: &str) -> &str {
         // `#[track_caller]` does not work in a closure, so the panics are outside of closures.
@@ -272,7 +272,7 @@ impl<'a> Context<'a> {
     /// }
     /// ```
     ///
-    /// Some clients are not counted correctly:
+    /// There are three exceptions:
     ///
     /// - A client that has only ended its sending half counts as a client that has left, although it could receive the
     ///   response.

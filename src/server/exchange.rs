@@ -51,8 +51,8 @@ pub struct Exchange<'a> {
     pub status: Option<StatusCode>,
     /// The number of bytes in the body of the response.
     pub bytes: u64,
-    /// The time from the end of the request's head until the kernel had the whole response, or until the handler
-    /// returned if it took the connection over.
+    /// The time from the end of the request's head until the kernel had the whole response. For a connection that was
+    /// taken over, the time until the handler returned.
     pub duration: Duration,
     /// The error that belongs to the response, if there is one:
     ///

@@ -24,7 +24,7 @@ use std::time::{Duration, Instant};
 /// # }
 /// ```
 ///
-/// Ctrl-C is not such a stop, because `std` does not handle signals. The process ends, and its event streams end
+/// Ctrl-C ends the process without such a shutdown, because `std` does not handle signals. Its event streams end
 /// without a `close` event. To stop the server on Ctrl-C, call [`shutdown`](Handle::shutdown) in the handler of the
 /// `ctrlc` crate.
 #[derive(Clone)]
@@ -54,7 +54,7 @@ impl Handle {
     /// - Idle connections are closed.
     /// - Requests that have begun are answered, with `Connection: close`.
     /// - Reads from a connection that was taken over return `Ok(0)`, and `wait` on an event stream returns an error. An
-    ///   event stream that is dropped then sends a `close` event. Channels send it too.
+    ///   event stream that is dropped then sends a `close` event. Channels also send this event.
     /// - After `grace`, all remaining connections are disconnected. A handler that does not use its connection keeps
     ///   running in its thread.
     ///

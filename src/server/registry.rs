@@ -219,7 +219,8 @@ impl Socket {
         self.shared().phase.store(phase as u8, Ordering::SeqCst);
     }
 
-    /// Marks this connection as taken over. Returns `false`, and changes nothing, if `max` connections already are.
+    /// Marks this connection as taken over. Returns `false`, and changes nothing, if `max` connections are already
+    /// taken over.
     pub fn take_over(&self, max: usize) -> bool {
         let mut connections = self.registry.connections();
         if connections.taken_over >= max {

@@ -100,8 +100,8 @@ impl<H> Router<H> {
     ///
     /// # Errors
     ///
-    /// - Returns `InvalidInput` if the pattern is malformed, or already has a route with this method. The message names
-    ///   it.
+    /// - Returns `InvalidInput` if the pattern is malformed, or already has a route with this method. The message
+    ///   contains the pattern.
     pub fn add(
         &mut self,
         method: Method,
@@ -235,7 +235,7 @@ fn decode(values: &[&str], ends_with_catch_all: bool) -> Result<Vec<String>, Err
 }
 
 /// Decodes one segment. Handlers join values to the path of a directory, and the result must stay in that directory. So
-/// the segments `.` and `..` are refused, and segments with `/`, `\`, or on Windows the colon of a drive.
+/// this refuses the segments `.` and `..`, and segments with `/`, `\`, or on Windows the colon of a drive.
 fn decode_segment(raw: &str) -> Result<String, Error> {
     let segment = percent_decode(raw)?;
     if is_dot_segment(&segment) || segment.contains(['/', '\\']) || cfg!(windows) && segment.contains(':') {

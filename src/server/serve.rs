@@ -208,7 +208,7 @@ impl Service {
         let mut socket = ThroughputLimit::new(&mut conn.socket, self.config.write_timeout);
         let closes = response.closes();
         let status = response.status_code();
-        // Taken out here, because the cause is reported even if this response is replaced or cannot be sent.
+        // The cause is taken out here, because it is reported even if this response is replaced or cannot be sent.
         let cause = response.cause.take().map(|error| match status.as_u16() {
             400..=499 => Failure::Client(error),
             _ => Failure::of(error),
