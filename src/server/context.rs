@@ -151,8 +151,8 @@ impl<'a> Context<'a> {
     /// - A segment does not contain `/`, `\`, NUL or, on Windows, `:`.
     /// - A `{name}` is not empty. In a `{*name}`, only the last segment may be empty.
     ///
-    /// To read a number, convert the error of `parse` into an [`Error`] with the status 400. In a handler that returns
-    /// a box, `?` alone converts it into a 500:
+    /// To read a number, convert the error of `parse` into an [`Error`] with the status 400. Otherwise, in a handler
+    /// that returns a box, the response to the error is a 500.
     ///
     /// ```
     /// # use brooklet::{Context, Error, StatusCode};
