@@ -23,7 +23,7 @@ use std::time::Duration;
 /// # }
 /// ```
 ///
-/// # Settings
+/// # All settings
 ///
 /// | setting | default | a client beyond it sees |
 /// |---|---|---|
