@@ -157,3 +157,11 @@ fn room_that_others_hold_is_waited_for() {
     enters.recv_timeout(super::support::TIMEOUT).unwrap();
     assert_eq!(waiting.join().unwrap(), 1);
 }
+
+/// A file of a program of others, below `target/`, where `.ci/run` installs them.
+#[track_caller]
+pub fn installed(file: &str) -> PathBuf {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("target").join(file);
+    assert!(path.exists(), "{} is missing: run the lines of .ci/run with npm and pip", path.display());
+    path
+}

@@ -1,4 +1,4 @@
-//! nginx in front, with the very lines that the README gives for it.
+//! nginx in front, with the lines of examples/fleet/README.md.
 //!
 //! ```text
 //! cargo test --test it -- --ignored proxy
@@ -21,7 +21,7 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// The name that the README's lines serve.
+/// The name that these lines serve.
 const PUBLIC: &str = "live.example";
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -35,9 +35,9 @@ struct Nginx {
     plain: u16,
 }
 
-/// The README's lines.
+/// The lines of examples/fleet/README.md.
 fn readme() -> String {
-    let mut blocks = include_str!("../../README.md").split("```nginx\n").skip(1);
+    let mut blocks = include_str!("../../examples/fleet/README.md").split("```nginx\n").skip(1);
     let (Some(block), None) = (blocks.next(), blocks.next()) else { panic!("one block is the whole configuration") };
     block.split("```").next().unwrap().to_owned()
 }
