@@ -59,77 +59,22 @@ use std::{fmt, io};
 /// # }
 /// ```
 ///
-/// # What happens when
-///
-/// | event | result |
-/// |---|---|
-/// | A client leaves. | [`wait`](super::super::sse::Connection::wait) on its stream returns an error at once; `wait_for` and `forward` return an error within 0.5 s. Writes fail soon after. [`Context::client_left`] returns `true`. A channel calls `on_leave` within 5 s. |
-/// | A client vanishes: a lid is closed, a cable is pulled. | The connection stays open for about 15 minutes. [`Server::from`](#impl-From<TcpListener>-for-Server) shows how to shorten that time. |
-/// | A client reconnects. | [`last_event_id`](Context::last_event_id) returns the id of the last event that the client received. A channel continues after that event, or sends a `gap` event. |
-/// | A client stops reading. | The thread of its response or stream waits, and closes the connection after 30 s. A channel waits for no client. It disconnects the client after 30 s, or earlier if the client's next event is evicted. |
-/// | A disconnected client does not read the rest. | The kernel keeps data that was not sent, at most 1.8 MiB for each client, until the client closes its end or TCP gives up. `TCP_USER_TIMEOUT` shortens that time too. |
-/// | A client sends no request, or only a part of one. | The connection is closed, or the client receives a 408. The thread is free again. |
-/// | A handler panics. | The client receives a 500 and its connection is closed. An event stream ends without its last chunk. The hook of [`on_response`](Server::on_response) is called. All other connections continue. |
-/// | The program stops the server. | Requests that have begun are answered, and event streams end with a `close` event. See [`Handle::shutdown`]. |
-/// | The server starts again. | A channel with a file continues. A channel without a file does not know earlier ids: a client with such an id receives a `gap` event, and then the history. |
-/// | File descriptors or threads run out. | New clients receive a 503 with `Retry-After`. Existing connections continue. A line is printed to standard error once a minute. The server recovers by itself. |
-/// | Memory runs out. | `std` aborts the process if the system refuses an allocation or the signal stack of a new thread. The server cannot prevent that. |
-/// | A handler overflows its stack. | Rust aborts the process. [`Config::stack_size`] sets the size of the stack. |
-///
 /// # Behind a proxy
 ///
-/// A proxy such as nginx adds TLS and HTTP/2. This is the file `/etc/nginx/conf.d/live.conf` for Debian 12. From nginx
-/// 1.25.1 on, write `http2 on;` on a line of its own.
+/// A proxy such as nginx adds TLS and HTTP/2. `examples/fleet/README.md` has a tested configuration for nginx, and
+/// notes about other proxies.
 ///
-/// ```nginx
-/// server {
-///     listen 443 ssl http2;
-///     server_name live.example;
-///     ssl_certificate /etc/letsencrypt/live/live.example/fullchain.pem;
-///     ssl_certificate_key /etc/letsencrypt/live/live.example/privkey.pem;
+/// - If the proxy forwards the public name as `Host`, allow that name with [`allow_host`](Server::allow_host).
+/// - [`Context::peer_addr`] returns the address of the proxy. The client's address is in the field `X-Forwarded-For`,
+///   if the proxy sets it. Trust the field only if all requests come through the proxy.
+/// - The proxy must close idle connections before [`Config::idle_timeout`] is over.
+/// - Event streams ask proxies not to buffer them (`X-Accel-Buffering: no`, `Cache-Control: no-transform`). A silent
+///   stream sends a keep-alive comment every 15 s, so that proxies do not close it.
 ///
-///     location / {
-///         proxy_pass http://127.0.0.1:8080;
-///         proxy_http_version 1.1;
-///         proxy_set_header Host $host;
-///         proxy_set_header X-Forwarded-For $remote_addr;
-///         error_page 502 = @down;
-///     }
-///     location @down {
-///         if ($http_accept ~ event-stream) { return 444; }
-///         return 502;
-///     }
-/// }
-/// ```
+/// # Failures
 ///
-/// - `http2`: a browser opens at most six HTTP/1.1 connections to a site, for all tabs together, and each event stream
-///   holds one of them. Over HTTP/2, all streams share one connection.
-/// - `proxy_http_version 1.1`: with the default, 1.0, a body or an event stream that breaks off looks complete.
-/// - `proxy_set_header Host`: the checks above need the public name. Allow it with `allow_host("live.example")`.
-/// - `proxy_set_header X-Forwarded-For`: this field has the client's address. [`Context::peer_addr`] returns the
-///   address of nginx. Trust the field only if all requests come through nginx.
-/// - `@down`: an `EventSource` that receives a 502 while the server restarts never tries again. After 444, nginx closes
-///   the connection without a response, and the `EventSource` tries again.
-///
-/// Event streams need no lines about buffering: their responses have `X-Accel-Buffering: no` and
-/// `Cache-Control: no-transform`, so nginx sends each event at once. They need no lines about timeouts either: nginx
-/// waits 60 s for data, and a silent stream sends a keep-alive comment every 15 s. Each stream takes one of nginx's
-/// `worker_connections`. Debian's configuration has 768.
-///
-/// Other proxies:
-///
-/// - A proxy that keeps idle connections for longer than [`Config::idle_timeout`] sometimes answers 502. Caddy keeps
-///   them for 2 minutes, Envoy for an hour, and nginx with `keepalive` for 60 s.
-/// - HAProxy, Apache and Varnish close their connection to the server 41, 37 and 55 s after the client has left. The
-///   server notices the end of the client only then.
-/// - HAProxy delays each event by 0.2 s without its `option http-no-delay`.
-/// - The development proxies of Vite and Node (`http-proxy`) do not end the response to the page if a stream breaks
-///   off, for example because the server restarts. The line below ends the response. In Vite, add the line to an entry
-///   of `server.proxy`. If the proxy changes `Host`, call `allow_origin("http://localhost:5173")`.
-///
-/// ```js
-/// configure: proxy => proxy.on("proxyRes", (from, _request, to) => from.on("close", () => from.complete || to.destroy()))
-/// ```
+/// [What happens when](super::super#what-happens-when) lists the effects of clients that leave, panics, a lack of file
+/// descriptors, and other events.
 #[must_use = "call `serve` or `spawn` to answer requests"]
 pub struct Server {
     listener: TcpListener,
@@ -578,9 +523,12 @@ impl Server {
 /// fill the default of 10,000 places. Keep-alive comments do not help. `SO_KEEPALIVE` does not help either, because the
 /// kernel sends no probes while data waits for its acknowledgement.
 ///
+/// A channel disconnects a client that does not read. The kernel still keeps the data that it has not sent to such a
+/// client, at most 1.8 MiB each, until the client closes its end or TCP gives up.
+///
 /// On Linux, set `TCP_USER_TIMEOUT` on the listener. Accepted connections inherit it. With 30 s, connections to
 /// vanished clients ended after 31 to 48 s. The option also ends a connection if data waits for 30 s because the client
-/// does not read. `std` cannot set the option; the `socket2` crate can:
+/// does not read, and so frees the data that the kernel keeps. `std` cannot set the option; the `socket2` crate can:
 ///
 /// ```text
 /// let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;

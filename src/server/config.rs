@@ -127,7 +127,7 @@ pub struct Config {
     /// If `true`, the server checks the `Host` of each request that arrives on a loopback address. The `Host` must be
     /// a loopback name or a loopback address, or a host that [`Server::allow_host`](super::Server::allow_host) allows.
     ///
-    /// Default: `true`. The check keeps web pages from reading from servers on their visitor's machine (DNS rebinding).
+    /// Default: yes. The check keeps web pages from reading from servers on their visitor's machine (DNS rebinding).
     /// Other requests receive a `421`, and its body says how to allow the host.
     pub check_host: bool,
 
@@ -135,7 +135,7 @@ pub struct Config {
     /// [`Server::allow_origin`](super::Server::allow_origin) allows an origin. Requests with GET, HEAD, OPTIONS or
     /// TRACE always pass.
     ///
-    /// Default: `true`. Otherwise any page can send a POST with its visitor's cookies (CSRF). Programs such as curl
+    /// Default: yes. Otherwise any page can send a POST with its visitor's cookies (CSRF). Programs such as curl
     /// send no origin, and their requests pass. Other requests receive a `403`.
     pub check_origin: bool,
 
