@@ -539,9 +539,9 @@ impl Server {
 /// let server = Server::from(TcpListener::from(socket));
 /// ```
 ///
-/// `examples/listener` is the whole program. The queue of 4,096 connections helps if many clients reconnect at once,
-/// for example after a restart. The queue of [`Server::bind`] has 128 places. If it is full, further clients try again
-/// after a second.
+/// `examples/listener` contains the whole program. The queue of 4,096 connections helps if many clients reconnect at
+/// once, for example after a restart. The queue of [`Server::bind`] has 128 places. If it is full, further clients try
+/// again after a second.
 impl From<TcpListener> for Server {
     fn from(listener: TcpListener) -> Server {
         let address = listener.local_addr();

@@ -67,6 +67,7 @@ pub struct Config {
     /// Go's `ReadTimeout` is another limit: it bounds head and body together.
     pub read_timeout: Duration,
 
+    #[doc(alias = "deadline")]
     /// The maximum time that a client may take to receive 16 KiB of a response. All writes of one response together may
     /// wait for this time, and for one second more for each 1,000 bytes that were sent. The time in which a program
     /// produces the response does not count: a stream may last forever.
@@ -75,9 +76,9 @@ pub struct Config {
     /// closed.
     ///
     /// Go's `WriteTimeout` is another limit: it bounds the whole response, even if the client reads fast.
-    #[doc(alias = "deadline")]
     pub write_timeout: Duration,
 
+    #[doc(alias = "keep-alive")]
     /// The maximum time that a connection may stay open between two requests.
     ///
     /// Default: 75 s. An idle connection holds a thread, which takes about 40 KB, memory of the kernel included. After
@@ -88,7 +89,6 @@ pub struct Config {
     /// The default is longer than the 60 s of nginx and of most cloud load balancers. Caddy keeps idle connections for
     /// 2 minutes, and Envoy keeps them for an hour: set Caddy's `keepalive` or Envoy's `idle_timeout` to 60 s, or set a
     /// longer time here.
-    #[doc(alias = "keep-alive")]
     pub idle_timeout: Duration,
 
     /// The maximum size of a request's head, request line included, in bytes.

@@ -64,7 +64,7 @@ impl Handle {
     ///
     /// A page that closes its `EventSource` on the `close` event does not reconnect. If a page should reconnect after
     /// the server starts again, it must not listen for `close`. Its browser then reconnects after the `retry` time of
-    /// that event, which is 1 to 5 s.
+    /// the event, which is 1 to 5 s.
     ///
     /// When `serve` returns, the port is free. If the server cannot wake its threads that wait for connections, `serve`
     /// returns at most two seconds later, and a line on standard error says that the port stays in use. That can happen
