@@ -1,8 +1,9 @@
-//! The media type that a file name stands for (the IANA registry of media types).
+//! The media types of files, by the extension of their names (IANA registry of media types).
 
 use std::path::Path;
 
-/// Returns the media type for the extension of a path, in upper or lower case. Text is said to be UTF-8.
+/// Returns the media type for the extension of a path, in upper or lower case. The media type of a text file includes
+/// `charset=utf-8`.
 pub fn of(path: &Path) -> &'static str {
     let extension = path.extension().unwrap_or_default().to_ascii_lowercase();
     match extension.to_str().unwrap_or_default() {
@@ -15,7 +16,7 @@ pub fn of(path: &Path) -> &'static str {
         "vtt" => "text/vtt; charset=utf-8",
         "json" | "map" => "application/json",
         "webmanifest" => "application/manifest+json",
-        "xml" => "application/xml", // names its encoding itself, as SVG does
+        "xml" => "application/xml", // the file itself states its encoding, as an SVG file does
         "svg" => "image/svg+xml",
         "png" => "image/png",
         "jpg" | "jpeg" => "image/jpeg",

@@ -1,4 +1,4 @@
-//! A directory of files, as responses. No other part of the crate uses this directory.
+//! Responses with the files of a directory. No other module of the crate uses this one.
 
 use super::http::{self, Method, Request, Response, StatusCode};
 use super::server::Context;
@@ -13,7 +13,7 @@ mod validators;
 use range::Selection;
 use validators::{only, Validators};
 
-/// A directory whose files a handler answers with.
+/// A directory whose files a handler can send.
 ///
 /// ```no_run
 /// # use brooklet::{Files, Server};
@@ -25,51 +25,59 @@ use validators::{only, Validators};
 /// # }
 /// ```
 ///
-/// `/{*path}` serves it at the root of the site, beside routes that are more special.
+/// The pattern `/{*path}` serves the files at the root of the site. More specific routes take precedence over it.
 ///
-/// # Which files
+/// # Which files are sent
 ///
-/// Regular files are served. A directory is served as its `index.html`, after a redirect to the path with a `/` at its end,
-/// so that relative links work. No directory is listed. A path is a 404 if it leads to nothing, or to:
+/// Only regular files are sent. For a directory, the response is its file `index.html`. If the path of the directory
+/// does not end with `/`, the client is first redirected to the path with `/`, so that relative links work. The entries
+/// of a directory are never listed.
 ///
-/// - a name that begins with a dot, such as `..`, `.git` or `.env`; except `.well-known` (RFC 8615)
+/// The response is a 404 if the file does not exist, or if the path leads to:
+///
+/// - a name that begins with a dot, such as `..`, `.git` or `.env`, except `.well-known` (RFC 8615)
 /// - a name with a backslash, or on Windows with a `:` (drives, alternate streams) or a `~` (short names)
-/// - a symbolic link to a target outside of the directory; a link to a target inside is followed, whatever its name
+/// - a symbolic link to a target outside the directory (a link to a target inside is followed, even to a hidden file)
 /// - a pipe, a socket or a device
 ///
-/// A file that the process may not read is a 403. Any other error of the file system is a 500, and is reported as its cause.
+/// The response is a 403 if the process may not read the file. Any other error of the file system is a 500 with the
+/// error as its cause.
 ///
-/// Each request checks the path and then opens the file. Another program that replaces a directory by a link between these two
-/// steps can get a file outside sent. So do not serve a directory that users you do not trust can write to.
+/// The path is checked first, and the file is opened afterwards. If another program replaces a directory with a link in
+/// between, a file outside the directory can be sent. Do not serve a directory that untrusted users can write to.
 ///
-/// # What is sent
+/// # What the response contains
 ///
-/// The content type follows from the extension. It is `application/octet-stream` for an extension that is not known, and
-/// browsers do not guess another (`X-Content-Type-Options: nosniff`). Text files must be UTF-8.
+/// The content type depends on the extension. Files with an unknown extension are sent as `application/octet-stream`.
+/// The field `X-Content-Type-Options: nosniff` keeps browsers from guessing another type. Text files must be UTF-8.
 ///
-/// `ETag` and `Last-Modified` are made of the time of the last modification and the length. A client that already has the
-/// file gets a 304 (RFC 9110 13), also if the bytes have changed but both of these have not. Browsers may use a file for a
-/// while without a request; `assets.respond(&ctx, path).header("Cache-Control", "no-cache")` makes them send one each time.
+/// `ETag` and `Last-Modified` are made from the modification time and the length of the file. A client that already has
+/// the file receives a 304 (RFC 9110 13). The server does not notice a change of the file that keeps both the
+/// modification time and the length.
 ///
-/// A request for one range of bytes gets a 206, or a 416 if the range begins past the end (RFC 9110 14). A request for
-/// several ranges gets the whole file.
+/// Browsers may use a file for a while without another request. To make them send a request each time, add
+/// `.header("Cache-Control", "no-cache")` to the response.
 ///
-/// The file is read while it is sent. If the file shrinks meanwhile, the connection is closed before the announced length is
-/// reached. If the file grows, only the announced length is sent.
+/// A request for one range of bytes receives a 206, or a 416 if the range begins after the last byte (RFC 9110 14). A
+/// request for several ranges receives the whole file.
+///
+/// The file is read while it is sent. If the file shrinks in the meantime, the server closes the connection before it
+/// has sent the announced length. If the file grows, only the announced length is sent.
 #[derive(Clone, Debug)]
 pub struct Files {
-    /// Canonical, so that canonical paths can be compared with it. On Windows it begins with `\\?\`: names such as `con`, and
-    /// dots and spaces at the end of a name, have no special meaning below it.
+    /// The canonical path of the directory, because the paths that are compared with it are canonical too. On Windows
+    /// it begins with `\\?\`. Names such as `con`, and dots and spaces at the end of a name, then have no special
+    /// meaning.
     root: PathBuf,
 }
 
 impl Files {
-    /// Serves the files of a directory and its subdirectories. A relative path and links in the path are resolved now, and not
-    /// at each request.
+    /// Creates a `Files` for a directory and its subdirectories. A relative path, and links in the path, are resolved
+    /// once, by this call.
     ///
     /// # Errors
     ///
-    /// - Returns the error of [`fs::canonicalize`], for example `NotFound`, with the path in the message.
+    /// - Returns the error of [`fs::canonicalize`], for example `NotFound`. The message contains the path.
     /// - Returns `InvalidInput` if `directory` is not a directory.
     pub fn new(directory: impl AsRef<Path>) -> io::Result<Files> {
         let directory = directory.as_ref();
@@ -81,10 +89,12 @@ impl Files {
         Ok(Files { root })
     }
 
-    /// Answers a GET or HEAD with the file at `path`: names separated by `/`, relative to the directory, percent-decoded as a
-    /// [`param`](Context::param) is. An empty `path` is the directory itself.
+    /// Returns the response to a GET or HEAD request for the file at `path`.
     ///
-    /// Blocks while it opens the file. The bytes are read after the handler has returned.
+    /// `path` is relative to the directory. The names in `path` are separated by `/` and already percent-decoded, as in
+    /// a [`param`](Context::param). An empty `path` means the directory itself.
+    ///
+    /// Blocks while it opens the file. The server reads the file after the handler has returned.
     pub fn respond(&self, ctx: &Context<'_>, path: &str) -> Response {
         self.try_respond(ctx, path).unwrap_or_else(refuse)
     }
@@ -101,7 +111,7 @@ impl Files {
         if let Some(status) = validators.refuse(ctx.headers()) {
             return Ok(validators.add_to(Response::status(status)));
         }
-        // `Range` is for GET alone (RFC 9110 14.2).
+        // `Range` applies only to GET (RFC 9110 14.2).
         let range = only(ctx.headers(), "range")
             .filter(|_| ctx.method() == Method::Get && validators.allow_range(ctx.headers()));
         let response = match range.map_or(Selection::Whole, |range| Selection::of(range, length)) {
@@ -124,7 +134,8 @@ impl Files {
             .header("X-Content-Type-Options", "nosniff"))
     }
 
-    /// Finds the regular file that a path leads to. Its type is checked before it is opened, because opening a pipe blocks.
+    /// Returns the regular file at a path. The type is checked before the file is opened, because opening a pipe
+    /// blocks.
     fn find(&self, path: &str) -> io::Result<Found> {
         let mut wanted = self.root.clone();
         if !path.is_empty() {
@@ -147,7 +158,7 @@ impl Files {
         Ok(Found { path: path_without_links, content_type: content_type::of(&wanted), is_index })
     }
 
-    /// Follows the links of a path. An error is `NotFound` if they lead out of the directory.
+    /// Resolves the links in a path. Returns `NotFound` if the result is outside the directory.
     fn resolve(&self, wanted: &Path) -> io::Result<(PathBuf, fs::Metadata)> {
         let path = fs::canonicalize(wanted).map_err(|error| name(wanted, error))?;
         if !path.starts_with(&self.root) {
@@ -160,32 +171,34 @@ impl Files {
 
 /// A regular file in the directory.
 struct Found {
-    /// Without links.
+    /// The canonical path, which contains no links.
     path: PathBuf,
-    /// By the requested name, not by the name of a link's target.
+    /// The media type for the requested name, and not for the name of a link's target.
     content_type: &'static str,
-    /// Whether the path leads to a directory, and this is its `index.html`.
+    /// True if the requested path leads to a directory, and this file is its `index.html`.
     is_index: bool,
 }
 
-/// Whether a segment of a path names an entry of a directory, and not one that is hidden.
+/// Returns whether a segment of a path can be the name of a directory entry that is not hidden.
 fn is_entry(segment: &str) -> bool {
     let is_hidden = segment.starts_with('.') && segment != ".well-known";
     let forbidden: &[char] = if cfg!(windows) { &['\\', '\0', ':', '~'] } else { &['\\', '\0'] };
     !segment.is_empty() && !is_hidden && !segment.contains(forbidden)
 }
 
-/// Redirects to the same path with `/` at its end, and the same query. The location is relative, because a proxy in front may
-/// have removed a prefix of the path. With `./`, a segment such as `a:b` is not read as a scheme.
+/// Redirects to the same path with `/` at its end, and with the same query.
+///
+/// The location is relative, because a proxy may have removed a prefix of the path. The location begins with `./`, so
+/// that a client does not read a segment such as `a:b` as a scheme.
 fn redirect_to_directory(request: &Request) -> Response {
     let segment = request.path().rsplit('/').next().unwrap_or_default();
     let query = request.query().map(|query| format!("?{query}")).unwrap_or_default();
     Response::redirect(&format!("./{segment}/{query}")).with_status(StatusCode::MOVED_PERMANENTLY)
 }
 
-/// The response to a path that leads to no file, or to one that cannot be read.
+/// Returns the response for an error of finding or opening a file.
 fn refuse(error: io::Error) -> Response {
-    // By their printed names: in Rust 1.75 three of these kinds are not stable.
+    // The kinds are compared by their names, because three kinds are not stable in Rust 1.75.
     match format!("{:?}", error.kind()).as_str() {
         "NotFound" | "NotADirectory" | "InvalidFilename" | "FilesystemLoop" => StatusCode::NOT_FOUND.into(),
         "PermissionDenied" => StatusCode::FORBIDDEN.into(),
@@ -193,7 +206,7 @@ fn refuse(error: io::Error) -> Response {
     }
 }
 
-/// Adds the path to an error.
+/// Adds a path to the message of an error.
 fn name(path: &Path, error: io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("{}: {error}", path.display()))
 }
@@ -203,7 +216,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn error_of_the_file_system_is_500_with_its_cause() {
+    fn unexpected_file_error_is_500_with_its_cause() {
         let response = refuse(name(Path::new("a.txt"), io::Error::other("the disk is on fire")));
         assert_eq!(response.status_code(), StatusCode::INTERNAL_SERVER_ERROR);
         assert_eq!(response.cause.unwrap().to_string(), "a.txt: the disk is on fire");

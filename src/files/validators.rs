@@ -1,30 +1,31 @@
-//! The validators of a file (RFC 9110 8.8), and the conditions of requests that they decide (RFC 9110 13).
+//! The validators of a file (RFC 9110 8.8), and the conditions of a request that depend on them (RFC 9110 13).
 
 use super::http::{ascii, http_date, parse_http_date, Headers, Response, StatusCode};
 use std::fs::Metadata;
 use std::io;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// A file can change twice within one tick of the file system's clock, which is 2 s on FAT, and keep its time and length. The
-/// validators of a file that is not older than this are weak: they do not promise equal bytes.
+/// The longest time between two ticks of a file system's clock, which is 2 s on FAT. A file can change twice within one
+/// tick and keep its modification time and length. So a file that was modified within this time has weak validators,
+/// which do not promise equal bytes.
 const CLOCK_TICK: Duration = Duration::from_secs(2);
 
 /// The validators of one version of a file.
 pub struct Validators {
-    /// The opaque part of the entity tag: time and length, in quotes.
+    /// The opaque part of the entity tag: the modification time and the length, in quotes.
     tag: String,
-    /// Whether equal validators promise equal bytes, so that a client may join parts of the file.
+    /// True if equal validators promise equal bytes, so that a client may join parts of the file.
     is_strong: bool,
-    /// In whole seconds, as in the field.
+    /// The modification time in whole seconds, as in the field `Last-Modified`.
     last_modified: SystemTime,
 }
 
 impl Validators {
-    /// Makes the validators. A time before 1970 counts as 1970.
+    /// Creates the validators of a file. A modification time before 1970 counts as 1970.
     ///
     /// # Errors
     ///
-    /// Returns the error of [`Metadata::modified`] if the system keeps no times.
+    /// - Returns the error of [`Metadata::modified`] if the system does not record modification times.
     pub fn of(metadata: &Metadata) -> io::Result<Validators> {
         let modified = metadata.modified()?;
         let now = SystemTime::now();
@@ -32,12 +33,12 @@ impl Validators {
         Ok(Validators {
             tag: format!("\"{:x}-{:x}\"", since_1970(modified).as_nanos(), metadata.len()),
             is_strong: now.duration_since(modified).is_ok_and(|age| age > CLOCK_TICK),
-            // RFC 9110 8.8.2.1: never later than the response itself.
+            // RFC 9110 8.8.2.1: the field must not be later than the `Date` of the response.
             last_modified: UNIX_EPOCH + Duration::from_secs(since_1970(modified.min(now)).as_secs()),
         })
     }
 
-    /// Adds the fields `ETag` and `Last-Modified`.
+    /// Adds the fields `ETag` and `Last-Modified` to a response.
     pub fn add_to(&self, response: Response) -> Response {
         let weak = if self.is_strong { "" } else { "W/" };
         response
@@ -45,7 +46,8 @@ impl Validators {
             .header("Last-Modified", http_date(self.last_modified))
     }
 
-    /// Evaluates conditions in the order of RFC 9110 13.2.2, where entity tags win over dates. Returns 412 or 304 if they fail.
+    /// Evaluates the conditions of a request in the order of RFC 9110 13.2.2. Entity tags take precedence over dates.
+    /// Returns the status 412 or 304 if a condition fails.
     pub fn refuse(&self, conditions: &Headers) -> Option<StatusCode> {
         let date = |name: &str| parse_http_date(only(conditions, name)?);
         if conditions.contains("if-match") {
@@ -64,7 +66,8 @@ impl Validators {
         is_known.then_some(StatusCode::NOT_MODIFIED)
     }
 
-    /// Whether `Range` may be used: there is no `If-Range`, or `If-Range` names this version of the file (RFC 9110 13.1.5).
+    /// Returns whether the server may use `Range`: there is no `If-Range`, or `If-Range` matches this version of the
+    /// file (RFC 9110 13.1.5).
     pub fn allow_range(&self, conditions: &Headers) -> bool {
         if !conditions.contains("if-range") {
             return true;
@@ -74,14 +77,16 @@ impl Validators {
     }
 }
 
-/// Returns the value of a field that is sent once, and `None` for a field that is sent twice.
+/// Returns the value of a field that occurs exactly once. Returns `None` for a missing or repeated field.
 pub fn only<'a>(headers: &'a Headers, name: &'a str) -> Option<&'a [u8]> {
     let mut values = headers.get_all(name);
     values.next().filter(|_| values.next().is_none())
 }
 
-/// Whether a list of entity tags is `*` or has a tag that matches. Splitting at commas also splits foreign tags with a comma
-/// inside, but no piece of such a tag has the two quotes of ours.
+/// Returns whether a list of entity tags is `*` or contains a tag for which `matches` returns `true`.
+///
+/// The list is split at every comma, even inside a foreign tag. No piece of a foreign tag can match, because a tag of
+/// this server has a quote at each end.
 fn any_tag(headers: &Headers, name: &str, matches: impl Fn(&[u8]) -> bool) -> bool {
     let any_of = |value: &[u8]| value == b"*" || value.split(|&b| b == b',').map(ascii::trim_ows).any(&matches);
     headers.get_all(name).any(any_of)

@@ -1,14 +1,15 @@
-//! The byte classes of RFC 9110 and RFC 3986 as one table, and numbers as ASCII digits.
+//! The byte classes of RFC 9110 and RFC 3986 in one table, and functions for numbers in ASCII digits.
 
-/// `tchar` (RFC 9110 5.6.2): what a method or a field name is made of.
+/// The bytes of a method or a field name: `tchar` (RFC 9110 5.6.2).
 const TCHAR: u8 = 1;
-/// What we accept in a request target: visible ASCII but `"`, `#`, `<`, `>` and `\`, which RFC 3986 has no place
-/// for and which no browser sends unescaped (WHATWG URL escapes each of them in path and query).
+/// The bytes of a request target: visible ASCII except `"`, `#`, `<`, `>` and `\`. RFC 3986 allows none of these five
+/// in a path or query. Characters such as `|` are accepted although RFC 3986 does not allow them either, because
+/// browsers do not escape them in a query.
 const TARGET: u8 = 2;
-/// What may stand in a field value: `field-vchar`, SP and HTAB (RFC 9110 5.5), obs-text included.
+/// The bytes of a field value: `field-vchar`, SP and HTAB, including `obs-text` (RFC 9110 5.5).
 const FIELD: u8 = 4;
-/// `unreserved / sub-delims` (RFC 3986) without the comma: what a registered name in `Host` is made of, `%` aside.
-/// A comma is two `Host` fields that an intermediary joined.
+/// The bytes of a registered name in `Host` except `%`: `unreserved / sub-delims` (RFC 3986 3.2.2) without the comma. A
+/// comma shows that an intermediary joined two `Host` fields.
 const REG_NAME: u8 = 8;
 
 const CLASS: [u8; 256] = {
@@ -61,12 +62,12 @@ pub fn is_reg_name(byte: u8) -> bool {
     CLASS[usize::from(byte)] & REG_NAME != 0
 }
 
-/// `token = 1*tchar` (RFC 9110 5.6.2).
+/// Returns whether `bytes` is `token = 1*tchar` (RFC 9110 5.6.2).
 pub fn is_token(bytes: &[u8]) -> bool {
     !bytes.is_empty() && bytes.iter().all(|&b| is_tchar(b))
 }
 
-/// `OWS = *( SP / HTAB )` (RFC 9110 5.6.3), taken off both ends.
+/// Removes `OWS = *( SP / HTAB )` (RFC 9110 5.6.3) from both ends.
 pub fn trim_ows(mut bytes: &[u8]) -> &[u8] {
     while let [b' ' | b'\t', rest @ ..] = bytes {
         bytes = rest;
@@ -77,7 +78,8 @@ pub fn trim_ows(mut bytes: &[u8]) -> &[u8] {
     bytes
 }
 
-/// `1*DIGIT` as a number; `None` for anything else: a sign, a space, nothing at all, more than a `u64` holds.
+/// Parses `1*DIGIT`. Returns `None` for any other text, such as a sign, a space or an empty text, and for a number that
+/// does not fit in a `u64`.
 pub fn decimal(digits: &[u8]) -> Option<u64> {
     if digits.is_empty() {
         return None;
@@ -92,7 +94,7 @@ pub fn decimal(digits: &[u8]) -> Option<u64> {
     Some(n)
 }
 
-/// One `HEXDIG`, upper or lower case.
+/// Returns the value of a hexadecimal digit in upper or lower case.
 pub fn hex(byte: u8) -> Option<u8> {
     match byte {
         b'0'..=b'9' => Some(byte - b'0'),
@@ -102,14 +104,15 @@ pub fn hex(byte: u8) -> Option<u8> {
     }
 }
 
-/// The byte that two `HEXDIG` at the start stand for, as after the `%` of an escape (RFC 3986 2.1).
+/// Returns the value of the two hexadecimal digits at the start of `digits`, for example after the `%` of an escape
+/// (RFC 3986 2.1).
 pub fn hex_pair(digits: &[u8]) -> Option<u8> {
     let high = hex(*digits.first()?)?;
     let low = hex(*digits.get(1)?)?;
     Some(high << 4 | low)
 }
 
-/// Appends `n` in decimal. Much of what a response head costs is formatting, so not through `fmt`.
+/// Appends `n` in decimal digits. Avoids `fmt`, which would take a large part of the time to write a head.
 pub fn push_decimal(out: &mut Vec<u8>, mut n: u64) {
     let mut digits = [0; 20]; // u64::MAX has 20 digits
     let mut at = digits.len();
@@ -128,7 +131,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn decimal_takes_digits_and_nothing_else() {
+    fn decimal_parses_only_digits() {
         assert_eq!(decimal(b"0"), Some(0));
         assert_eq!(decimal(b"007"), Some(7));
         assert_eq!(decimal(b"18446744073709551615"), Some(u64::MAX));
@@ -138,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn push_decimal_writes_what_display_does() {
+    fn push_decimal_writes_same_text_as_display() {
         for n in [0, 9, 10, 99, 12345, u64::MAX] {
             let mut out = Vec::new();
             push_decimal(&mut out, n);
@@ -147,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn classes_follow_their_grammar() {
+    fn byte_classes_have_the_size_of_their_grammar() {
         let of = |class: fn(u8) -> bool| (0..=255u8).filter(|&b| class(b)).count();
         assert_eq!(of(is_tchar), 10 + 52 + 15);
         assert_eq!(of(is_target), 94 - 5);

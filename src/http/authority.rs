@@ -1,12 +1,14 @@
-//! `uri-host [ ":" port ]`: what `Host` and an absolute-form target name (RFC 9110 7.2, RFC 3986 3.2.2).
+//! The authority `uri-host [ ":" port ]` of a `Host` field or an absolute-form target (RFC 9110 7.2, RFC 3986 3.2.2).
 
 use super::{ascii, Error};
 use std::net::{IpAddr, Ipv6Addr};
 
-/// Refuses what is no host with an optional port. Userinfo is refused too: it deceives people and misleads programs
-/// (RFC 9110 4.2.4); and so is a comma, which is two `Host` fields that somebody joined.
+/// Returns an error unless `authority` is a host with an optional port.
+///
+/// Userinfo is refused, because it deceives people and misleads programs (RFC 9110 4.2.4). A comma is refused, because
+/// it shows that an intermediary joined two `Host` fields.
 pub fn check(authority: &[u8]) -> Result<(), Error> {
-    const RULE: Error = Error::bad("Host is one host with an optional port (RFC 9110 7.2)");
+    const RULE: Error = Error::bad("the host must be a name or an IP address, with an optional port (RFC 9110 7.2)");
     let text = std::str::from_utf8(authority).map_err(|_| RULE)?;
     let (host, port) = split(text).ok_or(RULE)?;
     if !is_host(host) || !port.map_or(true, is_port) {
@@ -15,7 +17,8 @@ pub fn check(authority: &[u8]) -> Result<(), Error> {
     Ok(())
 }
 
-/// Takes an authority apart: the host, an IPv6 address still in its brackets, and what follows the colon.
+/// Splits an authority into the host and the text after the colon. An IPv6 address keeps its brackets. Returns `None`
+/// if a bracket is not closed, or if the text after the bracket does not begin with a colon.
 pub fn split(authority: &str) -> Option<(&str, Option<&str>)> {
     let host_end = match authority.strip_prefix('[') {
         Some(rest) => rest.find(']')? + 2,
@@ -27,7 +30,7 @@ pub fn split(authority: &str) -> Option<(&str, Option<&str>)> {
     }
 }
 
-/// The host as an IP address, where it is one.
+/// Parses a host as an IP address. An IPv6 address must be in brackets. Returns `None` for a name.
 pub fn ip(host: &str) -> Option<IpAddr> {
     match host.strip_prefix('[') {
         Some(literal) => literal.strip_suffix(']')?.parse().ok().map(IpAddr::V6),
@@ -35,8 +38,10 @@ pub fn ip(host: &str) -> Option<IpAddr> {
     }
 }
 
-/// `host = IP-literal / IPv4address / reg-name`, not empty, for `http` URIs have a host (RFC 9110 4.2.1).
-/// IPvFuture has no address to be reached at.
+/// Returns whether `host` is an `IP-literal`, an `IPv4address` or a `reg-name` (RFC 3986 3.2.2).
+///
+/// An empty host is refused, because an `http` URI must have a host (RFC 9110 4.2.1). `IPvFuture` is refused, because
+/// no such address exists.
 fn is_host(host: &str) -> bool {
     if let Some(literal) = host.strip_prefix('[') {
         return literal.strip_suffix(']').is_some_and(|ip| ip.parse::<Ipv6Addr>().is_ok());
@@ -44,7 +49,7 @@ fn is_host(host: &str) -> bool {
     !host.is_empty() && is_reg_name(host.as_bytes())
 }
 
-/// `reg-name = *( unreserved / pct-encoded / sub-delims )`
+/// Returns whether `name` is `*( unreserved / pct-encoded / sub-delims )` without a comma (RFC 3986 3.2.2).
 fn is_reg_name(mut name: &[u8]) -> bool {
     while let [first, after @ ..] = name {
         if ascii::is_reg_name(*first) {
@@ -61,7 +66,7 @@ fn is_reg_name(mut name: &[u8]) -> bool {
     true
 }
 
-/// `port = *DIGIT`: it may be empty (RFC 3986 3.2.3).
+/// Returns whether `port` is `*DIGIT` and at most 65535. A port may be empty (RFC 3986 3.2.3).
 fn is_port(port: &str) -> bool {
     port.is_empty() || ascii::decimal(port.as_bytes()).is_some_and(|port| port <= u64::from(u16::MAX))
 }
@@ -71,7 +76,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn hosts() {
+    fn check_accepts_only_a_host_with_an_optional_port() {
         for good in [
             "a", "a.b:80", "1.2.3.4", "a_b", "x%20y", "h:", "[::1]", "[::1]:8080", "[::ffff:1.2.3.4]:0",
             "localhost:65535",

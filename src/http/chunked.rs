@@ -1,18 +1,21 @@
-//! The chunked coding (RFC 9112 7.1): a decoder that takes any split of its input, and the encoding of one chunk.
+//! The chunked transfer coding (RFC 9112 7.1): a decoder for a body that arrives in pieces, and an encoder for one
+//! chunk.
 //!
-//! A byte that breaks the grammar is refused the moment it comes. Extensions and trailer fields are checked and
-//! dropped; nobody here reads them, and RFC 9110 6.5.1 forbids to merge trailer fields into the header unasked, so
-//! `Content-Length` in a trailer changes nothing.
+//! The decoder returns an error at the first byte that breaks the grammar. It checks extensions and trailer fields, and
+//! then discards them. So `Content-Length` in a trailer has no effect: a trailer field must not be merged into the
+//! header unless its definition allows that (RFC 9110 6.5.1).
 
 use super::{ascii, Error};
 
-/// Bytes of extensions and trailer fields in one body, all chunks together. As much as a head may have; past it the
-/// sender is not describing its data but costing us work.
+/// The maximum number of bytes of extensions and trailer fields in one body, for all chunks together. The limit equals
+/// the default limit of a head. A body with more of these bytes is refused, because reading them would be wasted work.
 const MAX_OVERHEAD: usize = 16 * 1024;
 
-/// Digits of a chunk size, zeros in front included: as many as a `u64` can need.
+/// The maximum number of digits of a chunk size, including leading zeros. A `u64` never needs more digits.
 const MAX_SIZE_DIGITS: u8 = 16;
 
+/// A decoder for a chunked body:
+///
 /// ```text
 /// chunked-body = *chunk last-chunk trailer-section CRLF
 /// chunk        = chunk-size [ chunk-ext ] CRLF chunk-data CRLF
@@ -26,57 +29,59 @@ pub struct Decoder {
     overhead: usize,
 }
 
-/// Where in the grammar the next byte stands.
+/// The place of the next byte in the grammar.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum DecoderState {
-    /// In a chunk size, of which so many digits have come.
+    /// In a chunk size, after this number of digits.
     Size {
         digits: u8,
     },
-    /// In the extensions behind a chunk size.
+    /// In the extensions after a chunk size.
     Extension(Extension),
-    /// Behind the CR of a size line.
+    /// After the CR of a size line.
     SizeLf,
-    /// In chunk data, of which so many bytes are to come.
+    /// In chunk data, with this number of bytes still to come.
     Data(u64),
-    /// Behind chunk data.
+    /// After chunk data.
     DataCr,
-    /// Behind the CR that follows chunk data.
+    /// After the CR that follows chunk data.
     DataLf,
     /// At the start of a trailer line, or of the empty line that ends the body.
     TrailerStart,
     TrailerName,
     TrailerValue,
     TrailerLf,
-    /// Behind the CR of the last line.
+    /// After the CR of the last line.
     LastLf,
     Done,
 }
 
+/// The place of the next byte in the extensions of a chunk:
+///
 /// ```text
 /// chunk-ext     = *( BWS ";" BWS chunk-ext-name [ BWS "=" BWS chunk-ext-val ] )
 /// chunk-ext-val = token / quoted-string
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Extension {
-    /// White space has come, so another extension must.
+    /// After white space. `;` must follow.
     BeforeSemicolon,
-    /// Behind `;`.
+    /// After `;`.
     NameStart,
     Name,
-    /// White space has come behind a name: `=` or `;` must.
+    /// After a name and white space. `=` or `;` must follow.
     AfterName,
-    /// Behind `=`.
+    /// After `=`.
     ValueStart,
     Token,
     Quoted,
-    /// Behind a backslash in a quoted string.
+    /// After a backslash in a quoted string.
     QuotedPair,
-    /// Behind the closing quote.
+    /// After the closing quote.
     Unquoted,
 }
 
-/// What one call of [`Decoder::decode`] did.
+/// The numbers of bytes that one call of [`Decoder::decode`] read and wrote.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Decoded {
     pub consumed: usize,
@@ -92,7 +97,7 @@ impl Decoder {
         self.state == DecoderState::Done
     }
 
-    /// How many bytes of the chunk that has begun are to come.
+    /// Returns the number of bytes that are still to come in the current chunk.
     pub fn announced(&self) -> u64 {
         match self.state {
             DecoderState::Data(left) => left,
@@ -100,7 +105,7 @@ impl Decoder {
         }
     }
 
-    /// Decodes from `input` into `out` until either is used up or the body ends. Input behind the body is left alone.
+    /// Decodes `input` into `out` until one of them is used up or the body ends. Does not read input after the body.
     pub fn decode(&mut self, input: &[u8], out: &mut [u8]) -> Result<Decoded, Error> {
         let (mut consumed, mut produced) = (0, 0);
         while consumed < input.len() && !self.is_done() {
@@ -142,7 +147,7 @@ impl Decoder {
                 self.count_overhead()?;
                 self.trailer(byte)
             }
-            DecoderState::Data(_) | DecoderState::Done => unreachable!("decode handles data, and stops when done"),
+            DecoderState::Data(_) | DecoderState::Done => unreachable!("`decode` handles these states"),
         }
     }
 
@@ -153,11 +158,11 @@ impl Decoder {
         }
     }
 
-    /// `chunk-size = 1*HEXDIG`
+    /// Parses `chunk-size = 1*HEXDIG`.
     fn size(&mut self, byte: u8, digits: u8) -> Result<DecoderState, Error> {
         if let Some(digit) = ascii::hex(byte) {
             if digits == MAX_SIZE_DIGITS {
-                return Err(Error::bad("a chunk size has at most 16 digits (RFC 9112 7.1)"));
+                return Err(Error::bad("a chunk size must have at most 16 digits (RFC 9112 7.1)"));
             }
             self.size = self.size << 4 | u64::from(digit);
             return Ok(DecoderState::Size { digits: digits + 1 });
@@ -166,11 +171,12 @@ impl Decoder {
             b'\r' if digits > 0 => Ok(DecoderState::SizeLf),
             b';' if digits > 0 => Ok(DecoderState::Extension(Extension::NameStart)),
             b' ' | b'\t' if digits > 0 => Ok(DecoderState::Extension(Extension::BeforeSemicolon)),
-            _ => Err(Error::bad("a chunk starts with its size in hexadecimal digits (RFC 9112 7.1)")),
+            _ => Err(Error::bad("a chunk must start with its size in hexadecimal digits (RFC 9112 7.1)")),
         }
     }
 
-    /// `trailer-section = *( field-line CRLF )` (RFC 9112 7.1.2), by the rules of a field line.
+    /// Parses `trailer-section = *( field-line CRLF )` (RFC 9112 7.1.2). A field line follows the same rules as in a
+    /// head.
     fn trailer(&self, byte: u8) -> Result<DecoderState, Error> {
         match (self.state, byte) {
             (DecoderState::TrailerStart, b'\r') => Ok(DecoderState::LastLf),
@@ -180,7 +186,7 @@ impl Decoder {
                 Ok(DecoderState::TrailerName)
             }
             (DecoderState::TrailerValue, byte) if ascii::is_field(byte) => Ok(DecoderState::TrailerValue),
-            _ => Err(Error::bad("a trailer field is `name: value` (RFC 9112 7.1.2)")),
+            _ => Err(Error::bad("a trailer field must be `name: value` (RFC 9112 7.1.2)")),
         }
     }
 
@@ -193,10 +199,10 @@ impl Decoder {
     }
 }
 
-/// Takes the CR or the LF of a line's end.
+/// Returns `next` if `byte` equals `wanted`, which is the CR or the LF of a line end.
 fn line_end(wanted: u8, byte: u8, next: DecoderState) -> Result<DecoderState, Error> {
     if byte != wanted {
-        return Err(Error::bad("a chunk, its size and a trailer field end with CRLF (RFC 9112 7.1)"));
+        return Err(Error::bad("a chunk, its size and a trailer field must end with CRLF (RFC 9112 7.1)"));
     }
     Ok(next)
 }
@@ -218,13 +224,13 @@ impl Extension {
             (BeforeSemicolon | NameStart | AfterName | ValueStart, _) if bws => self,
             (Name, _) if bws => AfterName,
             (Token | Unquoted, _) if bws => BeforeSemicolon,
-            _ => return Err(Error::bad("a chunk extension is `;name` or `;name=value` (RFC 9112 7.1.1)")),
+            _ => return Err(Error::bad("a chunk extension must be `;name` or `;name=value` (RFC 9112 7.1.1)")),
         };
         Ok(DecoderState::Extension(next))
     }
 }
 
-/// Appends `data` as one chunk. Nothing for no data: an empty chunk would end the body.
+/// Appends `data` as one chunk. Appends nothing if `data` is empty, because an empty chunk would end the body.
 pub fn push_chunk(out: &mut Vec<u8>, data: &[u8]) {
     if !data.is_empty() {
         push_size_line(out, data.len());
@@ -233,10 +239,10 @@ pub fn push_chunk(out: &mut Vec<u8>, data: &[u8]) {
     }
 }
 
-/// Appends the line before a chunk's data: the size of the data in hexadecimal digits.
+/// Appends the size line of a chunk: the size of its data in hexadecimal digits.
 pub fn push_size_line(out: &mut impl for<'a> Extend<&'a u8>, size: usize) {
     let mut line = *b"0123456789abcdef\r\n";
-    let mut start = 16; // as many digits as a `usize` can need
+    let mut start = 16; // a `usize` has at most 16 digits
     let mut left = size;
     loop {
         start -= 1;
@@ -248,24 +254,24 @@ pub fn push_size_line(out: &mut impl for<'a> Extend<&'a u8>, size: usize) {
     }
 }
 
-/// The length of a chunk on the wire, whose data has `size` bytes.
+/// Returns the length of a chunk with `size` bytes of data.
 #[allow(dead_code)] // unused in a copy without channels
 pub fn chunk_length(size: usize) -> usize {
     let digits = (usize::BITS - (size | 1).leading_zeros()).div_ceil(4);
     digits as usize + "\r\n".len() + size + CHUNK_END.len()
 }
 
-/// The line break after a chunk's data.
+/// The line end after the data of a chunk.
 pub const CHUNK_END: &[u8] = b"\r\n";
 
-/// Ends a chunked body: the last chunk, and no trailer fields.
+/// The end of a chunked body: the last chunk, without trailer fields.
 pub const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// The body and what is left behind it; `None` inside if it is still incomplete.
+    /// The body and the number of bytes after it, or `None` if the body is incomplete.
     type Outcome = Result<Option<(Vec<u8>, usize)>, Error>;
 
     fn decode(wire: &[u8], piece: usize) -> Outcome {
@@ -279,7 +285,7 @@ mod tests {
         Ok(decoder.is_done().then(|| (body, wire.len() - at)))
     }
 
-    /// Whole and byte by byte must come to the same.
+    /// Decodes `wire` at once and byte by byte. Both results must be equal.
     #[track_caller]
     fn check(wire: &str) -> Outcome {
         let whole = decode(wire.as_bytes(), usize::MAX / 2);
@@ -293,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn chunks_become_the_body() {
+    fn chunks_are_joined_to_the_body() {
         body("0\r\n\r\n", "", 0);
         body("5\r\nhello\r\n0\r\n\r\n", "hello", 0);
         body("5\r\nhello\r\n6\r\n world\r\n000\r\n\r\nGET", "hello world", 3);
@@ -302,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn chunk_has_its_size_in_hexadecimal_digits_and_its_length() {
+    fn chunk_has_hexadecimal_size_and_expected_length() {
         for (size, line) in [(1, "1\r\n"), (9, "9\r\n"), (15, "f\r\n"), (16, "10\r\n"), (0xabcde, "abcde\r\n")] {
             let data = vec![b'x'; size];
             let mut out = Vec::new();
@@ -324,7 +330,7 @@ mod tests {
     }
 
     #[test]
-    fn a_broken_body_is_refused_at_its_first_wrong_byte() {
+    fn malformed_body_is_refused_at_first_wrong_byte() {
         let broken = [
             "\r", "\n", " ", "g", "-", "+", "0x", "1_", "5\n", "5 \r", "5\t\r", "5\rh", "5;\r", "5;\n", "5;=", "5;a[",
             "5;a=\r", "5;a=b c", "5;a \r", "5;a=b \r", "5;\0", "5;a\rX", "5;a=\"\r", "5;a=\"b\"c", "5;a=\"\\\x01",
@@ -333,12 +339,12 @@ mod tests {
         ];
         for wire in broken {
             assert!(check(wire).is_err(), "{wire:?}");
-            assert_eq!(check(&wire[..wire.len() - 1]), Ok(None), "{wire:?} but for its last byte");
+            assert_eq!(check(&wire[..wire.len() - 1]), Ok(None), "{wire:?} without its last byte");
         }
     }
 
     #[test]
-    fn overhead_is_bounded_over_all_chunks() {
+    fn overhead_beyond_limit_over_all_chunks_is_refused() {
         let long = "a".repeat(MAX_OVERHEAD / 2);
         body(&format!("1;{long}\r\nx\r\n0\r\n\r\n"), "x", 0);
         assert!(check(&format!("1;{long}\r\nx\r\n1;{long}\r\n")).is_err());

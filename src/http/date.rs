@@ -1,23 +1,24 @@
-//! Dates in header fields (RFC 9110 5.6.7): IMF-fixdate is written, all three formats are read.
+//! Dates in header fields (RFC 9110 5.6.7). This module writes the format IMF-fixdate and reads all three formats.
 
 use super::ascii;
 use std::cell::Cell;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// `Sun, 06 Nov 1994 08:49:37 GMT`
+/// The length in bytes of an IMF-fixdate such as `Sun, 06 Nov 1994 08:49:37 GMT`.
 const LENGTH: usize = 29;
 
-/// The end of the year 9999, the last one of four digits.
+/// The last second of the year 9999, in seconds since 1970. A later year has more than four digits.
 const LAST_SECOND: u64 = 253_402_300_799;
 
-/// In full, as `rfc850-date` has them. The other formats take three letters. 1970 began on a Thursday.
+/// The full names of the days, as in an `rfc850-date`. The other formats use the first three letters. Thursday comes
+/// first, because 1970 began on a Thursday.
 const DAYS: [&str; 7] = ["Thursday", "Friday", "Saturday", "Sunday", "Monday", "Tuesday", "Wednesday"];
 const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
 
-/// Returns a time as header fields write it, an IMF-fixdate (RFC 9110 5.6.7), for example for `Expires`.
+/// Formats a time for a header field such as `Expires`, as an IMF-fixdate (RFC 9110 5.6.7).
 ///
-/// Fractions of a second are dropped. A time before 1970 is written as the first second of 1970, and a time after 9999 as the
-/// last second of 9999.
+/// Fractions of a second are dropped. A time before 1970 is written as the first second of 1970, and a time after 9999
+/// as the last second of 9999.
 ///
 /// ```
 /// use std::time::{Duration, UNIX_EPOCH};
@@ -29,7 +30,7 @@ pub fn http_date(time: SystemTime) -> String {
     imf_fixdate(unix_seconds(time)).map(char::from).iter().collect()
 }
 
-/// Appends the current time, which is formatted once a second and thread.
+/// Appends the current time. Each thread formats the time at most once per second.
 pub fn push_now(out: &mut Vec<u8>) {
     thread_local! {
         static LAST: Cell<(u64, [u8; LENGTH])> = const { Cell::new((u64::MAX, [0; LENGTH])) };
@@ -43,10 +44,10 @@ pub fn push_now(out: &mut Vec<u8>) {
     out.extend_from_slice(&text);
 }
 
-/// Reads a date in one of the three formats of RFC 9110 5.6.7.
+/// Parses a date in one of the three formats of RFC 9110 5.6.7.
 ///
-/// Returns `None` for any other text, for a date that does not exist or falls on another day of the week, and for a year
-/// before 1970. A leap second does not exist here: `SystemTime` does not count them.
+/// Returns `None` if the text has another format, the date does not exist, the day of the week is wrong, or the year is
+/// before 1970. Returns `None` for a leap second too, because `SystemTime` does not count leap seconds.
 pub fn parse_http_date(text: &[u8]) -> Option<SystemTime> {
     let today = imf_fixdate(unix_seconds(SystemTime::now()));
     let fixdate = to_imf_fixdate(text, ascii::decimal(&today[12..16])?)?;
@@ -54,14 +55,16 @@ pub fn parse_http_date(text: &[u8]) -> Option<SystemTime> {
     let month = MONTHS.iter().position(|month| month.as_bytes() == &fixdate[8..11])? as u64 + 1;
     let days = days_since_1970(number(12, 4)?, month, number(5, 2)?)?;
     let seconds = days * 86_400 + number(17, 2)? * 3_600 + number(20, 2)? * 60 + number(23, 2)?;
-    // A wrong weekday, the 30th of February, a minute 60 and a wrong separator are all written differently.
+    // If the weekday, a number or a separator is wrong, formatting the time gives another text, for example for 30
+    // February.
     (imf_fixdate(seconds) == fixdate).then(|| UNIX_EPOCH + Duration::from_secs(seconds))
 }
 
-/// Rewrites a date in one of the three formats as IMF-fixdate. Checks only the parts that the rewriting drops.
+/// Rewrites a date in one of the three formats as an IMF-fixdate. Checks only the parts of the text that the result
+/// does not contain.
 fn to_imf_fixdate(text: &[u8], this_year: u64) -> Option<[u8; LENGTH]> {
     if let Ok(fixdate) = text.try_into() {
-        return Some(fixdate); // the shortest `rfc850-date` has 30 bytes
+        return Some(fixdate); // an `asctime-date` has 24 bytes, and an `rfc850-date` at least 30
     }
     let text = std::str::from_utf8(text).ok()?;
     let fixdate = match text.split_once(", ") {
@@ -71,7 +74,8 @@ fn to_imf_fixdate(text: &[u8], this_year: u64) -> Option<[u8; LENGTH]> {
     fixdate.into_bytes().try_into().ok()
 }
 
-/// `rfc850-date`, as in `Sunday, 06-Nov-94 08:49:37 GMT`.
+/// Rewrites an `rfc850-date`, such as `Sunday, 06-Nov-94 08:49:37 GMT`. `rest` is the text after the comma and the
+/// space.
 fn rewrite_rfc850(weekday: &str, rest: &str, this_year: u64) -> Option<String> {
     let date: Vec<_> = rest.get(..9)?.split('-').collect();
     let [day, month, year] = date[..] else { return None };
@@ -80,12 +84,12 @@ fn rewrite_rfc850(weekday: &str, rest: &str, this_year: u64) -> Option<String> {
     }
     let mut year = this_year / 100 * 100 + ascii::decimal(year.as_bytes())?;
     if year > this_year + 50 {
-        year -= 100; // RFC 9110 5.6.7: what seems to be more than 50 years ahead is in the past
+        year -= 100; // RFC 9110 5.6.7: a year that would be more than 50 years in the future is in the past
     }
     Some(format!("{}, {day} {month} {year}{}", &weekday[..3], &rest[9..]))
 }
 
-/// `asctime-date`, as in `Sun Nov  6 08:49:37 1994`.
+/// Rewrites an `asctime-date`, such as `Sun Nov  6 08:49:37 1994`.
 fn rewrite_asctime(text: &str) -> Option<String> {
     let is_space = |at: usize| text.as_bytes()[at] == b' ';
     if text.len() != 24 || ![3, 7, 10, 19].into_iter().all(is_space) {
@@ -95,13 +99,15 @@ fn rewrite_asctime(text: &str) -> Option<String> {
     Some(format!("{weekday}, {:0>2} {month} {year} {time} GMT", day.strip_prefix(' ').unwrap_or(day)))
 }
 
-/// The seconds since 1970 that [`LENGTH`] bytes can write.
+/// Returns the seconds since 1970. A time that an IMF-fixdate cannot express is replaced with the nearest time that it
+/// can express.
 fn unix_seconds(time: SystemTime) -> u64 {
-    // A clock before 1970 is not worth an error: 1970 is just as wrong, and harmless.
+    // A clock that is set before 1970 is wrong anyway, so the year 1970 does no harm.
     time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()).min(LAST_SECOND)
 }
 
-/// The inverse of the computation in [`imf_fixdate`]. `None` before 1970.
+/// Returns the days from 1970-01-01 to a date, or `None` for an earlier date. Inverts the computation in
+/// [`imf_fixdate`].
 fn days_since_1970(year: u64, month: u64, day: u64) -> Option<u64> {
     let march_month = (month + 9) % 12;
     let year = year.checked_sub(u64::from(month <= 2))?;
@@ -110,7 +116,8 @@ fn days_since_1970(year: u64, month: u64, day: u64) -> Option<u64> {
     since_year_0.checked_sub(719_469)
 }
 
-/// Days to a date after Howard Hinnant's `civil_from_days`: years that begin in March put the leap day last.
+/// Formats seconds since 1970. Computes the date as in Howard Hinnant's `civil_from_days`, where a year begins in
+/// March, so that the leap day is the last day of the year.
 fn imf_fixdate(unix_seconds: u64) -> [u8; LENGTH] {
     let (days, second_of_day) = (unix_seconds / 86_400, unix_seconds % 86_400);
     let since_year_0 = days + 719_468; // days from 0000-03-01 to 1970-01-01
@@ -142,14 +149,14 @@ fn imf_fixdate(unix_seconds: u64) -> [u8; LENGTH] {
 mod tests {
     use super::*;
 
-    const EXAMPLE: u64 = 784_111_777; // RFC 9110's own
+    const EXAMPLE: u64 = 784_111_777; // the example of RFC 9110 5.6.7
 
     fn parse(text: &str) -> Option<u64> {
         parse_http_date(text.as_bytes()).map(unix_seconds)
     }
 
     #[test]
-    fn known_moments_are_written_and_read() {
+    fn known_dates_are_formatted_and_parsed() {
         for (seconds, text) in [
             (0, "Thu, 01 Jan 1970 00:00:00 GMT"),
             (EXAMPLE, "Sun, 06 Nov 1994 08:49:37 GMT"),
@@ -164,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn times_out_of_range_become_the_nearest_in_it() {
+    fn time_out_of_range_is_formatted_as_nearest_limit() {
         assert_eq!(http_date(UNIX_EPOCH - Duration::from_secs(1)), "Thu, 01 Jan 1970 00:00:00 GMT");
         let next = UNIX_EPOCH + Duration::from_secs(LAST_SECOND + 1);
         assert_eq!(http_date(next), "Fri, 31 Dec 9999 23:59:59 GMT");
@@ -172,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn obsolete_formats_are_read() {
+    fn obsolete_formats_are_parsed() {
         assert_eq!(parse("Sunday, 06-Nov-94 08:49:37 GMT"), Some(EXAMPLE));
         assert_eq!(parse("Sun Nov  6 08:49:37 1994"), Some(EXAMPLE));
         assert_eq!(parse("Sun Nov 06 08:49:37 1994"), Some(EXAMPLE));
@@ -180,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn two_digits_of_a_year_mean_at_most_fifty_years_ahead() {
+    fn two_digit_year_is_at_most_fifty_years_in_the_future() {
         let year = |digits: &str, this_year: u64| {
             let text = format!("Sunday, 06-Nov-{digits} 08:49:37 GMT");
             let fixdate = to_imf_fixdate(text.as_bytes(), this_year).unwrap();
@@ -191,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn other_text_is_no_date() {
+    fn malformed_date_is_refused() {
         for bad in [
             "", "0", "Sun, 06 Nov 1994 08:49:37", "Sun, 06 Nov 1994 08:49:37 GMT ", "Sun, 06 Nov 1994 08:49:37 UTC",
             "Sun, 06 Nov 1994 08:49:37 gmt", "sun, 06 Nov 1994 08:49:37 GMT", "Mon, 06 Nov 1994 08:49:37 GMT",
@@ -211,8 +218,8 @@ mod tests {
         }
     }
 
-    /// Random moments in each format, each then with one byte of it changed to any other: it still parses only if what it
-    /// means is written so.
+    /// Formats random times in each format and parses them. Then changes one byte: if the text still parses, it must
+    /// contain the time of day and the month of the result. Finally shortens the text, which must not parse.
     #[test]
     fn random_dates_round_trip_and_random_bytes_do_not_panic() {
         let mut seed = 0x9e37_79b9_7f4a_7c15u64;

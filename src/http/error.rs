@@ -1,15 +1,15 @@
-//! An error that carries the status to answer with.
+//! An error that becomes a response with a given status.
 
 use super::StatusCode;
 use std::borrow::Cow;
 use std::sync::Arc;
 use std::{fmt, io};
 
-/// An answer of an error: a status, and a message that is sent to the client as a line of text.
+/// An error that becomes a response. It has a status, and a message that the client receives as a line of text.
 ///
-/// It travels inside the [`io::Error`]s that reading a body returns, and comes back out: a handler that hands such an
-/// error on with `?` answers with the right status. The messages of this crate are fixed text and never repeat what the
-/// client sent.
+/// If reading a body fails, the [`io::Error`] contains such an `Error`. A handler that returns this `io::Error` with
+/// `?` sends a response with the status and the message of the `Error`. The messages of this crate are fixed and never
+/// contain input from the client.
 ///
 /// ```
 /// use brooklet::{Context, Error, Response, StatusCode};
@@ -21,8 +21,8 @@ use std::{fmt, io};
 /// }
 /// ```
 ///
-/// `?` also converts an `Error` into an `io::Error` or a box, and the response keeps its status. So a handler that reads a body and has
-/// errors of its own returns [`io::Result`]:
+/// `?` also converts an `Error` into an [`io::Error`] or a `Box<dyn Error>`, and the response has the status of the
+/// `Error`. So a handler that reads a body and makes its own errors can return [`io::Result`]:
 ///
 /// ```
 /// use brooklet::{Context, Error, StatusCode};
@@ -35,8 +35,8 @@ use std::{fmt, io};
 /// }
 /// ```
 ///
-/// A source is the reason for the operator: it is never sent to the client. That of a 5xx is reported with the response; see
-/// [`Response::with_cause`](super::Response::with_cause).
+/// An error can have a source, for example the [`io::Error`] that caused it. The source is never sent to the client.
+/// The server reports it with the response; see [`Response::with_cause`](super::Response::with_cause).
 ///
 /// ```
 /// use brooklet::{Error, StatusCode};
@@ -51,49 +51,49 @@ use std::{fmt, io};
 pub struct Error {
     status: StatusCode,
     message: Cow<'static, str>,
-    /// Shared, because a body returns its error again when it is read again.
+    /// In an `Arc`, because each later read of a failed body returns a clone of the error.
     source: Option<Arc<dyn std::error::Error + Send + Sync>>,
 }
 
 impl Error {
-    /// Makes an error that a handler may return. `message` is text: the server adds the line's end.
+    /// Creates an error. `message` is one line of text. The server adds the line break.
     pub fn new(status: StatusCode, message: impl Into<Cow<'static, str>>) -> Error {
         Error { status, message: message.into(), source: None }
     }
 
-    /// An error of this crate, which can be a constant.
+    /// Creates an error of this crate. `message` is fixed, so the error can be a constant.
     pub(in super::super) const fn fixed(status: StatusCode, message: &'static str) -> Error {
         Error { status, message: Cow::Borrowed(message), source: None }
     }
 
-    /// `400 Bad Request`, by far the commonest.
+    /// Creates an error with the status 400, the most frequent status.
     pub(in super::super) const fn bad(message: &'static str) -> Error {
         Error::fixed(StatusCode::BAD_REQUEST, message)
     }
 
-    /// The same error with the reason for it, which the client is not sent.
+    /// Sets the source of this error, which is never sent to the client.
     #[must_use]
     pub fn with_source(mut self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
         self.source = Some(source.into().into());
         self
     }
 
-    /// Returns the status to answer with.
+    /// Returns the status of the response.
     pub const fn status(&self) -> StatusCode {
         self.status
     }
 
-    /// Returns the text that says what was wrong.
+    /// Returns the message that the client receives.
     pub fn message(&self) -> &str {
         &self.message
     }
 
-    /// Finds the `Error` that travelled inside an [`io::Error`], if one did.
+    /// Returns the `Error` inside an [`io::Error`], or `None` if there is none.
     pub fn of(error: &io::Error) -> Option<&Error> {
         error.get_ref()?.downcast_ref()
     }
 
-    /// Finds the outermost `Error` in an error and its sources.
+    /// Returns the outermost `Error` among an error and its sources.
     pub(super) fn find<'e>(error: &'e (dyn std::error::Error + 'static)) -> Option<&'e Error> {
         let mut next = Some(error);
         while let Some(error) = next {
@@ -119,7 +119,7 @@ impl std::error::Error for Error {
     }
 }
 
-/// Compares status and message.
+/// Compares the status and the message, but not the source.
 impl PartialEq for Error {
     fn eq(&self, other: &Error) -> bool {
         self.status == other.status && self.message == other.message
@@ -143,13 +143,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn errors_cross_threads() {
+    fn error_is_send_and_sync() {
         fn check<T: Send + Sync + 'static>() {}
         check::<Error>();
     }
 
     #[test]
-    fn the_status_survives_an_io_error() {
+    fn error_inside_io_error_keeps_status_and_message() {
         let error = Error::new(StatusCode::CONTENT_TOO_LARGE, "too much");
         assert_eq!(Error::of(&io::Error::from(error.clone())), Some(&error));
         assert_eq!(Error::of(&io::ErrorKind::InvalidData.into()), None);

@@ -1,12 +1,13 @@
-//! `application/x-www-form-urlencoded`: queries and form bodies by name (WHATWG URL 5.1).
+//! Names and values in the format `application/x-www-form-urlencoded` (WHATWG URL 5.1).
 //!
-//! The WHATWG parser never fails: a `%` that starts no escape stays as it is, and bytes that are not UTF-8 become U+FFFD.
-//! Browsers and every other server read these strings so; a path is another matter (see `target`).
+//! Parsing never fails. A `%` without two hexadecimal digits stays as it is, and bytes that are not UTF-8 become
+//! U+FFFD. Browsers and other servers parse queries and form bodies in the same way. A path has stricter rules (see
+//! `target`).
 
 use super::ascii;
 use std::iter;
 
-/// Name and value pairs of a query or of a form's body, in their order.
+/// The name and value pairs of a query or a form body, in order.
 ///
 /// ```
 /// # use brooklet::Form;
@@ -17,45 +18,46 @@ use std::iter;
 /// assert_eq!(form.get("missing"), None);
 /// ```
 //
-// Decoded when asked for: a megabyte of `a&a&a&` held as pairs would be fifty. A lookup compares each name as it decodes
-// that, and allocates for the values that it returns.
+// Each lookup decodes the text, because storing decoded pairs would take too much memory: about 50 MB for one megabyte
+// of `a&a&a&`. A lookup decodes each name while it compares it, and allocates only the values that it returns.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Form {
     text: String,
 }
 
 impl Form {
-    /// Takes `name=value&name=value`, with `+` for a space and `%XX` for any byte (WHATWG URL 5.1). Never fails.
+    /// Creates a form from text such as `name=value&name=value`. A `+` stands for a space, and `%XX` for any byte
+    /// (WHATWG URL 5.1). Never fails.
     pub fn parse(text: impl Into<String>) -> Form {
         Form { text: text.into() }
     }
 
-    /// Returns the first value of that name.
+    /// Returns the decoded value of the first pair named `name`, or `None` if there is no such pair.
     pub fn get(&self, name: &str) -> Option<String> {
         self.get_all(name).next()
     }
 
-    /// Returns every value of that name, in order.
+    /// Returns the decoded values of all pairs named `name`, in order.
     pub fn get_all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = String> + 'a {
         self.pairs().filter(move |pair| is_name(pair.0, name)).map(|pair| decode(pair.1))
     }
 
-    /// Returns all pairs, in order.
+    /// Returns an iterator over the decoded names and values of all pairs, in order.
     pub fn iter(&self) -> impl Iterator<Item = (String, String)> + '_ {
         self.pairs().map(|(name, value)| (decode(name), decode(value)))
     }
 
-    /// Returns all pairs, not decoded.
+    /// Returns all pairs without decoding them.
     fn pairs(&self) -> impl Iterator<Item = (&str, &str)> + '_ {
         let pairs = self.text.split('&').filter(|pair| !pair.is_empty());
         pairs.map(|pair| pair.split_once('=').unwrap_or((pair, "")))
     }
 }
 
-/// Whether `text` is `name`, once it is decoded.
+/// Returns whether `text` equals `name` after decoding.
 fn is_name(text: &str, name: &str) -> bool {
     if name.contains(char::REPLACEMENT_CHARACTER) {
-        return decode(text) == name; // it may stand for bytes that are not UTF-8
+        return decode(text) == name; // U+FFFD also stands for bytes that are not UTF-8
     }
     decoded_bytes(text).eq(name.bytes())
 }
@@ -91,7 +93,7 @@ mod tests {
     use std::time::Instant;
 
     #[test]
-    fn as_the_whatwg_parser_reads_them() {
+    fn pairs_are_parsed_as_in_the_whatwg_standard() {
         let check = |text: &str, pairs: &[(&str, &str)]| {
             let owned = |pair: &(&str, &str)| (pair.0.to_owned(), pair.1.to_owned());
             assert_eq!(
@@ -110,9 +112,9 @@ mod tests {
         check("a=%ff&b=%C3%A9", &[("a", "\u{fffd}"), ("b", "é")]);
     }
 
-    /// A lookup does not decode what it only compares.
+    /// A lookup compares names without decoding them into a `String`, but must find the same pairs as `iter`.
     #[test]
-    fn lookup_finds_what_all_pairs_have() {
+    fn lookup_finds_same_values_as_iter() {
         let form = Form::parse(
             "a=1&%61=2&a+b=3&a%20b=4&é=5&%C3%A9=6&%ff=7&%ff%fe=8&%ef%bf%bd=9&=10&%=11&%25=12&a%=13&ab=14&a",
         );
@@ -133,7 +135,7 @@ mod tests {
 
     #[test]
     #[ignore = "a benchmark"]
-    fn lookup_in_a_megabyte_of_names() {
+    fn lookup_in_a_megabyte_of_names_is_faster_than_decoding() {
         for pair in ["a&", "%61&"] {
             let form = Form::parse(pair.repeat((1 << 20) / pair.len()));
             let started = Instant::now();
@@ -141,8 +143,8 @@ mod tests {
             let lookup = started.elapsed();
             assert!(form.iter().all(|(name, _)| name == "a"));
             let all = started.elapsed() - lookup;
-            println!("a megabyte of {pair:?}: a lookup takes {lookup:?}, decoding everything {all:?}");
-            assert!(lookup < all / 3, "a lookup allocates nothing");
+            println!("a megabyte of {pair:?}: a lookup takes {lookup:?}, and decoding all pairs {all:?}");
+            assert!(lookup < all / 3, "a lookup without a match allocates nothing");
         }
     }
 }

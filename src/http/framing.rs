@@ -1,13 +1,14 @@
-//! How long is the body? The rules against request smuggling, all of them, in this one place (RFC 9112 6).
+//! The length of a request body, and the rules against request smuggling (RFC 9112 6).
 //!
-//! A request that two readings could cut differently is refused: nothing here is repaired, and each refusal closes the
-//! connection.
+//! A request is refused if two programs could disagree about the length of its body. Such a request is never repaired,
+//! and the connection is closed.
 
 use super::headers::list_members;
 use super::request::Version;
 use super::{ascii, Error, Headers, Request, StatusCode};
 
-/// How the end of a request's body is found (RFC 9112 6.3), and whether the client waits for a `100 Continue`.
+/// The length of a request body (RFC 9112 6.3), and whether the client waits for `100 Continue` before it sends the
+/// body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RequestFraming {
     pub body: Length,
@@ -16,9 +17,9 @@ pub struct RequestFraming {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Length {
-    /// So many bytes; none without a Content-Length (RFC 9112 6.3, rule 7).
+    /// The length in bytes. The length is 0 if there is no `Content-Length` field (RFC 9112 6.3, rule 7).
     Exact(u64),
-    /// Until the last chunk.
+    /// An unknown length. The body ends with the last chunk.
     Chunked,
 }
 
@@ -31,25 +32,28 @@ fn body_length(request: &Request) -> Result<Length, Error> {
     if !headers.contains("transfer-encoding") {
         return content_length(headers).map(Length::Exact);
     }
-    // Transfer-Encoding overrides Content-Length by RFC 9112 6.3, "and ought to be handled as an error".
+    // RFC 9112 6.3: a request with both fields "ought to be handled as an error".
     if headers.contains("content-length") {
-        return Err(Error::bad("Transfer-Encoding and Content-Length exclude each other (RFC 9112 6.3)"));
+        return Err(Error::bad("a request must not have both Transfer-Encoding and Content-Length (RFC 9112 6.3)"));
     }
     if request.version() == Version::Http10 {
-        return Err(Error::bad("HTTP/1.0 has no Transfer-Encoding (RFC 9112 6.1)"));
+        return Err(Error::bad("an HTTP/1.0 request must not have Transfer-Encoding (RFC 9112 6.1)"));
     }
     check_chunked(headers)?;
     Ok(Length::Chunked)
 }
 
-/// `Transfer-Encoding`: exactly one `chunked` is a body that we can read.
+/// Returns an error unless `Transfer-Encoding` is exactly one `chunked`.
 ///
-/// An unknown coding is a 501 (RFC 9112 6.1). A coding that is not a token is a 400, and so is `chunked` with another
-/// coding: the length is unknown if `chunked` is not the one and final coding (6.3, rule 4).
+/// # Errors
+///
+/// - Returns 501 for an unknown coding (RFC 9112 6.1).
+/// - Returns 400 for a coding that is not a token.
+/// - Returns 400 for `chunked` with another coding or twice (RFC 9112 6.3, rule 4, and 7.1).
 fn check_chunked(headers: &Headers) -> Result<(), Error> {
-    const RULE: Error = Error::bad("Transfer-Encoding is one `chunked` (RFC 9112 6.1, 7.1)");
+    const RULE: Error = Error::bad("Transfer-Encoding must be exactly one `chunked` (RFC 9112 6.1, 7.1)");
     const UNKNOWN: Error =
-        Error::fixed(StatusCode::NOT_IMPLEMENTED, "the only transfer coding here is chunked (RFC 9112 6.1)");
+        Error::fixed(StatusCode::NOT_IMPLEMENTED, "the only supported transfer coding is chunked (RFC 9112 6.1)");
     let is_chunked = |coding: &[u8]| coding.eq_ignore_ascii_case(b"chunked");
     let codings: Vec<&[u8]> = headers.get_all("transfer-encoding").flat_map(list_members).collect();
     match codings.as_slice() {
@@ -59,19 +63,21 @@ fn check_chunked(headers: &Headers) -> Result<(), Error> {
     }
 }
 
-/// `Content-Length = 1*DIGIT` (RFC 9110 8.6), once; 0 if there is none. A repeated field or a list is refused even if its
-/// values are equal: 8.6 allows either, and a second reader may have taken another one.
+/// Parses `Content-Length = 1*DIGIT` (RFC 9110 8.6). Returns 0 if there is no such field.
+///
+/// A repeated field or a list is refused even if all values are equal. RFC 9110 8.6 allows accepting or refusing equal
+/// values. Refusing is safer, because another program may read a different value.
 fn content_length(headers: &Headers) -> Result<u64, Error> {
     let mut values = headers.get_all("content-length");
     let Some(first) = values.next() else { return Ok(0) };
     if values.next().is_some() {
-        return Err(Error::bad("Content-Length comes once (RFC 9110 8.6)"));
+        return Err(Error::bad("a request must have only one Content-Length field (RFC 9110 8.6)"));
     }
-    ascii::decimal(first).ok_or(Error::bad("Content-Length is one decimal number (RFC 9110 8.6)"))
+    ascii::decimal(first).ok_or(Error::bad("Content-Length must be one decimal number (RFC 9110 8.6)"))
 }
 
-/// `Expect: 100-continue` is the one expectation there is (RFC 9110 10.1.1); HTTP/1.0 clients get no 100, and a server
-/// "MUST ignore" it from them.
+/// Returns whether the request has `Expect: 100-continue`, the only expectation that exists (RFC 9110 10.1.1). Returns
+/// `false` for HTTP/1.0, because a server "MUST ignore" that expectation from an HTTP/1.0 client.
 fn expects_continue(request: &Request) -> Result<bool, Error> {
     let mut expected = request.headers().get_all("expect").flat_map(list_members).peekable();
     if request.version() == Version::Http10 || expected.peek().is_none() {
@@ -80,5 +86,5 @@ fn expects_continue(request: &Request) -> Result<bool, Error> {
     if expected.all(|expectation| expectation.eq_ignore_ascii_case(b"100-continue")) {
         return Ok(true);
     }
-    Err(Error::new(StatusCode::EXPECTATION_FAILED, "the only expectation is 100-continue (RFC 9110 10.1.1)"))
+    Err(Error::new(StatusCode::EXPECTATION_FAILED, "the only supported expectation is 100-continue (RFC 9110 10.1.1)"))
 }

@@ -1,15 +1,28 @@
-//! A field section (RFC 9110 5): the fields as they stand on the wire, in their order.
+//! The header fields of a request or response, in the order in which they are sent (RFC 9110 5).
 
 use super::ascii;
 use std::{fmt, io, ops::Range};
 
-/// The header fields of a request, or those that a handler adds to a response.
+/// The header fields of a request or a response, in order.
 ///
-/// Names compare without regard to case, and keep the case in which they came. A field that comes several times stays
-/// several fields.
+/// Lookups ignore the case of a name. A field keeps the case of its name, and fields of the same name stay separate.
+///
+/// ```
+/// use brooklet::Headers;
+///
+/// # fn main() -> std::io::Result<()> {
+/// let mut headers = Headers::new();
+/// headers.append("Set-Cookie", "a=1")?;
+/// headers.append("Set-Cookie", "b=2")?;
+/// headers.set("Cache-Control", "no-store")?;
+/// assert_eq!(headers.get("cache-control"), Some("no-store"));
+/// assert_eq!(headers.get_all("set-cookie").collect::<Vec<_>>(), [b"a=1", b"b=2"]);
+/// # Ok(())
+/// # }
+/// ```
 //
-// One buffer holds a line a field, a request's as they came, and each field is two ranges in it: a request's section is
-// copied once, and a response's is sent with one copy.
+// `section` holds all fields as they are sent, one line for each field. A `Field` is two ranges in `section`. So the
+// parser copies all fields of a request at once, and all fields of a response are sent with one copy.
 #[derive(Clone, Default)]
 pub struct Headers {
     section: Vec<u8>,
@@ -20,25 +33,29 @@ pub struct Headers {
 struct Field {
     name: Range<u32>,
     value: Range<u32>,
-    /// [`set`](Headers::set) makes a field that another may replace later, the others make one that stays.
+    /// True if [`set`](Headers::set) added the field, so that a field of another `Headers` can replace it.
     is_set: bool,
 }
 
 impl Headers {
-    /// Makes a section without fields.
+    /// Creates a `Headers` without fields.
     pub const fn new() -> Headers {
         Headers { section: Vec::new(), fields: Vec::new() }
     }
 
-    /// Returns the first value of `name`; `None` where there is none, or where it is not UTF-8 (see
-    /// [`get_all`](Headers::get_all) for the bytes).
+    /// Returns the value of the first field named `name`.
+    ///
+    /// Returns `None` if there is no such field or if its value is not UTF-8. [`get_all`](Headers::get_all) also
+    /// returns values that are not UTF-8.
     pub fn get(&self, name: &str) -> Option<&str> {
         let field = self.fields.iter().find(|field| self.is_named(field, name))?;
         std::str::from_utf8(self.text(&field.value)).ok()
     }
 
-    /// Returns every value of `name`, in order, without the white space around it. Bytes, because RFC 9110 5.5 allows
-    /// any from 0x80 up in a value.
+    /// Returns the values of all fields named `name`, in order.
+    ///
+    /// The values are bytes, because a value may contain any byte from 0x80 to 0xFF (RFC 9110 5.5). The values of a
+    /// request have no white space around them.
     pub fn get_all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a [u8]> {
         self.fields
             .iter()
@@ -46,31 +63,31 @@ impl Headers {
             .map(|field| self.text(&field.value))
     }
 
-    /// Whether there is a field of that name.
+    /// Returns whether there is a field named `name`.
     pub fn contains(&self, name: &str) -> bool {
         self.get_all(name).next().is_some()
     }
 
-    /// Returns all fields, names and values, in their order.
+    /// Returns an iterator over the names and values of all fields, in order.
     pub fn iter(&self) -> HeadersIter<'_> {
         HeadersIter { headers: self, fields: self.fields.iter() }
     }
 
-    /// Returns how many fields there are.
+    /// Returns the number of fields.
     pub fn len(&self) -> usize {
         self.fields.len()
     }
 
-    /// Whether there is no field.
+    /// Returns whether the `Headers` contains no fields.
     pub fn is_empty(&self) -> bool {
         self.fields.is_empty()
     }
 
-    /// Replaces all fields of that name by one with this value, or adds it if there is none.
+    /// Replaces all fields named `name` with one field, or adds the field if there is none.
     ///
     /// # Errors
     ///
-    /// Those of [`append`](Headers::append).
+    /// - Returns the same errors as [`append`](Headers::append). After an error all fields are unchanged.
     pub fn set(&mut self, name: &str, value: &str) -> io::Result<()> {
         self.check(name, value)?;
         self.remove(name);
@@ -78,19 +95,21 @@ impl Headers {
         Ok(())
     }
 
-    /// Adds a field; one of the same name that is there already stays.
+    /// Adds a field. Existing fields of the same name stay.
     ///
     /// # Errors
     ///
-    /// Returns [`InvalidInput`](io::ErrorKind::InvalidInput), and changes nothing, if `name` is not a token (RFC 9110
-    /// 5.6.2) or `value` has a control character in it: a CR, LF or NUL would forge fields.
+    /// - Returns [`InvalidInput`](io::ErrorKind::InvalidInput) if `name` is not a token (RFC 9110 5.6.2).
+    /// - Returns `InvalidInput` if `value` contains a control character other than a tab, because a line break would
+    ///   begin another field.
+    /// - Returns `InvalidInput` if the fields would exceed 4 GiB.
     pub fn append(&mut self, name: &str, value: &str) -> io::Result<()> {
         self.check(name, value)?;
         self.push(name.as_bytes(), value.as_bytes(), false);
         Ok(())
     }
 
-    /// Removes all fields of that name.
+    /// Removes all fields named `name`.
     pub fn remove(&mut self, name: &str) {
         if self.contains(name) {
             self.retain(|field| !field.0.eq_ignore_ascii_case(name));
@@ -100,30 +119,30 @@ impl Headers {
     fn check(&self, name: &str, value: &str) -> io::Result<()> {
         let refuse = |rule: &str| Err(io::Error::new(io::ErrorKind::InvalidInput, format!("header {name:?}: {rule}")));
         if !ascii::is_token(name.as_bytes()) {
-            return refuse("a field name is letters, digits and !#$%&'*+-.^_`|~ (RFC 9110 5.6.2)");
+            return refuse("a field name must consist of letters, digits and !#$%&'*+-.^_`|~ (RFC 9110 5.6.2)");
         }
         if !value.bytes().all(ascii::is_field) {
-            return refuse("a field value must not hold CR, LF, NUL or another control character (RFC 9110 5.5)");
+            return refuse("a field value must not contain CR, LF, NUL or another control character (RFC 9110 5.5)");
         }
         if self.section.len() + name.len() + value.len() + 4 > u32::MAX as usize {
-            return refuse("more than 4 GiB of fields");
+            return refuse("the fields must not exceed 4 GiB");
         }
         Ok(())
     }
 
-    /// Whether `token` is a member of the comma-separated list that the fields named `name` are together
-    /// (RFC 9110 5.6.1), without regard to case.
+    /// Returns whether `token` is in the list of the fields named `name`, ignoring case. All fields of one name form
+    /// one comma-separated list (RFC 9110 5.6.1).
     pub(in super::super) fn has_token(&self, name: &str, token: &str) -> bool {
         self.count_token(name, token) > 0
     }
 
-    /// Counts how often `token` is a member of the list that the fields named `name` are together.
+    /// Returns how often `token` occurs in the list of the fields named `name`, ignoring case.
     pub(in super::super) fn count_token(&self, name: &str, token: &str) -> usize {
         let members = self.get_all(name).flat_map(list_members);
         members.filter(|member| member.eq_ignore_ascii_case(token.as_bytes())).count()
     }
 
-    /// Removes the first field of this name and value.
+    /// Removes the first field with this name and value.
     pub(in super::super) fn remove_value(&mut self, name: &str, value: &str) {
         let mut is_removed = false;
         self.retain(|field| {
@@ -133,7 +152,8 @@ impl Headers {
         });
     }
 
-    /// Removes the fields that were set and that `others` sets too. Appended fields stay, and replace nothing.
+    /// Removes each field that a field of the same name in `others` replaces. A field replaces another only if
+    /// [`set`](Headers::set) added both.
     pub(in super::super) fn remove_replaced(&mut self, others: &Headers) {
         if self.is_empty() {
             return;
@@ -142,7 +162,7 @@ impl Headers {
         self.retain(|(name, _, is_default)| !is_default || !is_set(name));
     }
 
-    /// Replaces fields of these names by these.
+    /// Adds the fields of `others`, after removing all fields of the same names.
     pub(super) fn set_all(&mut self, others: &Headers) {
         self.retain(|(name, _, _)| !others.contains(name));
         for (field, (name, value)) in others.fields.iter().zip(others) {
@@ -150,7 +170,8 @@ impl Headers {
         }
     }
 
-    /// Keeps the fields for which `keep` is true of name, value, and whether it was set.
+    /// Keeps the fields for which `keep` returns `true`. The arguments of `keep` are the name, the value, and whether
+    /// [`set`](Headers::set) added the field.
     fn retain(&mut self, mut keep: impl FnMut((&str, &[u8], bool)) -> bool) {
         let mut kept = Headers::new();
         for (field, (name, value)) in self.fields.iter().zip(self.iter()) {
@@ -161,7 +182,7 @@ impl Headers {
         *self = kept;
     }
 
-    /// Adds a field that is known to be well-formed.
+    /// Adds a field. The caller has checked the name and the value.
     fn push(&mut self, name: &[u8], value: &[u8], is_set: bool) {
         let at = self.section.len();
         for part in [name, b": ", value, b"\r\n"] {
@@ -170,11 +191,12 @@ impl Headers {
         self.push_range(at..at + name.len(), at + name.len() + 2..self.section.len() - 2, is_set);
     }
 
-    /// Adds a well-formed field of a section that [`set_section`](Headers::set_section) brings when it is whole: its
-    /// name and its value, as ranges of the section.
+    /// Adds a field of a request. `name` and `value` are ranges of the section that
+    /// [`set_section`](Headers::set_section) stores afterwards. The caller has checked the name and the value.
     #[inline]
     pub(super) fn push_range(&mut self, name: Range<usize>, value: Range<usize>, is_set: bool) {
-        // No section reaches 4 GiB: max_header_bytes bounds a request's, and append checks.
+        // The casts lose nothing: `max_header_bytes` limits the fields of a request, and `check` limits other fields to
+        // 4 GiB.
         let range = |range: Range<usize>| range.start as u32..range.end as u32;
         self.fields.push(Field { name: range(name), value: range(value), is_set });
     }
@@ -183,12 +205,13 @@ impl Headers {
         self.section = section.to_vec();
     }
 
-    /// No fields yet, and room for so many.
+    /// Creates a `Headers` with room for `fields` fields.
     pub(super) fn with_capacity(fields: usize) -> Headers {
         Headers { fields: Vec::with_capacity(fields), ..Headers::new() }
     }
 
-    /// The fields as they are sent: `Name: value\r\n` each, without the empty line that ends a head.
+    /// Returns the fields as they are sent: one line `Name: value\r\n` for each field. The empty line that ends a head
+    /// is not included.
     pub(in super::super) fn section(&self) -> &[u8] {
         &self.section
     }
@@ -202,7 +225,7 @@ impl Headers {
     }
 }
 
-/// The fields of a section, in their order.
+/// An iterator over the fields of a [`Headers`], in order.
 #[derive(Clone, Debug)]
 pub struct HeadersIter<'a> {
     headers: &'a Headers,
@@ -214,7 +237,7 @@ impl<'a> Iterator for HeadersIter<'a> {
 
     fn next(&mut self) -> Option<(&'a str, &'a [u8])> {
         let field = self.fields.next()?;
-        let name = std::str::from_utf8(self.headers.text(&field.name)).expect("names are tokens, tokens are ASCII");
+        let name = std::str::from_utf8(self.headers.text(&field.name)).expect("field names are ASCII");
         Some((name, self.headers.text(&field.value)))
     }
 }
@@ -228,7 +251,7 @@ impl<'a> IntoIterator for &'a Headers {
     }
 }
 
-/// The members of one list-valued field, empty ones included: those who must not have them can tell.
+/// Returns the members of one list-valued field. Empty members are included, so that a caller can refuse them.
 pub fn list_members(value: &[u8]) -> impl Iterator<Item = &[u8]> {
     value.split(|&b| b == b',').map(ascii::trim_ows)
 }
@@ -246,7 +269,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn fields_keep_order_and_case_and_are_found_in_any() {
+    fn fields_keep_order_and_case_and_lookup_ignores_case() {
         let mut headers = Headers::new();
         headers.append("Set-Cookie", "a=1").unwrap();
         headers.append("x-trace", "é").unwrap();
@@ -257,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn what_would_forge_a_field_is_refused_and_named() {
+    fn append_of_malformed_field_returns_error_with_its_name() {
         let mut headers = Headers::new();
         for (name, value) in
             [("A", "x\r\nB: y"), ("A", "x\n"), ("A", "\r"), ("A", "\0"), ("A:", "x"), ("", "x"), ("A b", "x")]
@@ -270,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn first_field_of_a_name_and_value_is_removed() {
+    fn remove_value_removes_only_first_match() {
         let mut headers = Headers::new();
         for (name, value) in [("A", "x"), ("B", "x"), ("b", "y"), ("b", "x")] {
             headers.append(name, value).unwrap();
@@ -290,14 +313,14 @@ mod tests {
         headers.set("a", "5").unwrap();
         assert_eq!(headers.section(), b"B: 2\r\nBb: 4\r\na: 5\r\n");
         assert!(headers.set("a", "\r").is_err());
-        assert_eq!(headers.get("A"), Some("5"), "as before");
+        assert_eq!(headers.get("A"), Some("5"), "a failed `set` changes nothing");
         headers.remove("b");
         headers.remove("c");
         assert_eq!(headers.section(), b"Bb: 4\r\na: 5\r\n");
     }
 
     #[test]
-    fn only_set_fields_are_replaced_and_only_by_set_fields() {
+    fn remove_replaced_removes_only_set_fields_for_set_fields() {
         let fields = |set: &[(&str, &str)], appended: &[(&str, &str)]| {
             let mut headers = Headers::new();
             set.iter().for_each(|(name, value)| headers.set(name, value).unwrap());
@@ -311,7 +334,7 @@ mod tests {
     }
 
     #[test]
-    fn tokens_of_a_list_are_found_whole() {
+    fn has_token_finds_whole_members_only() {
         let mut headers = Headers::new();
         headers.append("Connection", "keep-alive,Upgrade").unwrap();
         headers.append("Connection", " close ").unwrap();

@@ -1,12 +1,14 @@
-//! The request methods that we know (RFC 9110 9, RFC 5789).
+//! The request methods that the server supports (RFC 9110 9, RFC 5789).
 
 use std::str::FromStr;
 use std::{fmt, io};
 
 macro_rules! methods {
     ($($name:ident $token:literal $doc:literal)*) => {
-        /// A request method. One that is not listed here is answered with 501 before any handler sees it; so is
-        /// `CONNECT`, because this server is no proxy.
+        /// A request method.
+        ///
+        /// The server answers 501 to a request with any other method, before it calls a guard or handler. This includes
+        /// `CONNECT`, because the server is not a proxy.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
         #[non_exhaustive]
         pub enum Method {
@@ -14,16 +16,16 @@ macro_rules! methods {
         }
 
         impl Method {
-            /// Every method, in the order in which `Allow` lists them.
+            /// All methods, in the order in which `Allow` lists them.
             pub(in super::super) const ALL: &'static [Method] = &[$(Method::$name,)*];
 
-            /// Method names are case-sensitive (RFC 9110 9.1): `get` is not a method that anyone knows.
+            /// Returns the method with this name. Names are case-sensitive (RFC 9110 9.1), so `get` is not a method.
             pub(super) fn from_token(token: &[u8]) -> Option<Method> {
                 $(if token == $token.as_bytes() { return Some(Method::$name); })*
                 None
             }
 
-            /// Returns the method's name as it stands in a request line.
+            /// Returns the name of the method, such as `GET`.
             pub const fn as_str(self) -> &'static str {
                 match self {
                     $(Method::$name => $token,)*
@@ -34,31 +36,33 @@ macro_rules! methods {
 }
 
 methods! {
-    Get "GET" "Answers with a representation of the target."
-    Head "HEAD" "As GET, without the body. Answered from the `GET` route unless there is one of its own."
-    Post "POST" "Processes the body."
+    Get "GET" "Requests a representation of the target."
+    Head "HEAD" "Like GET, but without the body. The `GET` route answers a HEAD request if there is no `HEAD` route."
+    Post "POST" "Sends a body, which the target processes."
     Put "PUT" "Replaces the target with the body."
-    Patch "PATCH" "Changes the target as the body says (RFC 5789)."
+    Patch "PATCH" "Changes the target as the body describes (RFC 5789)."
     Delete "DELETE" "Removes the target."
-    Options "OPTIONS" "Tells what the target allows. Answered by the router unless there is a route for it."
-    Trace "TRACE" "A loop-back test; never echoed by this server, for the echo would tell credentials."
+    Options "OPTIONS" "Requests the methods of the target. The server answers this request if there is no `OPTIONS` route."
+    Trace "TRACE" "Requests an echo. This server never echoes a request, because it may contain credentials."
 }
 
 impl Method {
-    /// Whether the method promises to change nothing (RFC 9110 9.2.1).
+    /// Returns whether a request with this method is expected to change nothing on the server (RFC 9110 9.2.1).
     pub const fn is_safe(self) -> bool {
         matches!(self, Method::Get | Method::Head | Method::Options | Method::Trace)
     }
 }
 
+/// Parses the name of a method, such as `GET`.
+///
 /// # Errors
 ///
-/// - Returns `InvalidInput` for a name that is not one of these, in upper case.
+/// - Returns `InvalidInput` if no method has this name. Names are in upper case.
 impl FromStr for Method {
     type Err = io::Error;
 
     fn from_str(name: &str) -> io::Result<Method> {
-        let refuse = || io::Error::new(io::ErrorKind::InvalidInput, format!("{name:?} is not a method known here"));
+        let refuse = || io::Error::new(io::ErrorKind::InvalidInput, format!("{name:?} is not a supported method"));
         Method::from_token(name.as_bytes()).ok_or_else(refuse)
     }
 }

@@ -1,4 +1,6 @@
-//! HTTP/1.1 as bytes in and bytes out (RFC 9110, RFC 9112). Knows no socket, no thread, and no clock but for `Date`.
+//! Parses requests and writes responses of HTTP/1.1 (RFC 9110, RFC 9112).
+//!
+//! This module opens no socket and starts no thread. It reads the clock only to write and read dates.
 
 pub mod ascii;
 pub mod authority;

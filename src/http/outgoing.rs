@@ -1,4 +1,4 @@
-//! A response on its way out: head and body in as few writes as there can be (RFC 9112 6).
+//! Sends a response: writes its head and its body, with as few writes as possible (RFC 9112 6).
 //!
 //! ```text
 //! bytes up to MAX_COLLECTED  one write of head and body, which are copied together
@@ -13,34 +13,36 @@ use super::response::{Payload, Producer, Response};
 use super::{ascii, date, Headers, StatusCode};
 use std::io::{self, IoSlice, Write};
 
-/// Up to here a body is copied to its head, and a stream's writes are collected: copying 16 KiB costs about 1 us,
-/// a second write 5.
+/// The maximum length in bytes of a body that is copied into one buffer with its head, so that one write sends both.
+/// The body of a stream is sent each time this many bytes have been collected. Copying 16 KiB takes about 1 us, and a
+/// second write takes 5 us.
 const MAX_COLLECTED: usize = 16 * 1024;
 
-/// To whom the response goes, and what was already decided about the connection.
+/// The properties of a request and its connection that change how the response is sent.
 pub struct SendOptions<'a> {
     pub version: Version,
-    /// The request was HEAD: the head has all the fields that GET's would, and no body follows (RFC 9110 9.3.2).
+    /// True if the request method is HEAD. The head of the response then has the same fields as for GET, and no body
+    /// follows (RFC 9110 9.3.2).
     pub head_only: bool,
     pub keep_alive: bool,
-    /// Fields that guards and handlers set on the context.
+    /// The fields that guards and handlers set on the context.
     pub headers: &'a Headers,
 }
 
-/// How it went, if the socket itself did not fail.
+/// The result of sending a response, if the socket did not fail.
 pub struct SendReport {
     pub status: StatusCode,
     pub body_bytes: u64,
-    /// Whether another request may follow: it was wanted, and the client can tell where the response ends.
+    /// True if another request may follow: the options allow it, and the client can find the end of the response.
     pub keep_alive: bool,
-    /// Why a 500 was sent, or why a body ended early.
+    /// The cause of the response, or the error that ended its body early.
     pub error: Option<io::Error>,
 }
 
-/// The framing of a response's body (RFC 9112 6): there is always exactly one.
+/// The way in which a client finds the end of the body of a response (RFC 9112 6).
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum ResponseFraming {
-    /// 204 and 304 have no body, whatever their fields say.
+    /// No body follows, because the status is 204 or 304.
     Bodiless,
     Length(u64),
     Chunked,
@@ -59,28 +61,28 @@ impl ResponseFraming {
                 None if version == Version::Http10 => ResponseFraming::UntilClose,
                 None => ResponseFraming::Chunked,
             },
-            Payload::Problem(_) => unreachable!("its text was written"),
+            Payload::Problem(_) => unreachable!("`write_problem` has replaced the problem"),
             Payload::TakenOver | Payload::Refused(_) => {
-                unreachable!("the serve loop sends nothing on a connection that it no longer has")
+                unreachable!("the server sends no response on a connection that was taken over")
             }
         }
     }
 }
 
-/// Why a response was not sent, or not whole.
+/// The reason why a response was not sent completely.
 pub enum SendError {
-    /// The socket failed.
+    /// A write to the socket failed.
     Socket(io::Error),
-    /// The body's producer failed before a byte was sent: another response can take the place of this one.
+    /// The producer of the body failed before any byte was sent. Another response can be sent instead.
     Unsent(io::Error),
 }
 
-/// Writes the whole response to `socket`, or a 500 if its body cannot be produced. `out` is memory for it: empty before and
-/// after.
+/// Writes the response to `socket`, or a 500 if the producer of its body fails before any byte was sent. `out` is a
+/// buffer, which is empty before and after the call.
 ///
 /// # Errors
 ///
-/// Those of writing to `socket`.
+/// - Returns the error of a write to `socket`.
 pub fn send(
     response: Response,
     options: &SendOptions<'_>,
@@ -94,7 +96,7 @@ pub fn send(
     }
 }
 
-/// Writes the whole response to `socket`, if its body can be produced.
+/// Writes the response to `socket`. Unlike [`send`], returns an error if the producer fails before any byte was sent.
 pub fn try_send(
     mut response: Response,
     options: &SendOptions<'_>,
@@ -147,8 +149,8 @@ pub fn try_send(
     Ok(report)
 }
 
-/// Status line and fields (RFC 9112 4, 5). The status line says HTTP/1.1 to HTTP/1.0 clients too: it tells what we
-/// speak, not what they did (RFC 9110 6.2).
+/// Appends the status line and the fields (RFC 9112 4, 5). The status line contains HTTP/1.1 even for an HTTP/1.0
+/// client, because it states the version of the server (RFC 9110 6.2).
 fn push_head(
     out: &mut Vec<u8>,
     response: &Response,
@@ -187,7 +189,7 @@ fn push_head(
     out.extend_from_slice(b"\r\n");
 }
 
-/// `status-line = HTTP-version SP status-code SP [ reason-phrase ] CRLF` (RFC 9112 4)
+/// Appends `status-line = HTTP-version SP status-code SP [ reason-phrase ] CRLF` (RFC 9112 4).
 pub fn push_status_line(out: &mut Vec<u8>, status: StatusCode) {
     out.extend_from_slice(b"HTTP/1.1 ");
     ascii::push_decimal(out, status.as_u16().into());
@@ -202,14 +204,14 @@ pub fn push_date(out: &mut Vec<u8>) {
     out.extend_from_slice(b"\r\n");
 }
 
-/// Writes `out` and clears it, also if only a part of it has left: nothing is sent twice.
+/// Writes `out` and clears it, even after an error. So no byte is sent twice.
 fn write_and_clear(socket: &mut dyn Write, out: &mut Vec<u8>) -> io::Result<()> {
     let written = socket.write_all(out);
     out.clear();
     written
 }
 
-/// Writes `head` and `body` with one system call where the socket takes them at once.
+/// Writes `head` and `body`, with one system call if the socket accepts all bytes at once.
 fn write_head_and_body(socket: &mut dyn Write, head: Vec<u8>, body: &[u8]) -> io::Result<()> {
     let mut head = &head[..];
     let mut body = body;
@@ -228,12 +230,12 @@ fn write_head_and_body(socket: &mut dyn Write, head: Vec<u8>, body: &[u8]) -> io
     socket.write_all(body)
 }
 
-/// Takes the body of a stream from its producer, and writes it to the socket.
+/// The writer that a producer writes a body to. It frames the bytes of the body and sends them.
 struct BodyWriter<'a> {
     out: &'a mut Vec<u8>,
     socket: &'a mut dyn Write,
     framing: ResponseFraming,
-    /// The bytes that the producer wrote and that are not framed yet.
+    /// The bytes from the producer that are not framed yet.
     pending: Vec<u8>,
     bytes: u64,
     state: WriterState,
@@ -241,10 +243,10 @@ struct BodyWriter<'a> {
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum WriterState {
-    /// Not even the head has left; another response can still take its place.
+    /// No byte was sent, not even of the head. Another response can be sent instead.
     Unsent,
     Sending,
-    /// The client is gone or stalls, and every later write fails.
+    /// A write failed, because the client is gone or has stopped reading. Every later write fails too.
     SocketFailed,
 }
 
@@ -253,7 +255,7 @@ impl<'a> BodyWriter<'a> {
         BodyWriter { out, socket, framing, pending: Vec::new(), bytes: 0, state: WriterState::Unsent }
     }
 
-    /// Calls the producer, and writes the end of the body. A panic in the producer is an error like any other.
+    /// Calls the producer, then writes the end of the body. A panic in the producer is returned as an error.
     fn run(&mut self, producer: Producer) -> io::Result<()> {
         catch(|| producer(self)).unwrap_or_else(|| Err(io::Error::other("the body's producer panicked")))?;
         self.frame_pending()?;
@@ -268,7 +270,7 @@ impl<'a> BodyWriter<'a> {
         self.write_out()
     }
 
-    /// Moves what was written into `out`, framed.
+    /// Frames the pending bytes and moves them to `out`.
     fn frame_pending(&mut self) -> io::Result<()> {
         if self.state == WriterState::SocketFailed {
             return Err(io::Error::new(io::ErrorKind::BrokenPipe, "the client is gone"));
@@ -315,18 +317,18 @@ mod tests {
         SendOptions { version: Version::Http11, head_only: false, keep_alive: true, headers: NO_HEADERS };
     const HTTP_10: SendOptions<'_> = SendOptions { version: Version::Http10, keep_alive: false, ..HTTP_11 };
 
-    /// What goes over the wire, `Date` aside.
+    /// Returns the bytes of the response without the `Date` field.
     fn wire(response: Response, options: &SendOptions<'_>) -> String {
         let (mut out, mut socket) = (Vec::new(), Vec::new());
         send(response, options, &mut out, &mut socket).unwrap();
-        assert!(out.is_empty(), "everything is written");
+        assert!(out.is_empty(), "`send` leaves the buffer empty");
         let text = String::from_utf8(socket).unwrap();
         let (before, date) = text.split_once("Date: ").unwrap();
         [before, date.split_once("\r\n").unwrap().1].concat()
     }
 
     #[test]
-    fn bytes_have_their_length() {
+    fn bytes_are_sent_with_their_length() {
         assert_eq!(
             wire(Response::text("hi"), &HTTP_11),
             "HTTP/1.1 200 OK\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: 2\r\n\r\nhi"
@@ -343,7 +345,7 @@ mod tests {
     }
 
     #[test]
-    fn large_bodies_follow_their_head() {
+    fn large_body_is_sent_after_its_head() {
         let page = "x".repeat(100_000);
         assert!(
             wire(Response::html(page.clone()), &HTTP_11).ends_with(&format!("Content-Length: 100000\r\n\r\n{page}"))
@@ -351,7 +353,7 @@ mod tests {
     }
 
     #[test]
-    fn head_204_and_304_have_no_body() {
+    fn response_to_head_or_with_204_has_no_body() {
         let head = SendOptions { head_only: true, ..HTTP_11 };
         assert!(wire(Response::text("hi"), &head).ends_with("Content-Length: 2\r\n\r\n"));
         assert!(wire(Response::stream("a/b", |_| Ok(())), &head).ends_with("Transfer-Encoding: chunked\r\n\r\n"));
@@ -362,7 +364,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stream_is_chunked_to_http_11_and_ends_with_the_connection_to_http_10() {
+    fn stream_is_chunked_for_http_11_and_ends_with_connection_for_http_10() {
         let stream = || {
             Response::stream("a/b", |out| {
                 out.write_all(b"he")?;
@@ -378,7 +380,7 @@ mod tests {
     }
 
     #[test]
-    fn a_producer_that_fails_before_a_byte_left_is_a_500() {
+    fn producer_that_fails_before_first_byte_sends_500() {
         let failing = || Response::stream("a/b", |out| out.write_all(b"half").and(Err(io::Error::other("no more"))));
         assert!(wire(failing(), &HTTP_11).starts_with("HTTP/1.1 500 "));
         assert!(wire(Response::stream("a/b", |_| panic!("on purpose")), &HTTP_11).starts_with("HTTP/1.1 500 "));
@@ -387,7 +389,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refused_field_is_a_500_and_not_sent() {
+    fn refused_field_is_not_sent_and_response_is_500() {
         let text = wire(Response::text("hi").header("X", "a\r\nY: b"), &HTTP_11);
         assert!(text.starts_with("HTTP/1.1 500 ") && !text.contains("Y: b"), "{text}");
         assert!(wire(Response::text("hi").header("content-length", "7"), &HTTP_11).starts_with("HTTP/1.1 500 "));

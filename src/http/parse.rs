@@ -1,40 +1,43 @@
-//! The request head: request line and field lines, whole or not at all (RFC 9112 2 to 5).
+//! Parses the head of a request: the request line and the field lines (RFC 9112 2 to 5).
 //!
-//! Strict on purpose. Whatever one party repairs, another reads differently, and the difference is a smuggled request;
-//! so every line ends with CRLF, one SP stands where one SP belongs, and the rest is refused.
+//! The parser is strict, because repairing malformed requests allows request smuggling. Two programs that repair a
+//! request differently disagree about where the request ends. So every line must end with CRLF, and exactly one space
+//! must separate the parts of a request line. Everything else is refused.
 //!
-//! Each rule below is a function of its own size, in the grammar's order. A rule that runs out of bytes returns
-//! [`ParseError::Incomplete`]: the caller reads more and calls again with the whole head so far. It must not do that for
-//! every byte; see `seen` in [`request_head`].
+//! Each rule of the grammar is one function, in the order of the grammar. A function that needs more bytes returns
+//! [`ParseError::Incomplete`]. The caller then reads more bytes and calls [`request_head`] again with the whole head so
+//! far.
 
 use super::request::Version;
 use super::target::Target;
 use super::{ascii, authority, framing, Error, Headers, Method, Request, StatusCode};
 use std::ops::Range;
 
-/// Empty lines that are skipped before a request line (RFC 9112 2.2 says at least one): some old clients send a CRLF
-/// after a body. More than a few are no accident.
+/// The maximum number of empty lines before a request line. A server should skip at least one (RFC 9112 2.2), because
+/// some old clients send a CRLF after a body.
 const MAX_EMPTY_LINES: usize = 4;
 
-/// The longest method registered with IANA has 17 letters; past this it is noise.
+/// The maximum length of a method in bytes. The longest method that is registered with IANA has 17 letters.
 const MAX_METHOD: usize = 32;
 
-/// What the parser bounds by itself: the number of field lines. The bytes are bounded by whoever owns the buffer.
+/// The limits that the parser enforces. The caller limits the number of bytes.
 pub struct Limits {
     pub max_headers: usize,
 }
 
-/// Parses a request head.
+/// Parses a request head. Returns `None` if `bytes` is the beginning of a head that may still be valid.
 ///
-/// Returns the request, how its body is framed, and how many bytes the head takes; `None` if `bytes` is a prefix of a
-/// head that may still turn out well. The first `seen` bytes were seen by an earlier call that returned `None`: unless
-/// a control character has come since, a line's end above all, nothing can have changed, and nothing is parsed again.
-/// That keeps a head which comes byte by byte at lines x bytes of work instead of bytes x bytes.
+/// `seen` is the length of `bytes` in the previous call, or 0 in the first call. The head is parsed again only if a
+/// control character has arrived since then, because every line ends with control characters. So a head that arrives
+/// byte by byte is parsed about once per line and not once per byte.
 ///
 /// # Errors
 ///
-/// 400 for a malformed head, 431 for too many fields, 501 for a method or coding that nobody here knows, 505 for
-/// another major version, 417 for an expectation other than `100-continue`.
+/// - Returns 400 for a malformed head.
+/// - Returns 417 for an expectation other than `100-continue`.
+/// - Returns 431 for too many fields.
+/// - Returns 501 for an unknown method or transfer coding.
+/// - Returns 505 for a major version other than 1.
 pub fn request_head(bytes: &[u8], seen: usize, limits: &Limits) -> Result<Option<ParsedHead>, Error> {
     if seen > MAX_METHOD && !bytes[seen..].iter().any(u8::is_ascii_control) {
         return Ok(None);
@@ -46,7 +49,7 @@ pub fn request_head(bytes: &[u8], seen: usize, limits: &Limits) -> Result<Option
     }
 }
 
-/// A whole head, and where it ended.
+/// A complete head: the request, the framing of its body, and the length of the head in bytes.
 #[derive(Debug)]
 pub struct ParsedHead {
     pub request: Request,
@@ -69,16 +72,17 @@ fn bad<T>(message: &'static str) -> Result<T, ParseError> {
     Err(ParseError::Bad(Error::bad(message)))
 }
 
-/// `HTTP-message = start-line CRLF *( field-line CRLF ) CRLF` (RFC 9112 2.1)
+/// Parses `start-line CRLF *( field-line CRLF ) CRLF` (RFC 9112 2.1).
 fn parse_head(scanner: &mut Scanner<'_>, limits: &Limits) -> Result<ParsedHead, ParseError> {
     empty_lines(scanner)?;
     let method = method(scanner)?;
     let target = target(scanner)?;
     let version = version(scanner)?;
     let headers = field_lines(scanner, limits)?;
-    // Only now is an unknown method the worst thing about this request, and its target of a form that we know.
+    // The method is checked after the syntax of the whole head, so that a malformed head with an unknown method is a
+    // 400.
     let Some(method) = Method::from_token(method) else {
-        let message = "this server does not know the method (RFC 9110 9.1)";
+        let message = "this server does not support the method (RFC 9110 9.1)";
         return Err(Error::new(StatusCode::NOT_IMPLEMENTED, message).into());
     };
     let target = Target::parse(target, method)?;
@@ -89,8 +93,8 @@ fn parse_head(scanner: &mut Scanner<'_>, limits: &Limits) -> Result<ParsedHead, 
     Ok(ParsedHead { request, framing, length: scanner.at })
 }
 
-/// "A server that is expecting to receive and parse a request-line SHOULD ignore at least one empty line (CRLF)
-/// received prior to the request-line" (RFC 9112 2.2).
+/// Skips empty lines. "A server that is expecting to receive and parse a request-line SHOULD ignore at least one empty
+/// line (CRLF) received prior to the request-line" (RFC 9112 2.2).
 fn empty_lines(scanner: &mut Scanner<'_>) -> Result<(), ParseError> {
     for _ in 0..MAX_EMPTY_LINES {
         if scanner.peek()? != b'\r' {
@@ -101,41 +105,41 @@ fn empty_lines(scanner: &mut Scanner<'_>) -> Result<(), ParseError> {
     Ok(())
 }
 
-/// `method = token` (RFC 9112 3.1), followed by exactly one SP.
+/// Parses `method = token` (RFC 9112 3.1) and the space after it.
 fn method<'a>(scanner: &mut Scanner<'a>) -> Result<&'a [u8], ParseError> {
     let start = scanner.at;
     let method = match scanner.take_while(ascii::is_tchar) {
-        // Refused while it is still coming in: a client that does not speak HTTP, but TLS say, may never end a line.
+        // A long method is refused before it is complete, because a client of another protocol may never send a space.
         Err(ParseError::Incomplete) if scanner.bytes.len() - start > MAX_METHOD => {
             return bad("the method is too long")
         }
         result => result?,
     };
     if method.is_empty() {
-        return bad("a request starts with a method (RFC 9112 3)");
+        return bad("a request must start with a method (RFC 9112 3)");
     }
     if method.len() > MAX_METHOD {
         return bad("the method is too long");
     }
-    scanner.take_byte(b' ', "one space follows the method (RFC 9112 3)")?;
+    scanner.take_byte(b' ', "exactly one space must follow the method (RFC 9112 3)")?;
     Ok(method)
 }
 
-/// The request target's characters, followed by exactly one SP; its form is checked once the method is known.
+/// Parses the characters of a request target and the space after it. [`Target::parse`] checks the form of the target.
 fn target<'a>(scanner: &mut Scanner<'a>) -> Result<&'a [u8], ParseError> {
     let target = scanner.take_while(ascii::is_target)?;
     if target.is_empty() {
-        return bad("a target follows the method (RFC 9112 3)");
+        return bad("a target must follow the method (RFC 9112 3)");
     }
     scanner
-        .take_byte(b' ', "a target is visible ASCII without \" # < > \\, and one space follows it (RFC 9112 3.2)")?;
+        .take_byte(b' ', "a target must be visible ASCII without \" # < > \\, followed by one space (RFC 9112 3.2)")?;
     Ok(target)
 }
 
-/// `HTTP-version = HTTP-name "/" DIGIT "." DIGIT` (RFC 9112 2.3). A minor version above 1 is served as 1.1
-/// (RFC 9110 2.5), another major version is not (RFC 9110 15.6.6).
+/// Parses `HTTP-version = HTTP-name "/" DIGIT "." DIGIT` (RFC 9112 2.3) and the line end. A minor version above 1 is
+/// treated as 1.1 (RFC 9110 2.5). Any other major version is a 505 (RFC 9110 15.6.6).
 fn version(scanner: &mut Scanner<'_>) -> Result<Version, ParseError> {
-    const RULE: &str = "the request line ends with HTTP/1.1 or HTTP/1.0 (RFC 9112 2.3)";
+    const RULE: &str = "a request line must end with HTTP/1.1 or HTTP/1.0 (RFC 9112 2.3)";
     for &byte in b"HTTP/" {
         scanner.take_byte(byte, RULE)?;
     }
@@ -146,13 +150,13 @@ fn version(scanner: &mut Scanner<'_>) -> Result<Version, ParseError> {
     match (major, minor) {
         (b'1', b'0') => Ok(Version::Http10),
         (b'1', _) => Ok(Version::Http11),
-        _ => Err(Error::new(StatusCode::HTTP_VERSION_NOT_SUPPORTED, "this server speaks HTTP/1.1 and HTTP/1.0").into()),
+        _ => Err(Error::new(StatusCode::HTTP_VERSION_NOT_SUPPORTED, "this server supports HTTP/1.1 and 1.0").into()),
     }
 }
 
-/// `*( field-line CRLF ) CRLF`
+/// Parses `*( field-line CRLF ) CRLF` (RFC 9112 2.1).
 fn field_lines(scanner: &mut Scanner<'_>, limits: &Limits) -> Result<Headers, ParseError> {
-    // A browser's head has 10 to 20 fields; what is there already bounds the bytes.
+    // A browser sends 10 to 20 fields.
     let mut headers = Headers::with_capacity(16);
     let start = scanner.at;
     loop {
@@ -171,14 +175,17 @@ fn field_lines(scanner: &mut Scanner<'_>, limits: &Limits) -> Result<Headers, Pa
     }
 }
 
-/// `field-line = field-name ":" OWS field-value OWS` (RFC 9112 5). No white space before the colon (5.1), none before
-/// the name either, which would be obsolete line folding (5.2): both are 400, as those sections demand.
+/// Parses `field-line = field-name ":" OWS field-value OWS` (RFC 9112 5) and the line end. Returns the name, and the
+/// value as a range of the head.
+///
+/// White space before the name (obsolete line folding, RFC 9112 5.2) or before the colon (5.1) is a 400, as both
+/// sections require.
 fn field_line<'a>(scanner: &mut Scanner<'a>) -> Result<(&'a [u8], Range<usize>), ParseError> {
     let name = scanner.take_while(ascii::is_tchar)?;
     if name.is_empty() {
-        return bad("a header line starts with a field name (RFC 9112 5)");
+        return bad("a header line must start with a field name (RFC 9112 5)");
     }
-    scanner.take_byte(b':', "a field name is a token, and a colon follows it at once (RFC 9112 5.1)")?;
+    scanner.take_byte(b':', "a field name must be a token with a colon directly after it (RFC 9112 5.1)")?;
     scanner.skip_ows();
     let start = scanner.at;
     let value = ascii::trim_ows(scanner.take_while(ascii::is_field)?);
@@ -186,28 +193,30 @@ fn field_line<'a>(scanner: &mut Scanner<'a>) -> Result<(&'a [u8], Range<usize>),
     Ok((name, start..start + value.len()))
 }
 
-/// "A server MUST respond with a 400 status code to any HTTP/1.1 request message that lacks a Host header field and to
-/// any request message that contains more than one Host header field line or a Host header field with an invalid field
-/// value" (RFC 9112 3.2). An absolute-form target wins over `Host`, and spares nobody the field (3.2.2).
+/// Checks the `Host` field. "A server MUST respond with a 400 status code to any HTTP/1.1 request message that lacks a
+/// Host header field and to any request message that contains more than one Host header field line or a Host header
+/// field with an invalid field value" (RFC 9112 3.2).
+///
+/// This also applies to a request with an absolute-form target, which takes precedence over `Host` (RFC 9112 3.2.2).
 fn check_host(request: &Request) -> Result<(), Error> {
     let mut hosts = request.headers().get_all("host");
     let Some(host) = hosts.next() else {
         return match request.version() {
             Version::Http10 => Ok(()),
-            Version::Http11 => Err(Error::bad("HTTP/1.1 requests have a Host field (RFC 9112 3.2)")),
+            Version::Http11 => Err(Error::bad("an HTTP/1.1 request must have a Host field (RFC 9112 3.2)")),
         };
     };
     if hosts.next().is_some() {
-        return Err(Error::bad("a request has one Host field (RFC 9112 3.2)"));
+        return Err(Error::bad("a request must have only one Host field (RFC 9112 3.2)"));
     }
     authority::check(host)
 }
 
-/// `Content-Type` "is defined as a singleton field"; taking one of several leads to "potential interoperability and
-/// security issues" (RFC 9110 8.3), so nobody here takes one.
+/// Refuses several `Content-Type` fields. The field "is defined as a singleton field", and choosing one of several
+/// values leads to "potential interoperability and security issues" (RFC 9110 8.3).
 fn check_content_type(request: &Request) -> Result<(), Error> {
     if request.headers().get_all("content-type").nth(1).is_some() {
-        return Err(Error::bad("a request has one Content-Type field (RFC 9110 8.3)"));
+        return Err(Error::bad("a request must have only one Content-Type field (RFC 9110 8.3)"));
     }
     Ok(())
 }
@@ -243,7 +252,7 @@ impl<'a> Scanner<'a> {
         Ok(byte)
     }
 
-    /// Takes bytes of a class, up to one that is not of it; which must be there, else the class may go on.
+    /// Takes the bytes before the first byte that is not in `class`. Returns `Incomplete` if there is no such byte yet.
     #[inline]
     fn take_while(&mut self, class: impl Fn(u8) -> bool) -> Result<&'a [u8], ParseError> {
         let bytes = self.remaining();
@@ -252,17 +261,17 @@ impl<'a> Scanner<'a> {
         Ok(&bytes[..length])
     }
 
-    /// `OWS = *( SP / HTAB )` (RFC 9110 5.6.3)
+    /// Skips `OWS = *( SP / HTAB )` (RFC 9110 5.6.3).
     fn skip_ows(&mut self) {
         while matches!(self.bytes.get(self.at), Some(b' ' | b'\t')) {
             self.at += 1;
         }
     }
 
-    /// CRLF and nothing else ends a line. RFC 9112 2.2 lets a server accept a bare LF; those that do disagree with
-    /// those that do not about where a head ends.
+    /// Takes CRLF, which is the only line end. RFC 9112 2.2 allows a server to accept a bare LF too. But two servers
+    /// disagree about where a head ends if only one of them accepts a bare LF.
     fn take_crlf(&mut self) -> Result<(), ParseError> {
-        const RULE: &str = "a line holds no control characters and ends with CRLF (RFC 9112 2.2)";
+        const RULE: &str = "a line must not contain control characters and must end with CRLF (RFC 9112 2.2)";
         self.take_byte(b'\r', RULE)?;
         self.take_byte(b'\n', RULE)
     }
@@ -273,7 +282,7 @@ mod tests {
     use super::framing::{Length, RequestFraming};
     use super::*;
 
-    /// The length, the framing and the request line of a head, or its status, or `None` if it is incomplete.
+    /// The length, framing and request line of a head, or `None` if the head is incomplete, or the status of the error.
     type Outcome = Result<Option<(usize, RequestFraming, String)>, StatusCode>;
 
     fn parse(bytes: &[u8]) -> Outcome {

@@ -4,7 +4,7 @@ use super::target::Target;
 use super::{ascii, Form, Headers, Method};
 use std::fmt;
 
-/// A request without its body.
+/// The head of a request: method, target, version and header fields. The body is not included.
 #[derive(Clone, Debug)]
 pub struct Request {
     pub(super) method: Method,
@@ -13,13 +13,14 @@ pub struct Request {
     pub(super) headers: Headers,
 }
 
-/// What a client's `HTTP/1.x` means for us: 1.0, or 1.1 and every later minor version (RFC 9110 2.5).
+/// The HTTP version of a request. Every minor version above 1 counts as HTTP/1.1 (RFC 9110 2.5).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum Version {
-    /// HTTP/1.0: no chunked coding, closes unless `keep-alive` was asked for.
+    /// HTTP/1.0, which has no chunked coding. The connection closes after the response unless the client sends
+    /// `keep-alive`.
     Http10,
-    /// HTTP/1.1: stays open unless `close` was asked for.
+    /// HTTP/1.1. The connection stays open after the response unless the client sends `close`.
     Http11,
 }
 
@@ -38,28 +39,31 @@ impl Request {
         self.method
     }
 
-    /// Returns the target as it stood in the request line, for example `/search?q=tea`. Visible ASCII. To decide by the
-    /// path, use [`path`](Request::path): this text has many spellings of the same one.
+    /// Returns the target as the client sent it, for example `/search?q=tea`. The target is visible ASCII.
+    ///
+    /// Use [`path`](Request::path) for decisions, because a target can spell the same path in several ways.
     pub fn target(&self) -> &str {
         self.target.as_str()
     }
 
-    /// Returns the path, normalised: a character that may stand in a path is not escaped, and the digits of every other
-    /// escape are upper case, so that a path has one spelling (RFC 3986 6.2.2). `/%70rivate/caf%c3%a9` is
-    /// `/private/caf%C3%A9`, and `%2F` stays `%2F`. A path with a segment `.` or `..`, escaped or not, is a 400 that no
-    /// guard or handler sees. `*` for `OPTIONS *`.
+    /// Returns the normalised path, or `*` for `OPTIONS *`.
     ///
-    /// Guards, routes and handlers see this one path; [`target`](Request::target) has it as it came.
+    /// All spellings of a path have the same normalised path (RFC 3986 6.2.2). An escape is decoded if its character
+    /// may also appear unescaped in a path. Every other escape is kept, with its digits in upper case. For example,
+    /// `/%70rivate/caf%c3%a9` becomes `/private/caf%C3%A9`, and `%2F` stays `%2F`.
+    ///
+    /// Guards, routes and handlers see the same normalised path. A path with a segment `.` or `..`, escaped or not, is
+    /// answered with 400 before any guard or handler is called. [`target`](Request::target) returns the original text.
     pub fn path(&self) -> &str {
         self.target.path()
     }
 
-    /// Returns what follows the first `?` of the target, as it came.
+    /// Returns the text after the first `?` of the target, as the client sent it. Returns `None` if there is no `?`.
     pub fn query(&self) -> Option<&str> {
         self.target.query()
     }
 
-    /// Returns the version, to which the response's form is tied.
+    /// Returns the HTTP version.
     pub fn version(&self) -> Version {
         self.version
     }
@@ -69,8 +73,10 @@ impl Request {
         &self.headers
     }
 
-    /// Returns the value of the first cookie named `name` (RFC 6265 5.4). The value is not decoded, and keeps its quotes.
-    /// Returns `None` also for a value that is not UTF-8.
+    /// Returns the value of the first cookie named `name` (RFC 6265 5.4).
+    ///
+    /// The value is not decoded and keeps its quotes. Returns `None` if there is no such cookie or if its value is not
+    /// UTF-8.
     ///
     /// ```
     /// # fn user(request: &brooklet::Request) -> Option<&str> {
@@ -90,10 +96,14 @@ impl Request {
         None
     }
 
-    /// Returns the id of the last event that a reconnecting client received: the field `Last-Event-ID` (WHATWG HTML 9.2.4), or
-    /// else `lastEventId` in the query, for a client that cannot set header fields. `None` for an empty id, which means a new
-    /// client, and for a line break or NUL in the query, which no id can have (9.2.6). A field that is not UTF-8 is read as
-    /// Latin-1, because clients on Node send that.
+    /// Returns the id of the last event that a reconnecting client received.
+    ///
+    /// The id is the value of the field `Last-Event-ID` (WHATWG HTML 9.2.4). A field that is not UTF-8 is read as
+    /// Latin-1, because clients on Node send Latin-1. A client that cannot set header fields can send the id as
+    /// `lastEventId` in the query instead.
+    ///
+    /// Returns `None` for a new client, which sends no id or an empty id. Also returns `None` if the id in the query
+    /// contains a line break or NUL, because no id can contain them (WHATWG HTML 9.2.6).
     pub fn last_event_id(&self) -> Option<String> {
         let field = self.headers.get_all("last-event-id").next().filter(|value| !value.is_empty());
         if let Some(value) = field {
@@ -104,13 +114,15 @@ impl Request {
         (!id.is_empty() && !id.contains(['\r', '\n', '\0'])).then_some(id)
     }
 
-    /// Returns the host that the client asked for, with its port where it gave one: that of an absolute-form target,
-    /// else `Host` (RFC 9112 3.2.2). `None` only for HTTP/1.0.
+    /// Returns the host that the client requested, with its port if the client sent a port.
+    ///
+    /// The host comes from an absolute-form target, or else from the `Host` field (RFC 9112 3.2.2). Returns `None` only
+    /// for an HTTP/1.0 request without a host.
     pub fn host(&self) -> Option<&str> {
         self.target.authority().or_else(|| self.headers.get("host"))
     }
 
-    /// Whether the client wants the connection to stay open after the response (RFC 9112 9.3).
+    /// Returns whether the client wants the connection to stay open after the response (RFC 9112 9.3).
     pub(in super::super) fn wants_keep_alive(&self) -> bool {
         !self.headers.has_token("connection", "close")
             && (self.version == Version::Http11 || self.headers.has_token("connection", "keep-alive"))

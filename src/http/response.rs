@@ -1,4 +1,4 @@
-//! What a handler answers with. How it gets onto the wire is `outgoing`'s affair.
+//! The response of a handler. The module `outgoing` sends the response.
 
 use super::{Error, Headers, StatusCode};
 use std::borrow::Cow;
@@ -6,7 +6,7 @@ use std::error::Error as _;
 use std::fmt;
 use std::io::{self, Read, Write};
 
-/// A response: a status, header fields and a body.
+/// A response to a request: a status, header fields and a body.
 ///
 /// ```
 /// use brooklet::{Response, StatusCode};
@@ -15,36 +15,47 @@ use std::io::{self, Read, Write};
 /// # assert_eq!(made.status_code(), StatusCode::CREATED);
 /// ```
 ///
-/// Handlers return whatever turns into one: a `Response`, a `&'static str`, `String` or `Cow` (text), a `Vec<u8>`, a
-/// [`StatusCode`], `()` (204), an `Option` of such (404 for `None`), or a `Result` of two such, so that `?` works in a handler.
-/// An [`io::Error`] becomes the status of the [`Error`] inside it, or else 500; its message is reported to
-/// [`on_response`](super::super::Server::on_response), and never sent to the client. The same holds for
-/// `Box<dyn std::error::Error + Send + Sync>`, into which `?` turns any error.
+/// A handler may return any type that converts into a `Response`:
 ///
-/// An `anyhow::Error` is not a `Response`. A handler that returns the box can use `?` on it, but the box then hides the outermost
-/// error: an [`Error`] there, such as the 413 of a large body, becomes a 500. It keeps its status with
-/// `.map_err(anyhow::Error::reallocate_into_boxed_dyn_error_without_backtrace)` in place of `?` (checked with anyhow 1.0.105).
+/// - a `Response`, a [`StatusCode`] or an [`Error`]
+/// - text: a `&'static str`, a `String` or a `Cow<'static, str>`
+/// - bytes: a `Vec<u8>`, sent as `application/octet-stream`
+/// - `()`, sent as 204
+/// - an `Option` of such a type, where `None` is sent as 404
+/// - an [`io::Error`] or a `Box<dyn std::error::Error + Send + Sync>`, into which `?` converts any error
+/// - a `Result` of two such types, so that `?` works in a handler
+///
+/// An [`io::Error`] with an [`Error`] inside becomes a response with the status and the message of the `Error`. Any
+/// other `io::Error` becomes a 500. Its message is reported to [`on_response`](super::super::Server::on_response), and
+/// never sent to the client. A box is converted in the same way.
+///
+/// An `anyhow::Error` does not convert into a `Response`. In a handler that returns a box, `?` converts an
+/// `anyhow::Error` into a box, but that box hides the outermost error. If the outermost error is an [`Error`], such as
+/// the 413 of a large body, the response is a 500. To keep the status, use this instead of `?` (checked with anyhow
+/// 1.0.105): `.map_err(anyhow::Error::reallocate_into_boxed_dyn_error_without_backtrace)?`
 pub struct Response {
     status: StatusCode,
     headers: Headers,
     content_type: Option<Cow<'static, str>>,
     closes: bool,
     pub(in super::super) payload: Payload,
-    /// The error that became a 500. It is reported to `on_response`.
+    /// The error that caused this response. The server reports it to `on_response`.
     pub(in super::super) cause: Option<io::Error>,
 }
 
-/// The body, or who else sends it.
+/// The body of a response, or the reason why the server does not send a response.
 pub enum Payload {
     Bytes(Cow<'static, [u8]>),
-    /// A line of text that says what was wrong; without one, the status. The program may give it another form.
+    /// The body of an error: a line with this message, or with the status for `None`. The hook of
+    /// `Server::error_response` may replace the line.
     Problem(Option<Box<str>>),
-    /// Written while it is produced; of so many bytes, if that is known.
-    // In a box: a `Response` of 128 bytes would be too large for the `Err` of a `Result`, by clippy's measure.
+    /// A body that is sent while the producer writes it. The number is its length in bytes, if the length is known.
+    // Boxed, because clippy warns about a `Response` of 128 bytes in the `Err` of a `Result`.
     Stream(Box<(Option<u64>, Producer)>),
-    /// Whoever took the connection over answers.
+    /// The program has taken over the connection, and the server sends no response.
     TakenOver,
-    /// The connection could not be taken over, and the client was sent a 503. Holds the length of its body.
+    /// The connection could not be taken over, and the server has sent a 503. The number is the length in bytes of the
+    /// body.
     Refused(u64),
 }
 
@@ -55,7 +66,7 @@ impl Response {
         Response { status, headers: Headers::new(), content_type: None, closes: false, payload, cause: None }
     }
 
-    /// A 200 whose content type came from the handler, and is checked like every other field.
+    /// Creates a 200 response. The content type comes from the handler, and is checked like every other field.
     fn of_type(content_type: Cow<'static, str>, payload: Payload) -> Response {
         match Headers::new().append("Content-Type", &content_type) {
             Ok(()) => Response { content_type: Some(content_type), ..Response::new(StatusCode::OK, payload) },
@@ -76,17 +87,19 @@ impl Response {
         Response { content_type: Some(content_type.into()), ..Response::new(StatusCode::OK, Payload::Bytes(bytes)) }
     }
 
-    /// Answers 200 with plain text, UTF-8.
+    /// Creates a 200 response with plain text in UTF-8.
     pub fn text(text: impl Into<Cow<'static, str>>) -> Response {
         Response::of_text("text/plain; charset=utf-8", text.into())
     }
 
-    /// Answers 200 with an HTML page, UTF-8. Nothing is escaped: text of users has to be, before.
+    /// Creates a 200 response with an HTML page in UTF-8. The page is sent as it is: escape any text from users before
+    /// you insert it into the page.
     pub fn html(page: impl Into<Cow<'static, str>>) -> Response {
         Response::of_text("text/html; charset=utf-8", page.into())
     }
 
-    /// Answers 200 with JSON. The text is JSON already: this crate neither writes nor reads JSON. With `serde_json`:
+    /// Creates a 200 response with JSON. `text` must already be JSON, because this crate does not write or read JSON.
+    /// This example uses `serde_json`:
     ///
     /// ```
     /// # mod serde_json {
@@ -109,15 +122,16 @@ impl Response {
         Response::of_text("application/json", text.into())
     }
 
-    /// Answers 200 with any bytes, for example `Response::bytes("image/png", png)`.
+    /// Creates a 200 response with bytes, for example `Response::bytes("image/png", png)`.
     pub fn bytes(content_type: impl Into<Cow<'static, str>>, bytes: impl Into<Cow<'static, [u8]>>) -> Response {
         Response::of_type(content_type.into(), Payload::Bytes(bytes.into()))
     }
 
-    /// Answers 200 with `length` bytes read from `body`, a [`File`](std::fs::File) for example, without holding them all.
+    /// Creates a 200 response with the first `length` bytes of `body`, for example of a [`File`](std::fs::File). The
+    /// bytes are read while they are sent, and are never in memory all at once.
     ///
-    /// If the reader fails or ends early the connection is cut, so that the client does not take a part for the whole; or
-    /// the client gets a 500, if nothing was sent yet.
+    /// If `body` fails or ends early before any byte was sent, the client receives a 500. After bytes were sent, the
+    /// server closes the connection, and the client can detect that the body is incomplete.
     ///
     /// ```
     /// # use brooklet::{Context, Response};
@@ -135,12 +149,15 @@ impl Response {
         Response::of_type(content_type.into(), Payload::Stream(Box::new((Some(length), produce))))
     }
 
-    /// Answers 200 with what `produce` writes, while it writes it: chunked to HTTP/1.1, until the connection closes to
-    /// HTTP/1.0.
+    /// Creates a 200 response whose body is sent while `produce` writes it. The body is chunked for HTTP/1.1. For
+    /// HTTP/1.0 the body ends when the connection closes.
     ///
-    /// Writes are collected to 16 KiB; [`flush`](Write::flush) sends what is there at once. A write returns an error once the
-    /// client is gone. If `produce` returns an error the connection is cut, so that the client can tell; or the client gets a
-    /// 500, if nothing was sent yet.
+    /// The server collects up to 16 KiB of the written bytes before it sends them. [`flush`](Write::flush) sends the
+    /// collected bytes at once. A write returns an error if the bytes cannot be sent, for example because the client
+    /// has disconnected.
+    ///
+    /// If `produce` returns an error before any byte was sent, the client receives a 500. If it returns an error later,
+    /// the server closes the connection. An HTTP/1.1 client can then detect that the body is incomplete.
     ///
     /// ```
     /// # use brooklet::Response;
@@ -156,8 +173,11 @@ impl Response {
         Response::of_type(content_type.into(), Payload::Stream(Box::new((None, Box::new(produce)))))
     }
 
-    /// Answers with a status: an error with its name as a line of text, or in the form of
-    /// [`Server::error_response`](super::super::Server::error_response); anything else with no body.
+    /// Creates a response with a status.
+    ///
+    /// For 400 to 599 the body is a line of text with the status, such as `404 Not Found`.
+    /// [`Server::error_response`](super::super::Server::error_response) can replace this line. For other statuses the
+    /// body is empty.
     pub fn status(status: StatusCode) -> Response {
         match status.as_u16() {
             400.. => Response::of_problem(status, None),
@@ -165,26 +185,28 @@ impl Response {
         }
     }
 
-    /// Answers `303 See Other`: the client gets `location` next, whatever the method was (RFC 9110 15.4.4). For another
-    /// redirection, [`with_status`](Response::with_status).
+    /// Creates a `303 See Other` response: the client requests `location` next with GET, whatever the method was
+    /// (RFC 9110 15.4.4). For another redirection, change the status with [`with_status`](Response::with_status).
     pub fn redirect(location: &str) -> Response {
         Response::status(StatusCode::SEE_OTHER).header("Location", location)
     }
 
-    /// The same response with another status. With 204 and 304 the body is not sent: they have none.
+    /// Sets the status. The body is not sent with 204 and 304, because responses with these statuses have no body.
     #[must_use]
     pub fn with_status(mut self, status: StatusCode) -> Response {
         self.status = status;
         self
     }
 
-    /// Sets a header field. Replaces all fields of the same name, and a field of the same name that a guard
-    /// [set on the context](super::super::Context::set_response_header).
+    /// Sets a header field. Replaces all fields of the same name in this response, and a field of the same name that a
+    /// guard [set on the context](super::super::Context::set_response_header).
     ///
-    /// A field that cannot be sent turns the response into a 500, and the reason goes to
-    /// [`on_response`](super::super::Server::on_response): a wrong response is never sent, nor is one silently changed. These
-    /// are a name that is not a token, a value with CR, LF, NUL or another control character, and `Content-Length`,
-    /// `Transfer-Encoding` and `Connection`, which the server sends as they are true.
+    /// A field that cannot be sent turns the response into a 500, and the reason is reported to
+    /// [`on_response`](super::super::Server::on_response). These fields cannot be sent:
+    ///
+    /// - a name that is not a token (RFC 9110 5.6.2)
+    /// - a value with CR, LF, NUL or another control character
+    /// - `Content-Length`, `Transfer-Encoding` and `Connection`, which the server sends itself
     #[doc(alias = "set_header")]
     #[doc(alias = "insert_header")]
     #[must_use]
@@ -192,11 +214,13 @@ impl Response {
         self.change_headers(|headers| set(headers, name, value.as_ref()))
     }
 
-    /// Adds a header field. Other fields of the same name stay, also fields of the context. Meant for `Set-Cookie`, `Link`,
-    /// `Vary` and other fields that come several times. Refuses what [`header`](Response::header) refuses.
+    /// Adds a header field. Other fields of the same name stay, including fields of the context. Use this method for
+    /// fields that may occur several times, such as `Set-Cookie`, `Link` and `Vary`. A field that
+    /// [`header`](Response::header) cannot send turns the response into a 500 here too.
     ///
-    /// This sets the cookie of a login, which scripts cannot read. `id` must be secret: make it with the `getrandom` crate or from
-    /// `/dev/urandom`, because `std` has no random numbers for secrets. Behind a proxy with TLS, append `; Secure`:
+    /// This example sets a login cookie that scripts cannot read. The value of `id` must be secret. Create it with the
+    /// `getrandom` crate or from `/dev/urandom`, because `std` has no secure random numbers. Append `; Secure` if the
+    /// server is behind a proxy with TLS.
     ///
     /// ```
     /// # use brooklet::Response;
@@ -209,8 +233,8 @@ impl Response {
         self.change_headers(|headers| append(headers, name, value.as_ref()))
     }
 
-    /// Removes all header fields named `name` from this response, also the `Content-Type` of [`text`](Response::text) and the
-    /// like. Fields of the context stay.
+    /// Removes all header fields named `name` from this response, including the `Content-Type` that
+    /// [`text`](Response::text) and similar functions set. Fields of the context stay.
     #[must_use]
     pub fn remove_header(mut self, name: &str) -> Response {
         self.headers.remove(name);
@@ -227,14 +251,14 @@ impl Response {
         }
     }
 
-    /// Gives the response the error that is its cause. The client is not sent it.
+    /// Sets the error that caused this response. The error is never sent to the client. A response that already has a
+    /// cause keeps that cause.
     ///
-    /// It is reported to [`on_response`](super::super::Server::on_response) with its sources. Without such a hook, the cause of
-    /// a 4xx is dropped, because that is the client's fault, and any other is printed to standard error. A
-    /// response that already has a cause keeps it.
+    /// The error and its sources are reported to [`on_response`](super::super::Server::on_response). Without such a
+    /// hook, the server prints the error to standard error, except for a 4xx, which is the client's fault.
     ///
-    /// An error type of your own becomes a response like this, and then works with `?` in handlers. The [`io::Error`] of
-    /// reading a body keeps its status (413, 408):
+    /// This example converts an error type of the program into a response, so that `?` works in handlers. The
+    /// [`io::Error`] of reading a body keeps its status, such as 413 or 408.
     ///
     /// ```
     /// # use brooklet::{Response, StatusCode};
@@ -259,19 +283,20 @@ impl Response {
         self
     }
 
-    /// Closes the connection after this response, and tells the client so.
+    /// Closes the connection after this response, and sends `Connection: close` with it.
     #[must_use]
     pub fn close(mut self) -> Response {
         self.closes = true;
         self
     }
 
-    /// Returns the status.
+    /// Returns the status of this response.
     pub fn status_code(&self) -> StatusCode {
         self.status
     }
 
-    /// Returns the header fields of this response so far, without `Content-Type` of [`text`](Response::text) and the like.
+    /// Returns the header fields that were added to this response. The `Content-Type` that [`text`](Response::text) and
+    /// similar functions set is not included.
     pub fn headers(&self) -> &Headers {
         &self.headers
     }
@@ -284,7 +309,8 @@ impl Response {
         Response::new(StatusCode::SERVICE_UNAVAILABLE, Payload::Refused(body_bytes))
     }
 
-    /// Takes body and fields of `form`. Status, cause and fields of this response stay.
+    /// Replaces the body and the content type with the body and the content type of `form`. Adds the fields of `form`
+    /// that this response does not have. Keeps the status, and the cause if there is one.
     pub(in super::super) fn with_form(self, mut form: Response) -> Response {
         form.headers.set_all(&self.headers);
         Response {
@@ -295,7 +321,7 @@ impl Response {
         }
     }
 
-    /// Makes the text of a problem the body.
+    /// Replaces a problem with the line of text that the client receives.
     pub(super) fn write_problem(&mut self) {
         if let Payload::Problem(message) = &self.payload {
             let line = match message {
@@ -315,13 +341,18 @@ impl Response {
     }
 }
 
-/// Adds a field to a response's, unless it is one that only the server can know to be true.
+/// Adds a field to the fields of a response.
+///
+/// # Errors
+///
+/// - Returns `InvalidInput` for a field that only the server may send.
+/// - Returns the same errors as [`Headers::append`].
 pub fn append(headers: &mut Headers, name: &str, value: &str) -> io::Result<()> {
     refuse_ours(name)?;
     headers.append(name, value)
 }
 
-/// Replaces all fields named `name`. Refuses what [`append`] refuses.
+/// Replaces all fields named `name` with one field. Returns the same errors as [`append`].
 pub fn set(headers: &mut Headers, name: &str, value: &str) -> io::Result<()> {
     refuse_ours(name)?;
     headers.set(name, value)
@@ -330,7 +361,7 @@ pub fn set(headers: &mut Headers, name: &str, value: &str) -> io::Result<()> {
 fn refuse_ours(name: &str) -> io::Result<()> {
     const OURS: [&str; 3] = ["content-length", "transfer-encoding", "connection"];
     if OURS.iter().any(|ours| name.eq_ignore_ascii_case(ours)) {
-        let rule = format!("header {name:?}: the server sends it; see Response::reader, stream and close");
+        let rule = format!("header {name:?}: only the server may send it; use Response::reader, stream or close");
         return Err(io::Error::new(io::ErrorKind::InvalidInput, rule));
     }
     Ok(())
@@ -354,21 +385,22 @@ impl From<Cow<'static, str>> for Response {
     }
 }
 
-/// Bytes of no known type: `application/octet-stream`. See [`Response::bytes`] for another.
+/// Creates a 200 response with the content type `application/octet-stream`. [`Response::bytes`] sets another content
+/// type.
 impl From<Vec<u8>> for Response {
     fn from(bytes: Vec<u8>) -> Response {
         Response::bytes("application/octet-stream", bytes)
     }
 }
 
-/// `204 No Content`: it is done, and there is nothing to show. A page that sends a form stays as it is.
+/// Creates a `204 No Content` response. A browser that receives it after sending a form stays on the same page.
 impl From<()> for Response {
     fn from((): ()) -> Response {
         Response::status(StatusCode::NO_CONTENT)
     }
 }
 
-/// `404 Not Found` for `None`.
+/// Converts `None` into a `404 Not Found` response.
 impl<T: Into<Response>> From<Option<T>> for Response {
     fn from(found: Option<T>) -> Response {
         found.map_or_else(|| Response::status(StatusCode::NOT_FOUND), T::into)
@@ -398,8 +430,8 @@ impl From<io::Error> for Response {
     }
 }
 
-/// `?` turns any error into such a box. If the error or one of its sources is an [`Error`], such as the 413 of a large body,
-/// the response has the status of that `Error`. Any other error is a 500 with this cause.
+/// Converts any error that `?` has boxed. If one of the error and its sources is an [`Error`], such as the 413 of a
+/// large body, the response has the status of this `Error`. Any other error becomes a 500 with the error as its cause.
 impl From<Box<dyn std::error::Error + Send + Sync>> for Response {
     fn from(error: Box<dyn std::error::Error + Send + Sync>) -> Response {
         let Some(answer) = Error::find(&*error) else {
@@ -413,7 +445,8 @@ impl From<Box<dyn std::error::Error + Send + Sync>> for Response {
     }
 }
 
-/// As the box of an error that can cross threads, except that the cause keeps only the texts of the error and its sources.
+/// Converts a boxed error that cannot be sent to another thread. If neither the error nor a source is an [`Error`], the
+/// response is a 500, and its cause contains only the messages of the error and its sources.
 impl From<Box<dyn std::error::Error>> for Response {
     fn from(error: Box<dyn std::error::Error>) -> Response {
         if let Some(answer) = Error::find(&*error) {
@@ -429,7 +462,7 @@ impl From<Box<dyn std::error::Error>> for Response {
     }
 }
 
-/// An [`io::Error`] keeps its kind.
+/// Converts a boxed error. An [`io::Error`] in the box keeps its kind.
 fn into_io(error: Box<dyn std::error::Error + Send + Sync>) -> io::Error {
     error.downcast().map_or_else(io::Error::other, |error| *error)
 }
@@ -444,9 +477,9 @@ impl fmt::Debug for Response {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let body = match &self.payload {
             Payload::Bytes(bytes) => format!("{} bytes", bytes.len()),
-            Payload::Problem(message) => format!("a line: {message:?}"),
+            Payload::Problem(message) => format!("a line of text: {message:?}"),
             Payload::Stream(stream) => format!("a stream of length {:?}", stream.0),
-            Payload::TakenOver => "somebody else answers".to_owned(),
+            Payload::TakenOver => "the connection was taken over".to_owned(),
             Payload::Refused(_) => "the client was refused".to_owned(),
         };
         f.debug_struct("Response")

@@ -2,10 +2,10 @@
 
 use std::{fmt, io};
 
-/// The status code of a final response, 200 to 599.
+/// The status code of a final response, from 200 to 599.
 ///
-/// Interim responses (1xx) are not answers: the server itself sends `100 Continue` when a handler starts to read a
-/// body, and a `101 Switching Protocols` is written by whoever takes the connection over.
+/// Interim responses (1xx) have no `StatusCode`. The server itself sends `100 Continue` when a handler begins to read a
+/// body. A program that takes over a connection writes `101 Switching Protocols` itself.
 ///
 /// ```
 /// use brooklet::StatusCode;
@@ -21,7 +21,7 @@ macro_rules! codes {
         impl StatusCode {
             $(#[doc = concat!(stringify!($code), " ", $reason)] pub const $name: StatusCode = StatusCode($code);)*
 
-            /// Returns the reason phrase, or `""` for a code that has none registered.
+            /// Returns the reason phrase, such as `Not Found`, or `""` if this type has no constant for the code.
             pub const fn reason(self) -> &'static str {
                 match self.0 {
                     $($code => $reason,)*
@@ -78,7 +78,7 @@ codes! {
 }
 
 impl StatusCode {
-    /// Returns the code as a `StatusCode`, or `None` outside 200 to 599 (RFC 9110 15).
+    /// Creates a `StatusCode` from a number. Returns `None` if the number is not from 200 to 599 (RFC 9110 15).
     pub const fn new(code: u16) -> Option<StatusCode> {
         match code {
             200..=599 => Some(StatusCode(code)),
@@ -86,20 +86,22 @@ impl StatusCode {
         }
     }
 
-    /// Returns the three digits as a number.
+    /// Returns the status code as a number.
     pub const fn as_u16(self) -> u16 {
         self.0
     }
 
-    /// Whether a response with this code never has a body (RFC 9110 6.4.1): 204 and 304.
+    /// Returns whether a response with this status never has a body (RFC 9110 6.4.1), which is true for 204 and 304.
     pub(super) const fn is_bodiless(self) -> bool {
         matches!(self, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
     }
 }
 
+/// Converts a number into a `StatusCode`.
+///
 /// # Errors
 ///
-/// - Returns `InvalidInput` outside 200 to 599.
+/// - Returns `InvalidInput` if the number is not from 200 to 599.
 impl TryFrom<u16> for StatusCode {
     type Error = io::Error;
 

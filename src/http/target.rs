@@ -1,8 +1,8 @@
-//! The request target (RFC 9112 3.2): its four forms, and its path and query.
+//! The request target, with its path and query (RFC 9112 3.2).
 //!
-//! A path is normalised once, before anybody looks at it (see [`normalize`]), so that guard, router and handler see the
-//! same one. Two parties that normalise differently disagree about what was asked for, and that is how guards are walked
-//! around. The text as it came stays beside it, and so does the query.
+//! A path is normalised once, before a guard, the router or a handler uses it (see [`normalize`]). So all of them see
+//! the same path. If they normalised it differently, a client could bypass a guard with another spelling of the path.
+//! The original text and the query are kept unchanged.
 
 use super::{ascii, authority, Error, Method};
 use std::borrow::Cow;
@@ -14,16 +14,19 @@ pub struct Target {
     text: String,
     authority: Range<usize>,
     path: Range<usize>,
-    /// The path, where it is not spelled as in `text`.
+    /// The normalised path, if it differs from the path in `text`.
     normalized: Option<String>,
 }
 
 impl Target {
+    /// Parses a request target (RFC 9112 3.2).
+    ///
     /// ```text
     /// request-target = origin-form / absolute-form / authority-form / asterisk-form
     /// ```
-    /// `text` holds target bytes only ([`ascii::is_target`]). Authority-form goes with CONNECT alone, which never
-    /// gets here; asterisk-form with OPTIONS alone (RFC 9112 3.2.4).
+    ///
+    /// `text` must contain only target bytes ([`ascii::is_target`]). Authority-form does not occur, because only
+    /// CONNECT uses it, and the server refuses CONNECT earlier. Asterisk-form is valid only for OPTIONS.
     pub(super) fn parse(text: &[u8], method: Method) -> Result<Target, Error> {
         let text = String::from_utf8(text.to_vec()).expect("target bytes are ASCII");
         if text.starts_with('/') {
@@ -31,16 +34,17 @@ impl Target {
         }
         if text == "*" {
             if method != Method::Options {
-                return Err(Error::bad("the target `*` goes with OPTIONS only (RFC 9112 3.2.4)"));
+                return Err(Error::bad("the target `*` is valid only for OPTIONS (RFC 9112 3.2.4)"));
             }
             return Ok(Target { text, authority: 0..0, path: 0..1, normalized: None });
         }
         Target::absolute(text, method)
     }
 
-    /// `absolute-form = absolute-URI` (RFC 9112 3.2.2), of which we serve `http` and, behind a proxy, `https`.
+    /// Parses `absolute-form = absolute-URI` (RFC 9112 3.2.2). The scheme must be `http`, or `https` for a server
+    /// behind a proxy.
     fn absolute(text: String, method: Method) -> Result<Target, Error> {
-        const RULE: Error = Error::bad("a request target is a path, an http URI, or `*` with OPTIONS (RFC 9112 3.2)");
+        const RULE: Error = Error::bad("a target must be a path, an http URI, or `*` for OPTIONS (RFC 9112 3.2)");
         let mut schemes = ["http://", "https://"].iter();
         let Some(scheme) = schemes.find(|scheme| starts_with_ignore_case(&text, scheme)) else {
             return Err(RULE);
@@ -51,12 +55,13 @@ impl Target {
         if text[end..].starts_with('/') {
             return Target::with_path(text, start..end);
         }
-        // Without a path the target means "/", or with OPTIONS the server as a whole (RFC 9112 3.2.1, 3.2.4).
+        // A target without a path means `/` (RFC 9112 3.2.1). For OPTIONS, it means the whole server if it has no query
+        // (3.2.4).
         let stands_for = if method == Method::Options && end == text.len() { "*" } else { "/" };
         Ok(Target { text, authority: start..end, path: end..end, normalized: Some(stands_for.to_owned()) })
     }
 
-    /// A target whose path starts where its authority ends.
+    /// Creates a target whose path begins where its authority ends.
     fn with_path(text: String, authority: Range<usize>) -> Result<Target, Error> {
         let start = authority.end;
         let end = text[start..].find('?').map_or(text.len(), |at| start + at);
@@ -67,22 +72,22 @@ impl Target {
         Ok(Target { text, authority, path: start..end, normalized })
     }
 
-    /// The target as it came.
+    /// Returns the target as the client sent it.
     pub fn as_str(&self) -> &str {
         &self.text
     }
 
-    /// The path, normalised.
+    /// Returns the normalised path.
     pub fn path(&self) -> &str {
         self.normalized.as_deref().unwrap_or(&self.text[self.path.clone()])
     }
 
-    /// What follows the first `?`, as it came.
+    /// Returns the text after the first `?`, as the client sent it.
     pub fn query(&self) -> Option<&str> {
         self.text[self.path.end..].strip_prefix('?')
     }
 
-    /// The authority of an absolute-form target.
+    /// Returns the authority of an absolute-form target.
     pub fn authority(&self) -> Option<&str> {
         Some(&self.text[self.authority.clone()]).filter(|authority| !authority.is_empty())
     }
@@ -92,22 +97,27 @@ fn starts_with_ignore_case(text: &str, start: &str) -> bool {
     text.get(..start.len()).is_some_and(|found| found.eq_ignore_ascii_case(start))
 }
 
-/// Normalises a path: returns the one spelling of all those that mean the same.
+/// Returns the normalised spelling of a path. Two paths with the same meaning have the same normalised spelling.
 ///
-/// The escape of a character that may also stand in a path itself is decoded, and the digits of every other escape are
-/// upper case. RFC 3986 6.2.2 names the unreserved characters. The others follow because a handler gets its parameters
-/// decoded: to it `/a%2Bb` and `/a+b` are the same, so they must be to a guard. `/`, `?` and `%` stay escaped: decoded
-/// they would mean something else, and a decoded `%` would make an escape that the next reader decodes again.
+/// An escape is decoded if its character may also appear unescaped in a path. Every other escape is kept, with its
+/// digits in upper case. RFC 3986 6.2.2 describes decoding only for the unreserved characters. This function also
+/// decodes the others, because handlers receive decoded parameters. A handler cannot distinguish `/a%2Bb` from `/a+b`,
+/// so a guard must see the same path for both.
+///
+/// `/`, `?` and `%` stay escaped, because decoding them would change the meaning of the path. A decoded `%` could even
+/// begin another escape.
 ///
 /// # Errors
 ///
-/// 400 for a `%` that starts no escape, an encoded NUL (RFC 3986 7.3), and the segments `.` and `..`, which clients remove
-/// (RFC 3986 5.2.4).
+/// - Returns 400 for a `%` without two hexadecimal digits.
+/// - Returns 400 for an encoded NUL (RFC 3986 7.3).
+/// - Returns 400 for a segment `.` or `..`, escaped or not. Clients remove these segments before they send a request
+///   (RFC 3986 5.2.4).
 pub fn normalize(path: &str) -> Result<Cow<'_, str>, Error> {
     let path = if path.contains('%') { Cow::Owned(normalize_escapes(path)?) } else { Cow::Borrowed(path) };
-    // Most paths have no dot, and looking for one byte is fast.
+    // Most paths contain no dot, and searching for one byte is fast.
     if path.contains('.') && path.split('/').any(is_dot_segment) {
-        return Err(Error::bad("a path must not hold the segments `.` and `..`, escaped or not (RFC 3986 5.2.4)"));
+        return Err(Error::bad("a path must not contain the segments `.` and `..`, escaped or not (RFC 3986 5.2.4)"));
     }
     Ok(path)
 }
@@ -120,7 +130,7 @@ fn normalize_escapes(path: &str) -> Result<String, Error> {
         let byte = ascii::hex_pair(after.as_bytes()).ok_or(BROKEN_ESCAPE)?;
         let (digits, after) = after.split_at(2);
         match byte {
-            0 => return Err(Error::bad("a path must not hold an encoded NUL (RFC 3986 7.3)")),
+            0 => return Err(Error::bad("a path must not contain an encoded NUL (RFC 3986 7.3)")),
             byte if ascii::is_target(byte) && !b"/?%".contains(&byte) => normalized.push(char::from(byte)),
             _ => {
                 normalized.push('%');
@@ -133,16 +143,19 @@ fn normalize_escapes(path: &str) -> Result<String, Error> {
     Ok(normalized)
 }
 
-/// `dot-segments` (RFC 3986 3.3).
+/// Returns whether a segment is one of the `dot-segments` `.` and `..` (RFC 3986 3.3).
 pub fn is_dot_segment(segment: &str) -> bool {
     matches!(segment, "." | "..")
 }
 
-const BROKEN_ESCAPE: Error = Error::bad("`%` in a path is followed by two hexadecimal digits (RFC 3986 2.1)");
+const BROKEN_ESCAPE: Error = Error::bad("`%` in a path must be followed by two hexadecimal digits (RFC 3986 2.1)");
 
 /// Decodes a path segment (RFC 3986 2.1).
 ///
-/// An escape that is none, a NUL, and what is not UTF-8 afterwards are refused: what a handler gets as text is text.
+/// # Errors
+///
+/// - Returns 400 for a `%` without two hexadecimal digits.
+/// - Returns 400 if the decoded segment contains NUL or is not UTF-8. So handlers receive only valid text.
 pub fn percent_decode(segment: &str) -> Result<String, Error> {
     let mut decoded = Vec::with_capacity(segment.len());
     let mut bytes = segment.as_bytes();
@@ -156,9 +169,9 @@ pub fn percent_decode(segment: &str) -> Result<String, Error> {
         bytes = &after[2..];
     }
     if decoded.contains(&0) {
-        return Err(Error::bad("a path parameter must not hold NUL"));
+        return Err(Error::bad("a path parameter must not contain NUL"));
     }
-    String::from_utf8(decoded).map_err(|_| Error::bad("a path parameter is UTF-8 once it is decoded (RFC 3986 2.5)"))
+    String::from_utf8(decoded).map_err(|_| Error::bad("a path parameter must be UTF-8 after decoding (RFC 3986 2.5)"))
 }
 
 #[cfg(test)]
@@ -172,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn forms() {
+    fn target_of_each_form_is_parsed() {
         let ok = |path: &str, query: Option<&str>, authority: Option<&str>| {
             Some((path.to_owned(), query.map(str::to_owned), authority.map(str::to_owned)))
         };
@@ -195,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn target_stays_as_it_came() {
+    fn target_keeps_its_original_text() {
         for text in ["/%61/%7e?%61", "http://h?q", "HTTP://h/%61"] {
             assert_eq!(Target::parse(text.as_bytes(), Method::Get).unwrap().as_str(), text);
         }
@@ -213,7 +226,7 @@ mod tests {
             ("/%2e%2e%2e", "/..."),
         ] {
             assert_eq!(normalize(path).as_deref(), Ok(normalized));
-            assert_eq!(normalize(normalized).as_deref(), Ok(normalized), "again");
+            assert_eq!(normalize(normalized).as_deref(), Ok(normalized), "the normalised path stays as it is");
         }
         for bad in ["/.", "/../a", "/a/./b", "/%2e", "/%2E.", "/.%2e/", "/%", "/%7", "/%zz", "/%%370", "/%2%35", "/%00"]
         {
@@ -222,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn percent_decoding_is_strict() {
+    fn percent_decode_refuses_malformed_segments() {
         assert_eq!(percent_decode("a%20b%2Fc%c3%a9"), Ok("a b/cé".to_owned()));
         for bad in ["%", "%2", "%zz", "%2x", "%00", "%ff", "%c0%af", "%+1"] {
             assert!(percent_decode(bad).is_err(), "{bad}");

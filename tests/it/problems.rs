@@ -53,7 +53,7 @@ fn every_error_that_program_did_not_write_has_its_form() {
         ("POST /things", "Host: localhost\r\nContent-Length: 11\r\n", 413, "413 \"the body is too large\" /things"),
         ("BREW /", host, 501, "501 \""),
         ("GET /%zz", host, 400, "400 \""),
-        ("GET /", "", 400, "400 \"HTTP/1.1 requests have a Host field (RFC 9112 3.2)\" -"),
+        ("GET /", "", 400, "400 \"an HTTP/1.1 request must have a Host field (RFC 9112 3.2)\" -"),
         ("GET /", &format!("{host}{long}"), 431, "431 \"the request head is too large\" -"),
         ("GET /", "Host: other.example\r\n", 421, "421 \""),
         ("POST /things", "Host: localhost\r\nOrigin: https://other.example\r\n", 403, "403 \"this request comes"),

@@ -40,8 +40,7 @@ Server::bind("127.0.0.1:0")?
     .post("/visits", move |_| format!("{}\n", visits.fetch_add(1, Relaxed) + 1))
     // An error has a status. Any other error is a 500, whose text only standard error receives.
     .get("/notes/{id}", |_| -> Result<String, Error> { Err(Error::new(StatusCode::NOT_FOUND, "no such note")) })
-    // A guard runs before every handler.
-    .before(|ctx| ctx.path().starts_with("/private").then(|| StatusCode::FORBIDDEN.into()))
+    .before(|ctx| ctx.path().starts_with("/private").then(|| StatusCode::FORBIDDEN.into())) // a guard
     };
     Ok(server)
 }

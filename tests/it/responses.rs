@@ -205,7 +205,7 @@ fn response_is_whole_before_the_hook_is_called() {
         (get("/small", "Connection: close\r\n"), 200, 5, End::Connection),
         ("GET /pieces HTTP/1.0\r\n\r\n".to_owned(), 200, 7, End::Connection),
         (get("/read", "Content-Length: 11\r\n"), 413, 22, End::Connection),
-        ("nonsense\r\n\r\n".to_owned(), 400, 42, End::Connection),
+        ("nonsense\r\n\r\n".to_owned(), 400, 54, End::Connection),
     ] {
         let mut client = server.connect();
         client.send(&request);
