@@ -1,17 +1,17 @@
 //! Leader and followers: all idle threads wait in `accept` on the one listener.
 //!
-//! The thread that a connection wakes first makes sure that another one waits, then serves the connection itself, to its
-//! end or its takeover, and waits again. No queue and no hand-over: 24 us of CPU a connection, against 29 for a pool and
-//! 57 for a thread spawned each time. It is still one thread a connection, and reads that way.
+//! A connection wakes one thread. This thread makes sure that another thread waits, serves the connection to its end or
+//! its takeover, and waits again. Connections are neither queued nor handed over. A connection takes 24 us of CPU
+//! time; with a pool of threads it takes 29 us, and with a new thread for each connection 57 us.
 //!
-//! `std` can neither time out nor cancel an `accept`. So a shutdown shuts the listener down on Linux. Where it cannot (on
-//! other systems, and with a listener that the program made, which systemd or another process may hold too) it wakes each
-//! thread with a connection to this server itself. Such a connection does not always arrive, so the time for waking is
-//! bounded.
+//! `std` can neither time out nor cancel an `accept`. On Linux, a shutdown therefore shuts the listener down. On other
+//! systems, it wakes each thread with a connection to the server itself. It also does so if the program made the
+//! listener, because systemd or another process may hold that listener too. Such a connection does not always arrive,
+//! so the time for waking is bounded.
 //!
-//! `accept` fails for reasons that are the peer's (try again) or ours: the process has no descriptors left, and the queue is
-//! as full as before. Then a descriptor held in reserve is given up, so that one client at a time receives a 503 and does
-//! not hang.
+//! If `accept` fails because of the peer, the thread tries again. If it fails because the process has no file
+//! descriptors left, the connection stays in the queue. The server then closes a descriptor that it holds in reserve,
+//! so that one client at a time receives a 503 and does not hang.
 
 use super::linger;
 use super::panics::{catch, lock};
@@ -26,43 +26,45 @@ use std::sync::{Arc, Mutex, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// The most threads that wait in `accept`. Further threads end after their connection. An idle thread takes about 33 KiB.
-/// 256 clients that each connect for one request at a time cost a fifth more CPU for it, because most of their threads are
-/// started again; 64 clients cost nothing more.
+/// The most threads that wait in `accept`. Further threads end after their connection, because an idle thread takes
+/// about 33 KiB. 64 clients that open a new connection for each request cost no more CPU time with this limit. 256 such
+/// clients cost a fifth more, because most of their connections start a thread.
 const MAX_WAITING: usize = 64;
 
-/// Clients beyond `max_connections` that may hold a thread while they read their 503. The others are sent it and closed.
+/// The most clients beyond `max_connections` that hold a thread while they read their 503. Further clients are sent the
+/// 503, and their connections are closed at once.
 const MAX_REFUSING: usize = 64;
 
-/// Refused clients that may hold a thread because the hook has not returned. The others are not reported: each of them would
-/// hold a thread more for as long as the hook blocks, and no limit would be left.
+/// The most refused clients for which the hook is called at the same time. Further clients are not reported. Otherwise
+/// each of them would hold a thread while the hook blocks, and the number of threads would have no limit.
 const MAX_REPORTING: usize = 128;
 
-/// How long to wait when not even a client can be refused: doubling up to a second, as Go does.
+/// The pause after an `accept` that failed while the reserve was empty. It doubles up to a second, as in Go.
 const BACKOFF: Duration = Duration::from_millis(5);
 const MAX_BACKOFF: Duration = Duration::from_secs(1);
 
-/// Long enough for any loopback handshake.
+/// The timeout of a connection that wakes a thread. A handshake over loopback takes much less.
 const WAKE_TIMEOUT: Duration = Duration::from_millis(100);
 
-/// How long a shutdown tries to wake the threads in `accept`: before the grace, and after it. A firewall may drop each of
-/// those connections.
+/// The maximum time in which a shutdown tries to wake the threads in `accept`, once before the grace and once after it.
+/// A firewall may drop the connections that wake them.
 const WAKE_LIMIT: Duration = Duration::from_secs(1);
 
 pub struct Acceptor {
-    /// Shared with the threads that are in `accept` and with nobody else; `None` once the server stops.
+    /// Shared only with the threads in `accept`. `None` after the server has begun to stop.
     listener: Mutex<Option<Arc<TcpListener>>>,
-    /// Whether no other process has this listener, so that it may be shut down for everyone.
+    /// `true` if no other process holds this listener, so that the server may shut it down.
     owns_listener: bool,
     service: Service,
     registry: Arc<Registry>,
-    /// Threads in `accept`, or on their way there. The one that leaves takes its own place off, and whoever took the
-    /// last one off puts a new thread there: nobody counts a thread that somebody else has counted on.
+    /// The number of threads in `accept` or about to call it. A thread that receives a connection subtracts itself.
+    /// If no thread is left, it starts a new thread before it serves the connection.
     waiting: AtomicUsize,
+    /// The number of threads that refuse a client.
     refusing: AtomicUsize,
-    /// A spare descriptor: gone while the process is out of them.
+    /// The file descriptor in reserve. `None` while the process has no descriptors left.
     spare: Mutex<Option<TcpListener>>,
-    /// The lines about missing descriptors or threads.
+    /// Limits the messages about missing descriptors or threads.
     shortage_lines: Throttle,
 }
 
@@ -80,7 +82,7 @@ impl Acceptor {
         })
     }
 
-    /// Puts the first thread into `accept`.
+    /// Starts the first thread that waits in `accept`.
     pub fn start(self: &Arc<Acceptor>) -> io::Result<()> {
         self.waiting.store(1, Ordering::SeqCst);
         self.add_thread()
@@ -95,20 +97,21 @@ impl Acceptor {
         thread.spawn(move || acceptor.run()).map(drop)
     }
 
-    /// The life of a thread: accepts a connection, serves it, and waits for the next one.
+    /// Accepts a connection, serves it, and waits for the next one, until the server stops or enough other threads
+    /// wait.
     fn run(self: Arc<Acceptor>) {
         while let Some((mut stream, peer)) = self.accept() {
             let was_last = self.waiting.fetch_sub(1, Ordering::SeqCst) == 1;
             if was_last {
                 self.waiting.fetch_add(1, Ordering::SeqCst);
                 if let Err(error) = self.add_thread() {
-                    // No thread would accept while this one serves. So this client is refused, and this thread stays.
-                    self.warn_throttled("start a thread", &error, "`Config::max_connections` bounds the threads.");
+                    // No thread would accept connections while this one serves. So this thread refuses the client.
+                    self.warn_throttled("start a thread", &error, "`Config::max_connections` limits the threads.");
                     refuse_at_once(&mut stream);
                     continue;
                 }
             }
-            // A last resort for a panic in a `Drop` of the program: this thread goes on and stays counted.
+            // A `Drop` of the program may panic. Then this thread continues, and `waiting` stays correct.
             catch(|| self.serve(stream, peer));
             if !self.wait_again() {
                 return;
@@ -117,7 +120,7 @@ impl Acceptor {
         self.waiting.fetch_sub(1, Ordering::SeqCst);
     }
 
-    /// Counts this thread as waiting again. `false` if enough threads wait, and this one is to end.
+    /// Counts this thread as waiting again. Returns `false` if enough threads wait, so that this thread must end.
     fn wait_again(&self) -> bool {
         let one_more = |waiting: usize| (waiting < MAX_WAITING).then_some(waiting + 1);
         self.waiting.fetch_update(Ordering::SeqCst, Ordering::SeqCst, one_more).is_ok()
@@ -130,7 +133,7 @@ impl Acceptor {
         }
     }
 
-    /// Sends a 503. Waits until the client has read it, if not too many threads do that already.
+    /// Sends a 503. Waits until the client has read it, unless [`MAX_REFUSING`] threads already wait.
     fn refuse(&self, mut stream: TcpStream, peer: SocketAddr) {
         let refusing = self.refusing.fetch_add(1, Ordering::SeqCst);
         if refusing < MAX_REFUSING {
@@ -144,16 +147,16 @@ impl Acceptor {
         self.refusing.fetch_sub(1, Ordering::SeqCst);
     }
 
-    /// Waits for a connection; `None` when the server stops.
+    /// Waits for a connection. Returns `None` when the server stops.
     fn accept(&self) -> Option<(TcpStream, SocketAddr)> {
         let mut backoff = BACKOFF;
         let mut has_failed = false;
-        // Held only in here: a thread that serves must not keep the port.
+        // The listener is dropped at the end of this function: a thread that serves must not keep the port in use.
         let listener = lock(&self.listener).clone()?;
         while !self.registry.is_stopping() {
             let accepted = listener.accept();
             if self.registry.is_stopping() {
-                return None; // the connection is one that woke this thread, or came too late
+                return None; // the connection woke this thread, or came too late
             }
             match accepted {
                 Ok((mut stream, mut peer)) => {
@@ -166,10 +169,10 @@ impl Acceptor {
                     self.restore_reserve(&listener);
                 }
                 Err(error) if is_peer_error(&error) => (),
-                // An error of one connection, "host unreachable" for example, is gone with it. A shortage stays.
+                // An error of one connection, such as "host unreachable", does not come again. A shortage does.
                 Err(_) if !has_failed => has_failed = true,
                 Err(error) => {
-                    self.warn_throttled("accept a connection", &error, "`ulimit -n` raises the number of open files.");
+                    self.warn_throttled("accept a connection", &error, "`ulimit -n` raises the limit of open files.");
                     if lock(&self.spare).take().is_none() {
                         self.registry.pause(backoff);
                         backoff = (backoff * 2).min(MAX_BACKOFF);
@@ -180,10 +183,10 @@ impl Acceptor {
         None
     }
 
-    /// Takes a descriptor into reserve, unless there is one. Returns whether there is one now, as there nearly always is.
+    /// Fills the reserve if it is empty. Returns whether it is full now. It nearly always is.
     fn restore_reserve(&self, listener: &TcpListener) -> bool {
         let mut spare = lock(&self.spare);
-        // Not once the server stops: then this would keep the port.
+        // A server that stops does not fill the reserve, because that would keep the port in use.
         if spare.is_none() && !self.registry.is_stopping() {
             *spare = listener.try_clone().ok();
         }
@@ -195,7 +198,7 @@ impl Acceptor {
             .line(format_args!("cannot {what}: {error}. New clients get a 503 until this ends. {advice}"));
     }
 
-    /// Takes the listener away and ends every `accept`, so that the threads there find that the server stops.
+    /// Removes the listener and ends every `accept`, so that the threads notice that the server stops.
     pub fn close(&self) -> Closing {
         let spare = lock(&self.spare).take();
         let listener = lock(&self.listener).take();
@@ -211,22 +214,22 @@ impl Acceptor {
     }
 }
 
-/// A listener that closes as soon as the last thread has left `accept`.
+/// A listener that closes when the last thread leaves `accept`.
 pub struct Closing {
     listener: Weak<TcpListener>,
     address: Option<SocketAddr>,
 }
 
 impl Closing {
-    /// Wakes the threads in `accept` with a connection each. Returns how many there were.
+    /// Wakes each thread in `accept` with a connection. Returns the number of these threads.
     fn wake(&self, deadline: Instant) -> usize {
         let in_accept = self.listener.strong_count();
         wake_acceptors(self.address, in_accept, deadline, || self.listener.strong_count() > 0);
         in_accept
     }
 
-    /// Waits until the threads have let go of the listener, and wakes them again, so that its port is free when `serve`
-    /// returns. Prints how many are left when the time is up: each keeps the port.
+    /// Wakes the threads again until all of them have left `accept`, so that the port is free when `serve` returns.
+    /// After [`WAKE_LIMIT`], prints the number of threads that are left. Each of them keeps the port in use.
     pub fn finish(self) {
         let deadline = Instant::now() + WAKE_LIMIT;
         loop {
@@ -247,8 +250,8 @@ impl Closing {
     }
 }
 
-/// Shuts a listener down, in the one way that `std` has: as a stream. On Linux that ends `accept` in all threads, and
-/// clients are refused from then on. Other systems return an error.
+/// Shuts a listener down. `std` can do that only with a stream, so the listener is converted to one. On Linux, this
+/// ends `accept` in all threads, and the kernel refuses new clients. Other systems return an error.
 #[cfg(unix)]
 fn shut_down(listener: TcpListener) -> bool {
     let stream = TcpStream::from(std::os::fd::OwnedFd::from(listener));
@@ -260,8 +263,8 @@ fn shut_down(_: TcpListener) -> bool {
     false
 }
 
-/// Wakes `threads` threads in `accept`, each with a connection that has no request. Stops at the deadline, and when
-/// `has_acceptors` is false, because connecting would then last until its timeout.
+/// Wakes `threads` threads in `accept`, each with a connection without a request. Stops at the deadline, and when
+/// `has_acceptors` returns `false`, because a further connection would block until its timeout.
 fn wake_acceptors(address: Option<SocketAddr>, threads: usize, deadline: Instant, has_acceptors: impl Fn() -> bool) {
     let Some(mut address) = address else { return };
     if address.ip().is_unspecified() {
@@ -274,12 +277,12 @@ fn wake_acceptors(address: Option<SocketAddr>, threads: usize, deadline: Instant
         if !has_acceptors() || Instant::now() >= deadline {
             return;
         }
-        // It fails while descriptors are out; the last connections of a server that stops give some back.
+        // This fails while the process has no descriptors left. Connections that end free descriptors.
         let _ = TcpStream::connect_timeout(&address, WAKE_TIMEOUT);
     }
 }
 
-/// Whether the connection that was to be accepted is gone again. The next one can still be accepted.
+/// Returns whether `accept` failed because of the peer: its connection is gone, and the next one can be accepted.
 fn is_peer_error(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset | ErrorKind::Interrupted)
 }

@@ -1,4 +1,4 @@
-//! A request's body: how much of it has come, and the reader that a handler gets (RFC 9112 6).
+//! A request's body: its progress, and the reader for handlers (RFC 9112 6).
 
 use super::buffer::Buffer;
 use super::buffered_socket::{is_timeout, BufferedSocket};
@@ -11,15 +11,16 @@ use std::fmt;
 use std::io::{self, Read, Write};
 use std::time::{Duration, Instant};
 
-/// The rest of a body that the handler did not read is read, to keep the connection, up to this size: reading 64 KiB costs
-/// less than a new connection.
+/// If the handler leaves at most this many bytes of a body unread, the server reads them and keeps the connection.
+/// Reading 64 KiB costs less than a new connection.
 const MAX_DRAIN: u64 = 64 * 1024;
 
 const TOO_LARGE: Error = Error::fixed(StatusCode::CONTENT_TOO_LARGE, "the body is too large");
 
-const ENDED_EARLY: Error = Error::bad("the request ended in its body");
+const ENDED_EARLY: Error = Error::bad("the request ended before the end of its body");
 
-/// The request's body, without its framing. Reads block until something comes; `Ok(0)` is the body's end.
+/// A reader of a request's body, without the framing. [`Context::body`](super::Context::body) returns it. A read blocks
+/// until bytes arrive, and returns `Ok(0)` at the end of the body.
 ///
 /// ```
 /// # use brooklet::Context;
@@ -32,10 +33,14 @@ const ENDED_EARLY: Error = Error::bad("the request ended in its body");
 ///
 /// # Errors
 ///
-/// A read returns an error that carries the status to answer with (see [`Error::of`]), and returns it again when asked
-/// again: 400 for broken chunks, and of kind `UnexpectedEof` or `ConnectionReset` where the client ended before its body did;
-/// 408, kind `TimedOut`, past [`read_timeout`](super::Config::read_timeout); 413 past
-/// [`max_body_bytes`](super::Config::max_body_bytes). A body that ends early is never taken for a whole one.
+/// An error of a read carries the status of the response (see [`Error::of`]), so a handler returns it with `?`. Later
+/// reads return the same error.
+///
+/// - Returns an error with the status 400 if the chunks are malformed.
+/// - Returns an error with the status 400 and the kind `UnexpectedEof` or `ConnectionReset` if the client ends the
+///   connection before the end of the body.
+/// - Returns an error with the status 408 and the kind `TimedOut` after [`read_timeout`](super::Config::read_timeout).
+/// - Returns an error with the status 413 if the body is larger than [`max_body_bytes`](super::Config::max_body_bytes).
 pub struct Body<'a> {
     progress: &'a mut BodyProgress,
     conn: &'a mut BufferedSocket,
@@ -46,7 +51,7 @@ impl<'a> Body<'a> {
         Body { progress, conn }
     }
 
-    /// Reads what is in the buffer, and waits for more if that is nothing.
+    /// Decodes bytes of the buffer. Waits for more if the buffer has none of the body.
     fn read_some(&mut self, out: &mut [u8]) -> io::Result<usize> {
         loop {
             match self.progress.decode(&mut self.conn.input, out)? {
@@ -72,13 +77,13 @@ impl<'a> Body<'a> {
         }
     }
 
-    /// Reads what the handler did not read, and drops it.
+    /// Reads and discards the rest of the body.
     pub(super) fn drain(&mut self) -> io::Result<()> {
         io::copy(self, &mut io::sink()).map(drop)
     }
 }
 
-/// A reset is an end too, and so is whatever else becomes of the client's socket.
+/// Converts an error of the client's socket. After such an error, the client sends no more of the body.
 fn ended_early(error: io::Error) -> io::Error {
     io::Error::new(error.kind(), ENDED_EARLY)
 }
@@ -102,14 +107,14 @@ impl Read for Body<'_> {
     }
 }
 
-/// How far the body of a request has come. It outlives the handler, because what the handler did not read has to be dealt
-/// with before the next request.
+/// The progress of a request's body. It outlives the handler, because the rest of the body comes before the next
+/// request.
 pub struct BodyProgress {
     left: Left,
-    /// The client waits for a `100 Continue` before it sends the body (RFC 9110 10.1.1).
+    /// `true` if the client waits for a `100 Continue` before it sends the body (RFC 9110 10.1.1).
     expects_continue: bool,
     received: u64,
-    /// What [`Context::limit_body`](super::Context::limit_body) changes.
+    /// The most bytes that the body may have. [`Context::limit_body`](super::Context::limit_body) changes it.
     pub max: u64,
     timeout: Duration,
     started: Option<Instant>,
@@ -117,20 +122,20 @@ pub struct BodyProgress {
 
 /// The part of a body that is still to come.
 enum Left {
-    /// A number of bytes.
+    /// A known number of bytes.
     Exact(u64),
     Chunked(Decoder),
-    /// The end of the body cannot be found any more: each further read returns this error.
+    /// The end of the body cannot be found. Each further read returns this error.
     Failed(Error),
 }
 
-/// How much is left of a body after its handler has returned.
+/// The part of a body that is left after its handler has returned.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Remainder {
     Nothing,
-    /// Little enough to read it.
+    /// At most [`MAX_DRAIN`] bytes, which the server reads.
     Short,
-    /// Too much, or of unknown length: the connection ends.
+    /// More bytes, or a number that is not known. The connection ends.
     Unknown,
 }
 
@@ -150,7 +155,8 @@ impl BodyProgress {
         }
     }
 
-    /// Decodes from the buffer; 0 is the end. `None` if the buffer holds nothing of the body but the body goes on.
+    /// Decodes bytes of the buffer into `out`, and returns their number. Returns 0 at the end of the body, and `None`
+    /// if the buffer is empty before the end.
     fn decode(&mut self, input: &mut Buffer, out: &mut [u8]) -> Result<Option<usize>, Error> {
         while !self.is_done() {
             if let Left::Failed(error) = &self.left {
@@ -171,10 +177,11 @@ impl BodyProgress {
         Ok(Some(0))
     }
 
+    /// Checks the length of the body. This is done when the body is read, because the handler may change the limit.
+    ///
     /// # Errors
     ///
-    /// 413 if more came or was announced than is allowed. A length is checked when the body is read, because the handler may
-    /// allow more, and not if nobody reads it.
+    /// - Returns an error with the status 413 if more bytes were received or announced than the limit allows.
     fn check_length(&self) -> Result<(), Error> {
         if self.received.saturating_add(self.left.announced()) > self.max {
             return Err(TOO_LARGE);
@@ -182,7 +189,7 @@ impl BodyProgress {
         Ok(())
     }
 
-    /// Drops what the handler did not read, as far as it is in the buffer, and returns what is left then.
+    /// Discards the bytes of the body that are in the buffer, and returns what is left after them.
     pub fn discard_buffered(&mut self, input: &mut Buffer) -> Remainder {
         let mut scratch = [0; 1024];
         loop {
@@ -209,7 +216,7 @@ impl BodyProgress {
         }
     }
 
-    /// Returns how much longer the client may take. Its time starts with the first call.
+    /// Returns the time that the client has left for the body. The time starts with the first call.
     fn time_left(&mut self) -> Duration {
         let started = *self.started.get_or_insert_with(Instant::now);
         time_budget(self.timeout, self.received).saturating_sub(started.elapsed())
@@ -230,7 +237,8 @@ impl Left {
         }
     }
 
-    /// Returns how many bytes are known to be still to come, by Content-Length or by the size line of the current chunk.
+    /// Returns the number of bytes that the client has announced and not yet sent, with Content-Length or with the size
+    /// line of the current chunk.
     fn announced(&self) -> u64 {
         match self {
             Left::Chunked(decoder) => decoder.announced(),

@@ -1,12 +1,12 @@
-//! Bytes that were read and not yet used.
+//! A buffer of bytes that were read and not yet used.
 
 use std::io::{self, Read};
 
-/// A request head of a browser has 600 bytes; a few pipelined ones or a small body come along in the same read. An idle
-/// connection holds no more than this.
+/// The size of a new buffer, and of the buffer of an idle connection. A browser's request head has about 600 bytes, so
+/// some pipelined requests or a small body also fit.
 const INITIAL: usize = 2 * 1024;
 
-/// What a body is read with, after a few reads that found more than there was room for.
+/// The maximum size to which reads of a large body enlarge an empty buffer.
 const MAX_READ: usize = 64 * 1024;
 
 #[derive(Debug)]
@@ -14,7 +14,7 @@ pub struct Buffer {
     bytes: Vec<u8>,
     start: usize,
     end: usize,
-    /// The last read found no end of what there was.
+    /// `true` if the last read filled the buffer, so that more input may wait.
     was_filled: bool,
 }
 
@@ -40,7 +40,7 @@ impl Buffer {
         }
     }
 
-    /// Gives back what a large head or body took, if nothing is here.
+    /// Shrinks an empty buffer to its first size.
     pub fn shrink(&mut self) {
         if self.is_empty() {
             self.was_filled = false;
@@ -50,7 +50,8 @@ impl Buffer {
         }
     }
 
-    /// Reads once, behind what is there. Makes room if there is none: the caller bounds what may lie unused.
+    /// Reads once, and appends the bytes to the data. Makes room if the buffer is full. The caller must limit the
+    /// unused data.
     pub fn fill(&mut self, source: &mut impl Read) -> io::Result<usize> {
         if self.is_empty() && self.was_filled && self.bytes.len() < MAX_READ {
             self.bytes = vec![0; 2 * self.bytes.len()];
@@ -64,7 +65,7 @@ impl Buffer {
         Ok(read)
     }
 
-    /// Moves the data to the front of the buffer, or makes the buffer larger if it is there.
+    /// Moves the data to the front of the buffer. Doubles the buffer if the data is already there.
     fn make_room(&mut self) {
         if self.start == 0 {
             self.bytes.resize(2 * self.bytes.len(), 0);
@@ -88,7 +89,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn grows_when_full_and_slides_when_used() {
+    fn full_buffer_grows_or_moves_its_data() {
         let source: Vec<u8> = (0..3 * INITIAL).map(|n| n as u8).collect();
         let mut rest = &source[..];
         let mut buffer = Buffer::new();
@@ -102,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn grows_with_what_comes_and_shrinks_when_that_is_over() {
+    fn buffer_of_large_reads_grows_and_shrinks_afterwards() {
         let mut endless = io::repeat(b'x');
         let mut buffer = Buffer::new();
         let mut reads = Vec::new();
@@ -119,6 +120,6 @@ mod tests {
         assert_eq!(buffer.fill(&mut endless).unwrap(), INITIAL);
         buffer.consume(INITIAL);
         buffer.shrink();
-        assert_eq!(buffer.fill(&mut endless).unwrap(), INITIAL, "however large the last read was");
+        assert_eq!(buffer.fill(&mut endless).unwrap(), INITIAL, "the size of the last read does not matter");
     }
 }

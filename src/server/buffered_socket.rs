@@ -1,4 +1,4 @@
-//! A socket with the bytes that were read ahead.
+//! A socket with a buffer of bytes that were read ahead.
 
 use super::buffer::Buffer;
 use super::config::Config;
@@ -9,20 +9,20 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-/// The memory for responses that an idle connection keeps.
+/// The most memory for responses that an idle connection keeps, in bytes.
 const IDLE_SCRATCH: usize = 2 * 1024;
 
-/// The most that [`BufferedSocket::poll_end`] holds of what the client sends meanwhile.
+/// The number of unused bytes beyond which [`BufferedSocket::poll_end`] reads no more.
 const MAX_READ_AHEAD: usize = 64 * 1024;
 
 pub struct BufferedSocket {
     pub socket: Socket,
     pub peer: SocketAddr,
-    /// Whether our end has a loopback address.
+    /// `true` if the server's end of the connection may have a loopback address.
     pub on_loopback: bool,
-    /// Bytes that were read and not yet used.
+    /// The bytes that were read and not yet used.
     pub input: Buffer,
-    /// Memory for one response after the other. Empty between them.
+    /// The memory in which responses are built. Empty between two responses.
     pub scratch: Vec<u8>,
     read_timeout: Option<Duration>,
 }
@@ -35,14 +35,15 @@ impl BufferedSocket {
         Ok(BufferedSocket { socket, peer, on_loopback, input, scratch, read_timeout: None })
     }
 
-    /// Reads the next request head. `None` if there will be none: the client left, or sent nothing for `idle`, or the
-    /// server stops.
+    /// Reads the next request head. Returns `None` if the client left, if it sent nothing for `idle`, or if the server
+    /// stops.
     ///
-    /// Parses first, and reads only if the buffer does not hold a whole head.
+    /// Reads from the socket only if the buffer does not contain a whole head.
     ///
     /// # Errors
     ///
-    /// What to answer before the connection is closed. The bytes of the head are still in `input` then.
+    /// - Returns the error with which to answer if the head is malformed, too large or too slow. The connection must
+    ///   end after that. The bytes of the head stay in `input`.
     pub fn read_head(&mut self, config: &Config, idle: Duration) -> Result<Option<ParsedHead>, Error> {
         let limits = Limits { max_headers: config.max_headers };
         let mut seen = 0;
@@ -58,7 +59,7 @@ impl BufferedSocket {
                 self.input.consume(head.length);
                 return Ok(Some(head));
             }
-            // Some clients end a body with an empty line. It does not begin a request.
+            // Some clients send an empty line after a body. It is not part of the next request.
             let has_begun = self.input.data().iter().any(|b| !matches!(b, b'\r' | b'\n'));
             let has_more = if has_begun {
                 let started: &Instant = started.get_or_insert_with(Instant::now);
@@ -72,11 +73,11 @@ impl BufferedSocket {
         }
     }
 
-    /// Waits for the first bytes of a head. `false` if none will come.
+    /// Waits for the first bytes of a head. Returns `false` if the connection is to be closed instead.
     fn wait_for_head(&mut self, idle: Duration) -> bool {
         self.socket.enter(Phase::Idle);
         if self.socket.is_stopping() {
-            return false; // `Registry::stop` may have looked before this connection was idle
+            return false; // `Registry::stop` may have run before this connection was idle
         }
         self.input.shrink();
         self.scratch.shrink_to(IDLE_SCRATCH);
@@ -85,11 +86,11 @@ impl BufferedSocket {
         matches!(read, Ok(1..))
     }
 
-    /// Reads more of a head that has begun. `false` if the client is gone.
+    /// Reads more of a head that has begun. Returns `false` if the client is gone.
     fn continue_head(&mut self, within: Duration) -> Result<bool, Error> {
         match self.fill(within) {
             Ok(1..) => Ok(true),
-            Ok(0) => Err(Error::bad("the request ended in its head")),
+            Ok(0) => Err(Error::bad("the request ended before the end of its head")),
             Err(error) if is_timeout(&error) => {
                 Err(Error::new(StatusCode::REQUEST_TIMEOUT, "the request head took too long"))
             }
@@ -97,12 +98,12 @@ impl BufferedSocket {
         }
     }
 
-    /// Reads once more into `input`; waits for `within` at most.
+    /// Reads once into `input`. Blocks at most for `within`.
     pub fn fill(&mut self, within: Duration) -> io::Result<usize> {
         if within.is_zero() {
             return Err(io::ErrorKind::TimedOut.into());
         }
-        // A system call saved for each request that comes whole: those all wait equally long.
+        // The timeout is the same for all requests that arrive whole, so this saves them a system call.
         if self.read_timeout != Some(within) {
             self.socket.set_read_timeout(Some(within))?;
             self.read_timeout = Some(within);
@@ -115,15 +116,15 @@ impl BufferedSocket {
         }
     }
 
-    /// Reads what has arrived, without waiting. Returns whether the client has sent something that was not used.
+    /// Reads bytes that have arrived, without blocking. Returns whether there are unused bytes.
     pub fn poll_input(&mut self) -> bool {
         let polled = self.socket.set_nonblocking(true).and_then(|()| self.input.fill(&mut self.socket));
         let restored = self.socket.set_nonblocking(false);
         !self.input.is_empty() && polled.is_ok() && restored.is_ok()
     }
 
-    /// Reads what has arrived, without waiting, and keeps it. Returns whether the input has ended after it. The end is not
-    /// seen while more than [`MAX_READ_AHEAD`] is unused.
+    /// Reads bytes that have arrived, without blocking, and keeps them. Returns whether the input has ended. Does not
+    /// notice the end while more than [`MAX_READ_AHEAD`] bytes are unused.
     pub fn poll_end(&mut self) -> bool {
         if self.socket.set_nonblocking(true).is_err() {
             return true;
@@ -140,7 +141,7 @@ impl BufferedSocket {
     }
 }
 
-/// 414 while not even the request line has ended, else 431 (RFC 9112 3, RFC 6585 5).
+/// Returns a 414 if the request line has not ended, or else a 431 (RFC 9112 3, RFC 6585 5).
 fn head_too_large(head: &[u8]) -> Error {
     let line = head.iter().position(|b| !matches!(b, b'\r' | b'\n')).unwrap_or(0);
     if head[line..].contains(&b'\n') {
@@ -149,7 +150,7 @@ fn head_too_large(head: &[u8]) -> Error {
     Error::new(StatusCode::URI_TOO_LONG, "the request target is too long")
 }
 
-/// A socket's timeout is `WouldBlock` on Unix and `TimedOut` on Windows.
+/// Returns whether a read timed out: `WouldBlock` on Unix, `TimedOut` on Windows.
 pub fn is_timeout(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut)
 }
@@ -171,7 +172,7 @@ mod tests {
         let (stream, peer) = listener.accept().unwrap();
         let socket = Arc::new(Registry::default())
             .join(stream, 1)
-            .unwrap_or_else(|_| panic!("the first of one"));
+            .unwrap_or_else(|_| panic!("one connection is allowed"));
         let mut socket = BufferedSocket::new(socket, peer, true, &Config::default()).unwrap();
         for _ in 0..2 {
             assert!(!socket.poll_end());

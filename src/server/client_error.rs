@@ -1,9 +1,9 @@
-//! Errors of a client's socket.
+//! Marks for errors of a client's socket.
 //!
-//! An error that comes from the socket means that the client is gone, whatever its kind: a reset, a broken pipe, a router
-//! that answers "host unreachable", a TCP that gave up. An error of the same kind that comes from elsewhere, from the pipe of
-//! a child process for example, is a fault of the program. A list of kinds cannot tell the two apart, so the error is marked
-//! where it arises.
+//! An error of the socket means that the client is gone, whatever the kind of the error: a reset, a broken pipe, "host
+//! unreachable" from a router, a timeout of TCP. An error of the same kind from elsewhere, for example from the pipe of
+//! a child process, is an error of the program. The kind does not tell the two apart, so an error is marked where it
+//! occurs.
 
 use std::error::Error;
 use std::fmt;
@@ -13,7 +13,8 @@ use std::io::{self, ErrorKind};
 #[derive(Debug)]
 struct ClientError(io::Error);
 
-/// Marks an error of a client's socket. `WouldBlock` and `Interrupted` stay as they are, because the client may be well.
+/// Marks an error of a client's socket. Does not mark `WouldBlock` and `Interrupted`, because the client may still be
+/// there.
 pub fn mark(error: io::Error) -> io::Error {
     match error.kind() {
         ErrorKind::WouldBlock | ErrorKind::Interrupted => error,
@@ -21,7 +22,7 @@ pub fn mark(error: io::Error) -> io::Error {
     }
 }
 
-/// Whether an error came from a client's socket: the client is gone, and nobody else is at fault.
+/// Returns whether an error is marked: it came from a client's socket, and is not an error of the program.
 pub fn is_client_error(error: &io::Error) -> bool {
     error.get_ref().is_some_and(|inner| inner.is::<ClientError>())
 }
@@ -43,15 +44,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn error_of_socket_is_the_clients_whatever_its_kind() {
+    fn socket_error_of_any_kind_is_a_client_error() {
         for code in 1..200 {
             let error = io::Error::from_raw_os_error(code);
             let (kind, message) = (error.kind(), error.to_string());
             let marked = mark(error);
             assert_eq!((marked.kind(), marked.to_string()), (kind, message));
-            let may_be_well = matches!(kind, ErrorKind::WouldBlock | ErrorKind::Interrupted);
-            assert_eq!(is_client_error(&marked), !may_be_well, "{marked}");
+            let may_be_there = matches!(kind, ErrorKind::WouldBlock | ErrorKind::Interrupted);
+            assert_eq!(is_client_error(&marked), !may_be_there, "{marked}");
         }
-        assert!(!is_client_error(&ErrorKind::BrokenPipe.into()), "a pipe of the program");
+        assert!(!is_client_error(&ErrorKind::BrokenPipe.into()), "the error of a pipe of the program is not marked");
     }
 }

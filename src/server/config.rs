@@ -1,98 +1,156 @@
-//! The limits and timeouts, all of them, each with the reason for its default and what a client sees beyond it.
+//! The limits and timeouts, each with the reason for its default, and with what a client sees beyond it.
 
 use std::io;
 use std::time::Duration;
 
-/// Limits and timeouts.
+/// The limits, timeouts and checks of a server.
 ///
-/// New fields are added without a new major version. Take the fields that you do not set from [`Config::default`], so that
-/// your program still compiles then:
+/// [`Server::config`](super::Server::config) sets them. The documentation of each field gives its default, the reason
+/// for the default, and what a client sees beyond the limit.
+///
+/// New fields are added without a new major version. Take the fields that you do not set from [`Config::default`], so
+/// that your program still compiles after an update:
 ///
 /// ```
-/// use brooklet::Config;
+/// use brooklet::{Config, Server};
 /// use std::time::Duration;
 ///
-/// let patient = Config { idle_timeout: Duration::from_secs(300), ..Config::default() };
+/// # fn main() -> std::io::Result<()> {
+/// let config = Config { max_connections: 50, idle_timeout: Duration::from_secs(300), ..Config::default() };
+/// let server = Server::bind("127.0.0.1:0")?.config(config);
+/// # drop(server);
+/// # Ok(())
+/// # }
 /// ```
+///
+/// # All settings
+///
+/// | setting | default | a client beyond it sees |
+/// |---|---|---|
+/// | `read_header_timeout` | 10 s for the whole head | 408 |
+/// | `read_timeout` | 30 s for the body, and 1 s more for each 1,000 bytes | 408 |
+/// | `write_timeout` | 30 s for 16 KiB, and 1 s more for each 1,000 bytes of a response | the connection is closed |
+/// | `idle_timeout` | 75 s between two requests | the connection is closed |
+/// | `max_header_bytes` | 16384 | 431 or 414 |
+/// | `max_headers` | 100 | 431 |
+/// | `max_body_bytes` | 262144 | 413 |
+/// | `max_connections` | 1024 | 503 with `Retry-After` |
+/// | `max_taken_over` | 10000 | 503 with `Retry-After` |
+/// | `check_host` | true | 421 |
+/// | `check_origin` | true | 403 |
+/// | `stack_size` | 2097152 | the process ends |
+///
+/// [`Duration::MAX`] stands for no timeout. A timeout of zero is an error of [`Server::serve`](super::Server::serve).
+///
+/// # Memory
+///
+/// A handler that reads a whole body holds the body in memory. Clients can therefore make the server hold
+/// `max_connections` × (`max_body_bytes` + 0.1 MiB). With the defaults that is 350 MiB (measured); with bodies of 1 MiB
+/// it is 1.15 GiB. A handler that reads a body in pieces, with [`Context::body`](super::Context::body), does not hold
+/// the whole body. If all 1,024 connections are idle, they take 40 MB.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
-    /// How long a client may take for a whole request head, from its first byte on; and how long a new connection may
-    /// say nothing at all. A deadline, not a time between two bytes: one byte now and then does not move it. Default:
-    /// 10 s, far more than a slow network needs for 1 KB. Beyond it: `408` and the end, without a word where not one
-    /// byte came.
+    /// The maximum time for a request's head, from its first byte to its end. It is also the maximum time that a new
+    /// connection may send nothing. Further bytes do not extend it.
+    ///
+    /// Default: 10 s. A slow network needs far less for a head of 1 KB. After this time, the client receives a `408`
+    /// and the connection is closed. If the client has sent nothing, the connection is closed without a response.
     pub read_header_timeout: Duration,
 
-    /// How long a body may take, from the handler's first read on: this long, and a second more for every 1,000 bytes that
-    /// came, so that a large upload on a slow line succeeds and a trickle does not. Default: 30 s. Beyond it: the
-    /// handler's read returns an error of kind `TimedOut` that answers `408`.
+    /// The maximum time for a request's body, from the first read that waits for the client. Each 1,000 bytes that
+    /// arrive extend it by one second. So a large upload on a slow line succeeds, and a client that sends single bytes
+    /// fails.
+    ///
+    /// Default: 30 s. After this time, the handler's read returns an error of kind `TimedOut`, and the response to that
+    /// error is a `408`.
     ///
     /// Go's `ReadTimeout` is another limit: it bounds head and body together.
     pub read_timeout: Duration,
 
-    /// How long a client may take for 16 KiB of a response, and how long all writes of a response may have waited, with a
-    /// second more for every 1,000 bytes that were sent. Not for a whole response: a stream that is produced slowly may
-    /// take forever. Default: 30 s, ten times what a lossy mobile network takes to recover. Beyond it: the connection is
+    #[doc(alias = "deadline")]
+    /// The maximum time that a client may take to receive 16 KiB of a response. All writes of one response together may
+    /// wait for this time, and for one second more for each 1,000 bytes that were sent. The time in which a program
+    /// produces the response does not count: a stream may last forever.
+    ///
+    /// Default: 30 s, ten times as long as a lossy mobile network needs to recover. After this time, the connection is
     /// closed.
     ///
-    /// Go's `WriteTimeout` is another limit: it bounds the whole response, however fast the client reads.
-    #[doc(alias = "deadline")]
+    /// Go's `WriteTimeout` is another limit: it bounds the whole response, even if the client reads fast.
     pub write_timeout: Duration,
 
-    /// How long a connection may stay open between two requests. Default: 75 s. An idle connection holds a thread, about
-    /// 40 KB with the kernel's share. Beyond it: it is closed, which HTTP/1.1 clients expect at any time.
-    ///
-    /// A proxy in front should close idle connections first. Otherwise a request that it sends while this server closes the
-    /// connection fails, and the proxy answers with a 502 or 503. The default is longer than the 60 s of nginx and of the
-    /// usual cloud load balancers. Caddy keeps idle connections for 2 minutes and Envoy for an hour: set Caddy's `keepalive` or
-    /// Envoy's `idle_timeout` to 60 s, or set a longer time here.
     #[doc(alias = "keep-alive")]
+    /// The maximum time that a connection may stay open between two requests.
+    ///
+    /// Default: 75 s. An idle connection holds a thread, which takes about 40 KB, memory of the kernel included. After
+    /// this time, the connection is closed. HTTP/1.1 clients expect that at any time.
+    ///
+    /// A proxy in front of the server must close idle connections earlier. Otherwise the proxy sometimes sends a
+    /// request while the server closes the connection. That request fails, and the proxy answers it with a 502 or 503.
+    /// The default is longer than the 60 s of nginx and of most cloud load balancers. Caddy keeps idle connections for
+    /// 2 minutes, and Envoy keeps them for an hour: set Caddy's `keepalive` or Envoy's `idle_timeout` to 60 s, or set a
+    /// longer time here.
     pub idle_timeout: Duration,
 
-    /// How many bytes a request head may have, request line included. Default: 16 KiB, as in Node; RFC 9112 3 asks for
-    /// 8,000 at least for the request line. Beyond it: `431`, or `414` if not even the request line fits.
+    /// The maximum size of a request's head, request line included, in bytes.
+    ///
+    /// Default: 16 KiB, as in Node. RFC 9112 3 recommends at least 8,000 bytes for the request line. Beyond the limit,
+    /// the client receives a `431`, or a `414` if the request line alone is too long. The connection is closed.
     pub max_header_bytes: usize,
 
-    /// How many header fields a request may have. Default: 100, as in Apache; browsers send 10 to 20. Beyond it: `431`.
+    /// The maximum number of header fields in a request.
+    ///
+    /// Default: 100, as in Apache. Browsers send 10 to 20. Beyond the limit, the client receives a `431` and the
+    /// connection is closed.
     pub max_headers: usize,
 
-    /// How many bytes of body a request may have. Default: 256 KiB, as in actix-web: forms and JSON fit, uploads do not.
-    /// Beyond it: the handler's read returns an error that answers `413`; the first read, if `Content-Length` announces more.
-    /// [`Context::limit_body`](super::Context::limit_body) changes the limit for one request.
+    /// The maximum size of a request's body, in bytes. [`Context::limit_body`](super::Context::limit_body) changes it
+    /// for one request. See [Memory](Config#memory) for the memory that bodies take.
     ///
-    /// A handler that reads a whole body holds it in memory. So the product with `max_connections` is what clients can make
-    /// the server hold. With the defaults that is 350 MiB, 0.1 MiB for each connection included; with bodies of 1 MiB it is
-    /// 1.15 GiB. A handler that reads from [`Context::body`](super::Context::body) piece by piece does not hold the body.
+    /// Default: 256 KiB, as in actix-web. Forms and JSON are smaller; uploads are larger. Beyond the limit, the
+    /// handler's read returns an error, and the response to that error is a `413`. If `Content-Length` announces a
+    /// larger body, the first read returns the error.
     pub max_body_bytes: u64,
 
-    /// How many connections may be served at once, those that were taken over not counted. Default: 1,024, about 40 MB
-    /// of threads if all are idle. See [`max_body_bytes`](Config::max_body_bytes) for the most memory that they can take.
-    /// Beyond it: `503` with `Retry-After`, and the end.
+    /// The maximum number of connections that the server serves at once. Connections that were taken over do not count.
+    ///
+    /// Default: 1,024, which take about 40 MB if all of them are idle. See [Memory](Config#memory) for the maximum.
+    /// Beyond the limit, a new client receives a `503` with `Retry-After`, and its connection is closed.
     pub max_connections: usize,
 
-    /// How many connections may be taken over at once. They cost a descriptor each, and a thread only if yours holds
-    /// them. Default: 10,000. Beyond it: `503` with `Retry-After`, and the taken connection's writes fail.
+    /// The maximum number of connections that are taken over at once. Each takes a file descriptor, and a thread if the
+    /// program uses one for it.
+    ///
+    /// Default: 10,000. Beyond the limit, the client receives a `503` with `Retry-After`. The handler receives a
+    /// connection on which reads return `Ok(0)` and writes fail.
     pub max_taken_over: usize,
 
-    /// Whether connections on a loopback address are answered only if their `Host` is one that means loopback, or one
-    /// named with [`Server::allow_host`](super::Server::allow_host). Default: yes, for it keeps web pages from talking to
-    /// servers on their visitor's machine (DNS rebinding). Refused: `421`, with a body that says how to allow it.
+    /// If `true`, the server checks the `Host` of each request that arrives on a loopback address. The `Host` must be
+    /// a loopback name or a loopback address, or a host that [`Server::allow_host`](super::Server::allow_host) allows.
+    ///
+    /// Default: yes. The check keeps web pages from reading from servers on their visitor's machine (DNS rebinding).
+    /// Other requests receive a `421`, and its body says how to allow the host.
     pub check_host: bool,
 
-    /// Whether requests with a method that changes things are refused when a page of another origin sends them, unless
-    /// it is one named with [`Server::allow_origin`](super::Server::allow_origin). Default: yes, for pages can post with
-    /// their visitor's cookies (CSRF). Programs such as curl send no origin and pass. Refused: `403`.
+    /// If `true`, the server rejects requests that come from pages of another origin and may change data.
+    /// [`Server::allow_origin`](super::Server::allow_origin) allows an origin. Requests with GET, HEAD, OPTIONS or
+    /// TRACE always pass.
+    ///
+    /// Default: yes. Otherwise any page can send a POST with its visitor's cookies (CSRF). Programs such as curl
+    /// send no origin, and their requests pass. Other requests receive a `403`.
     pub check_origin: bool,
 
-    /// The stack of each thread that serves connections, in bytes. Default: 2 MiB, as for [`std::thread::spawn`]: a handler
-    /// that works in a thread of the program works here too. A stack costs address space, and memory only where it was used.
-    /// A handler that needs more than the stack ends the whole process: Rust aborts, and no panic is caught.
+    /// The size of the stack of each thread that serves connections, in bytes.
+    ///
+    /// Default: 2 MiB, as for [`std::thread::spawn`], so that code that works in a thread of the program also works in
+    /// a handler. A stack takes address space, and memory only for its used part. If a handler needs more than the
+    /// stack, Rust aborts the process.
     pub stack_size: usize,
 }
 
 impl Config {
     /// # Errors
     ///
-    /// `InvalidInput` for a timeout of zero, which a socket cannot have: for none, [`Duration::MAX`].
+    /// - Returns `InvalidInput` for a timeout of zero, which a socket does not accept.
     pub(super) fn check(&self) -> io::Result<()> {
         let timeouts = [
             ("read_header_timeout", self.read_header_timeout),
@@ -102,7 +160,7 @@ impl Config {
         ];
         for (name, timeout) in timeouts {
             if timeout.is_zero() {
-                let message = format!("Config::{name} is zero, which lets nobody in; for no limit, Duration::MAX");
+                let message = format!("Config::{name} is zero; use Duration::MAX for no limit");
                 return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
             }
         }

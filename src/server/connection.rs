@@ -6,14 +6,18 @@ use std::fmt;
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 
-/// A TCP connection that a handler took over: the server neither answers on it nor closes it.
+/// A TCP connection that a handler took over with [`Context::takeover_conn`](super::Context::takeover_conn). The server
+/// neither answers its request nor closes it.
 ///
-/// Reading returns first the bytes that were read past the request's head, for example those of a body that the handler did not
-/// read, and then those of the socket. Writing writes to the socket at once. There are no timeouts, and `TCP_NODELAY` is on.
-/// Dropping the connection closes it.
+/// The program writes the whole response itself, or starts an event stream with
+/// [`sse::start_connection`](super::super::sse::start_connection). Dropping the connection closes it.
 ///
-/// A shutdown of the server includes this connection. [`Handle::shutdown`](super::Handle::shutdown) ends its input, so that a
-/// blocked read returns `Ok(0)`; writing is still possible then, until the grace is over and the connection is disconnected.
+/// The server may have read bytes past the request's head, for example a part of the body. Reads return these bytes
+/// first, and then the bytes of the socket. Writes go to the socket at once. The socket has no timeouts, and
+/// `TCP_NODELAY` is set.
+///
+/// [`Handle::shutdown`](super::Handle::shutdown) includes this connection. It ends the input, so a blocked read returns
+/// `Ok(0)`. Writes still succeed until the grace is over. Then the server disconnects the client.
 ///
 /// ```no_run
 /// use brooklet::{Context, Response};
@@ -49,22 +53,23 @@ impl Connection {
         &self.request
     }
 
-    /// Returns the header fields that guards and the handler set for the response
-    /// ([`Context::set_response_header`](super::Context::set_response_header)). Send them with the response; the `sse`
-    /// module does.
+    /// Returns the header fields that guards and the handler set for the response with
+    /// [`Context::set_response_header`](super::Context::set_response_header). A program that writes the response itself
+    /// should send them. The `sse` module sends them.
     pub fn response_headers(&self) -> &Headers {
         &self.response_headers
     }
 
-    /// Returns the client's address.
+    /// Returns the client's address. If a proxy is in front of the server, this is the address of the proxy.
     pub fn peer_addr(&self) -> SocketAddr {
         self.peer
     }
 
-    /// Returns the socket, for example to set timeouts. Reading from it skips the bytes that were read past the request's head.
+    /// Returns the socket, for example to set timeouts. Reads from it skip the bytes that the server has read past the
+    /// request's head.
     ///
-    /// A write that times out after it moved a part of the data succeeds. So `write_all` to a client that stopped reading can
-    /// take several timeouts.
+    /// If a write times out after the kernel took a part of the data, the write succeeds with the length of the part.
+    /// So `write_all` to a client that stopped reading can take several timeouts.
     pub fn tcp_stream(&self) -> &TcpStream {
         &self.socket
     }
@@ -73,13 +78,15 @@ impl Connection {
         self.socket
     }
 
-    /// Returns whether the server is shutting down. Then end the connection, with a last message if its protocol has one.
+    /// Returns whether the server is shutting down. Then the program should end the connection, with
+    /// a last message if the protocol has one.
     pub fn is_stopping(&self) -> bool {
         self.socket.observe_stop()
     }
 
-    /// Returns the bare socket, and those bytes past the request's head that were read ahead and not yet taken. The server
-    /// does not know the socket any more: a shutdown neither ends its input, nor waits for it, nor disconnects it.
+    /// Returns the socket, and the bytes past the request's head that the server has read ahead and the program has not
+    /// read. The server no longer tracks the socket: a shutdown neither ends its input, nor waits for it, nor closes
+    /// it. It does not count against [`Config::max_taken_over`](super::Config::max_taken_over) either.
     pub fn into_parts(self) -> (TcpStream, Vec<u8>) {
         let at = self.unread.position() as usize;
         (self.socket.into_stream(), self.unread.into_inner().split_off(at))
@@ -105,7 +112,7 @@ impl Write for Connection {
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        Ok(()) // nothing is held back
+        Ok(()) // nothing is buffered
     }
 }
 

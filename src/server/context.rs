@@ -1,4 +1,4 @@
-//! What a handler gets: the request, the way to its body, and the way to take the connection over.
+//! The argument of a handler: the request, access to its body, and the takeover of its connection.
 
 use super::body::{Body, BodyProgress};
 use super::buffered_socket::BufferedSocket;
@@ -16,10 +16,23 @@ use std::fmt;
 use std::io::{self, Read};
 use std::net::{Shutdown, SocketAddr};
 
-/// A request that wants an answer.
+/// A request that a handler answers.
 ///
-/// It goes to the handler by value, and [`takeover_conn`](Context::takeover_conn) consumes it: what cannot be done twice
-/// does not compile twice.
+/// A guard borrows the context, and the handler receives it by value. The context gives access to the path parameters,
+/// the query, the header fields and the body. It can also set fields of the later response, and pass values from a
+/// guard to the handler:
+///
+/// ```
+/// # use brooklet::{Context, Error, StatusCode};
+/// fn rename(mut ctx: Context<'_>) -> std::io::Result<String> {
+///     let form = ctx.form()?; // a body of `name=Ada`
+///     let name = form.get("name").ok_or(Error::new(StatusCode::BAD_REQUEST, "the name is missing"))?;
+///     ctx.set_response_header("Cache-Control", "no-store")?;
+///     Ok(format!("{} is now {name}\n", ctx.param("id")))
+/// }
+/// ```
+///
+/// [`takeover_conn`](Context::takeover_conn) consumes the context, so a second call does not compile:
 ///
 /// ```compile_fail,E0382
 /// fn twice(ctx: brooklet::Context<'_>) -> brooklet::Response {
@@ -29,8 +42,8 @@ use std::net::{Shutdown, SocketAddr};
 /// }
 /// ```
 pub struct Context<'a> {
-    /// The serve loop's. It is empty afterwards if the handler took the connection over. As long as this context lives it
-    /// is `Some`: only `takeover_conn` empties it, and that consumes the context.
+    /// The connection, which the loop of `serve.rs` owns. `Some` while this context lives: only `takeover_conn` takes
+    /// the connection out, and it consumes the context.
     slot: &'a mut Option<BufferedSocket>,
     request: &'a Request,
     body: &'a mut BodyProgress,
@@ -66,7 +79,7 @@ impl<'a> Context<'a> {
         self.conn().on_loopback
     }
 
-    /// Returns the request's head.
+    /// Returns the request, without its body.
     pub fn request(&self) -> &Request {
         self.request
     }
@@ -76,7 +89,8 @@ impl<'a> Context<'a> {
         self.request.method()
     }
 
-    /// Returns the path, normalised: it has one spelling, whatever the client escaped. See [`Request::path`].
+    /// Returns the normalised path: guards, routes and handlers see one spelling of it, whatever the client escapes.
+    /// `/%70rivate` is `/private`, for example. See [`Request::path`].
     pub fn path(&self) -> &str {
         self.request.path()
     }
@@ -86,40 +100,59 @@ impl<'a> Context<'a> {
         self.request.headers()
     }
 
-    /// Returns the value of the first cookie named `name`, as the cookie was set. See [`Request::cookie`].
+    /// Returns the value of the first cookie with this name, not decoded. See [`Request::cookie`].
     pub fn cookie(&self, name: &str) -> Option<&str> {
         self.request.cookie(name)
     }
 
-    /// Returns the id of the last event that a reconnecting client received. See [`Request::last_event_id`].
+    /// Returns the id of the last event that a client received before it reconnected. See [`Request::last_event_id`].
     pub fn last_event_id(&self) -> Option<String> {
         self.request.last_event_id()
     }
 
-    /// Hands a value to later guards and the handler, which [`get`](Context::get) it by its type: the user that a guard found,
-    /// for example. Returns the value of the same type that it replaces.
+    /// Stores a value for later guards and the handler, for example the user that a guard has found. They
+    /// [`get`](Context::get) the value by its type. Returns the stored value of the same type that this one replaces.
     pub fn insert<T: Any + Send + Sync>(&mut self, value: T) -> Option<T> {
         self.extensions.insert(value)
     }
 
-    /// Returns the value of this type that a guard [inserted](Context::insert).
+    /// Returns the value of this type that was [inserted](Context::insert).
+    ///
+    /// ```no_run
+    /// # use brooklet::Server;
+    /// # fn main() -> std::io::Result<()> {
+    /// struct Theme(String);
+    ///
+    /// # Server::bind("127.0.0.1:8080")?
+    /// .before(|ctx| {
+    ///     let theme = ctx.cookie("theme").unwrap_or("light").to_owned();
+    ///     ctx.insert(Theme(theme));
+    /// })
+    /// .get("/theme", |ctx| ctx.get::<Theme>().map(|theme| theme.0.clone()))
+    /// # .serve()
+    /// # }
+    /// ```
     pub fn get<T: Any>(&self) -> Option<&T> {
         self.extensions.get()
     }
 
-    /// Takes the value of this type that a guard [inserted](Context::insert), into the thread of a stream for example.
+    /// Removes and returns the value of this type that was [inserted](Context::insert), for example to move it into the
+    /// thread of a stream.
     pub fn remove<T: Any>(&mut self) -> Option<T> {
         self.extensions.remove()
     }
 
-    /// Returns a path parameter, percent-decoded: the text that stood for `{name}` or `{*name}` in the route's pattern.
+    /// Returns a path parameter, percent-decoded: the part of the path that `{name}` or `{*name}` matched.
     ///
-    /// Joined to the path of a directory, it names something in that directory. A `{name}` is not empty. A segment, which is
-    /// a `{name}` or a part of a `{*name}`, is not `.` or `..`, and does not hold `/`, `\`, NUL or, on Windows, `:`. No segment
-    /// of a `{*name}` is empty except the last. A request with another value is answered with 400, and no handler sees it.
+    /// It is safe to join the value to the path of a directory, because the result stays in that directory. The server
+    /// answers a request with 400, and does not call the handler, if the value breaks one of these rules:
     ///
-    /// To read a number, convert the error of `parse` into an [`Error`] with the status 400. With `?` alone, in a handler that
-    /// returns a box, the response would be a 500:
+    /// - A segment is not `.` or `..`. Segments are the value of a `{name}`, and the parts of a `{*name}`.
+    /// - A segment does not contain `/`, `\`, NUL or, on Windows, `:`.
+    /// - A `{name}` is not empty. In a `{*name}`, only the last segment may be empty.
+    ///
+    /// To read a number, convert the error of `parse` into an [`Error`] with the status 400. Otherwise, in a handler
+    /// that returns a box, the response to the error is a 500.
     ///
     /// ```
     /// # use brooklet::{Context, Error, StatusCode};
@@ -132,21 +165,21 @@ impl<'a> Context<'a> {
     ///
     /// # Panics
     ///
-    /// If the route's pattern has no parameter of that name, and in a guard, which runs before there is a route. That is
-    /// a mistake in the program, which no client can cause; it is answered with 500.
+    /// Panics if the route's pattern has no parameter with this name. Panics in a guard, because guards run before
+    /// routing. Both are mistakes in the program, which no client can cause. The response is a 500.
     #[track_caller]
     pub fn param(&self, name: &str) -> &str {
-        // Not in a closure, whose panic would not be tracked to the caller.
+        // `#[track_caller]` does not work in a closure, so the panics are outside of closures.
         if let Some(value) = self.params.get(name) {
             return value;
         }
         match self.params.pattern() {
             Some(pattern) => panic!("the pattern `{pattern}` has no parameter `{name}`"),
-            None => panic!("there are no path parameters before routing: asked for `{name}`"),
+            None => panic!("a guard has no path parameter `{name}`, because guards run before routing"),
         }
     }
 
-    /// Returns the first field of that name in the query, decoded (WHATWG URL 5.1).
+    /// Returns the value of the first field with this name in the query, decoded (WHATWG URL 5.1).
     pub fn query(&self, name: &str) -> Option<String> {
         self.query_form().get(name)
     }
@@ -156,8 +189,8 @@ impl<'a> Context<'a> {
         Form::parse(self.request.query().unwrap_or(""))
     }
 
-    /// Limits this request's body to `bytes`, instead of [`Config::max_body_bytes`](super::Config::max_body_bytes): for the one
-    /// route that takes uploads. Holds for all reads from here on, and may be called in a guard.
+    /// Limits the body of this request to `bytes`. Replaces [`Config::max_body_bytes`](super::Config::max_body_bytes)
+    /// for all later reads, for example in the one handler that accepts uploads. A guard may also call this method.
     ///
     /// ```
     /// # use brooklet::Context;
@@ -171,98 +204,128 @@ impl<'a> Context<'a> {
         self.body.max = bytes;
     }
 
-    /// Returns the body, to read from. A client that waits for `100 Continue` is told to go on when the first read waits.
+    /// Returns a reader of the body. If the client waits for `100 Continue`, the server sends it when a read first has
+    /// to wait.
     pub fn body(&mut self) -> Body<'_> {
         let conn = self.slot.as_mut().expect("only takeover_conn empties the slot");
         Body::new(self.body, conn)
     }
 
-    /// Reads the whole body; blocks until it is there.
+    /// Reads the whole body. Blocks until the body has arrived.
     ///
     /// # Errors
     ///
-    /// Those of [`Body`]. They carry the status to answer with, so hand them on with `?`.
+    /// - Returns the errors of [`Body`]. They carry the status of the response, so return them with `?`.
     pub fn body_bytes(&mut self) -> io::Result<Vec<u8>> {
         let mut bytes = Vec::new();
         self.body().read_to_end(&mut bytes)?;
         Ok(bytes)
     }
 
-    /// Reads the whole body as text.
+    /// Reads the whole body as text. Blocks until the body has arrived.
     ///
     /// # Errors
     ///
-    /// Those of [`body_bytes`](Context::body_bytes), and 400 for text that is not UTF-8.
+    /// - Returns the errors of [`body_bytes`](Context::body_bytes).
+    /// - Returns an error with the status 400 if the text is not UTF-8.
     pub fn body_text(&mut self) -> io::Result<String> {
         String::from_utf8(self.body_bytes()?).map_err(|_| Error::bad("the body is not UTF-8").into())
     }
 
-    /// Reads the whole body as the fields of a form.
+    /// Reads the whole body as the fields of a form. Blocks until the body has arrived.
     ///
     /// # Errors
     ///
-    /// Those of [`body_text`](Context::body_text), and 415 if the body does not say that it is
-    /// `application/x-www-form-urlencoded`.
+    /// - Returns the errors of [`body_text`](Context::body_text).
+    /// - Returns an error with the status 415 if the `Content-Type` is not `application/x-www-form-urlencoded`.
     pub fn form(&mut self) -> io::Result<Form> {
         let content_type = self.headers().get("content-type").unwrap_or("");
         let media_type = content_type.split(';').next().unwrap_or("").trim();
         if !media_type.eq_ignore_ascii_case("application/x-www-form-urlencoded") {
-            let message = "this takes application/x-www-form-urlencoded";
+            let message = "the body must be application/x-www-form-urlencoded";
             return Err(Error::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, message).into());
         }
         Ok(Form::parse(self.body_text()?))
     }
 
-    /// Returns the client's address, which is the proxy's if there is a proxy in front. An IPv4 client has an IPv4 address
-    /// here, also if the server listens on `[::]`.
+    /// Returns the client's address. If a proxy is in front of the server, this is the address of the proxy. The
+    /// address of an IPv4 client is an IPv4 address, also if the server listens on `[::]`.
     pub fn peer_addr(&self) -> SocketAddr {
         self.conn().peer
     }
 
-    /// Returns whether the client has left, without waiting: a slow handler asks this now and then, to stop work whose result
-    /// nobody receives. The input of the client is kept: a body, or the next request.
+    /// Returns whether the client has left, without blocking. A slow handler calls this from time to time, to stop work
+    /// whose result no client would receive. Input of the client, such as a body or the next request, is kept.
     ///
-    /// A client that has ended only its sending half counts as one that has left, although it would still receive the response.
-    /// A client that vanished without closing its connection does not count. Nor does one that left after it had sent 64 KiB
-    /// that were not read, so read the body first.
+    /// ```
+    /// # use brooklet::Context;
+    /// # fn is_prime(n: u64) -> bool { n > 1 && (2..n).all(|d| n % d != 0) }
+    /// fn primes(mut ctx: Context<'_>) -> String {
+    ///     let mut found = 0;
+    ///     for n in 0..1_000_000 {
+    ///         if n % 1_000 == 0 && ctx.client_left() {
+    ///             break;
+    ///         }
+    ///         found += u32::from(is_prime(n));
+    ///     }
+    ///     format!("{found} primes\n")
+    /// }
+    /// ```
+    ///
+    /// There are three exceptions:
+    ///
+    /// - A client that has only ended its sending half counts as a client that has left, although it could receive the
+    ///   response.
+    /// - A client that vanished without closing its connection does not count.
+    /// - A client that left after it had sent more than 64 KiB of input does not count until that input is read. Read
+    ///   the body first.
     pub fn client_left(&mut self) -> bool {
         self.slot.as_mut().expect("only takeover_conn empties the slot").poll_end()
     }
 
-    /// Sets a header field of the later response, also if a handler takes the connection over for a stream. Replaces all fields
-    /// of the same name that were set or appended here. `Vary: Origin` stays if [`allow_origin`](super::Server::allow_origin)
-    /// was called.
+    /// Sets a header field of the later response. Replaces all fields of the same name that a guard or the handler set
+    /// or appended before. An event stream sends the field too. `Vary: Origin` stays if
+    /// [`allow_origin`](super::Server::allow_origin) was called.
     ///
-    /// The field is a default: [`Response::header`] of the same name replaces it. But a `Content-Type` that is set here
-    /// replaces the type that [`Response::text`] and the like give a body.
+    /// The field is a default: [`Response::header`] with the same name replaces it. A `Content-Type` that is set here
+    /// replaces the type that constructors such as [`Response::text`] set.
+    ///
+    /// ```
+    /// # use brooklet::{Context, Response};
+    /// fn page(mut ctx: Context<'_>) -> std::io::Result<Response> {
+    ///     ctx.set_response_header("Cache-Control", "no-store")?;
+    ///     Ok(Response::html("<p>hello"))
+    /// }
+    /// ```
     ///
     /// # Errors
     ///
-    /// - Returns `InvalidInput` for a field that [`Response::header`] refuses. Nothing is changed then.
+    /// - Returns `InvalidInput` for a field that [`Response::header`] refuses, and changes nothing.
     pub fn set_response_header(&mut self, name: &str, value: &str) -> io::Result<()> {
         self.change_response_headers(|headers| response::set(headers, name, value))
     }
 
-    /// Adds a header field to the later response. Other fields of the same name stay, and no response replaces it. Meant for
-    /// `Set-Cookie`, `Link`, `Vary` and other fields that come several times.
+    /// Adds a header field to the later response. Other fields of the same name stay, and [`Response::header`] does not
+    /// replace the field. Use this for `Set-Cookie`, `Link`, `Vary` and other fields that a response may have several
+    /// times.
     ///
     /// # Errors
     ///
-    /// Those of [`set_response_header`](Context::set_response_header).
+    /// - Returns the errors of [`set_response_header`](Context::set_response_header).
     pub fn append_response_header(&mut self, name: &str, value: &str) -> io::Result<()> {
         self.change_response_headers(|headers| response::append(headers, name, value))
     }
 
-    /// Removes the header fields that were set or appended here under this name, by guards for example.
+    /// Removes all header fields of this name that a guard or the handler set or appended.
     pub fn remove_response_header(&mut self, name: &str) {
         let removed = self.change_response_headers(|headers| {
             headers.remove(name);
             Ok(())
         });
-        removed.expect("nothing is refused");
+        removed.expect("removing a field does not fail");
     }
 
-    /// Changes the fields, and lists `Origin` once in `Vary` if it was listed before.
+    /// Changes the fields of the later response. If `Vary` listed `Origin` before, it lists `Origin` once afterwards.
     fn change_response_headers(&mut self, change: impl FnOnce(&mut Headers) -> io::Result<()>) -> io::Result<()> {
         let varies = self.response_headers.has_token("vary", "origin");
         change(self.response_headers)?;
@@ -273,13 +336,28 @@ impl<'a> Context<'a> {
         Ok(())
     }
 
-    /// Takes the connection over: from here on it is yours, and the server neither answers nor closes it.
+    /// Takes the connection over. The program owns the connection from now on: the server neither answers the request
+    /// nor closes the connection. The connection can move to any thread.
     ///
-    /// The second part says "somebody else answers"; return it from the handler: another answer is dropped, and told to
-    /// [`on_response`](super::super::Server::on_response) as a fault. The connection can go to any thread.
+    /// Returns the connection and a placeholder. Return the placeholder from the handler. The server does not send any
+    /// other response, and reports it to [`on_response`](super::Server::on_response) as an error.
     ///
-    /// Beyond [`max_taken_over`](super::super::Config::max_taken_over) the client is sent a 503 with `Retry-After`, and what
-    /// you get is a connection on which reading finds the end and writing fails.
+    /// This method consumes the context. Copy what the program still needs first, for example
+    /// `ctx.param("id").to_owned()`. [`Connection::request`] returns the request.
+    ///
+    /// ```
+    /// # use brooklet::{Context, Response};
+    /// # use std::{io::Write, thread};
+    /// fn later(ctx: Context<'_>) -> Response {
+    ///     let id = ctx.param("id").to_owned();
+    ///     let (mut conn, no_result) = ctx.takeover_conn();
+    ///     thread::spawn(move || write!(conn, "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n{id} at last\n"));
+    ///     no_result
+    /// }
+    /// ```
+    ///
+    /// Beyond [`max_taken_over`](super::Config::max_taken_over), the client receives a 503 with `Retry-After`. The
+    /// returned connection is then closed: reads return `Ok(0)`, and writes fail.
     #[doc(alias = "hijack")]
     #[doc(alias = "upgrade")]
     pub fn takeover_conn(self) -> (Connection, Response) {
@@ -290,16 +368,16 @@ impl<'a> Context<'a> {
             let headers = &mut *self.response_headers;
             let response = problem::complete(self.form, unavailable_response(), Some(self.request), headers);
             let options = SendOptions { version: self.request.version(), head_only, keep_alive: false, headers };
-            // A client that leaves meanwhile needs no 503.
+            // An error means that the client has left. It is ignored.
             let sent = outgoing::send(response, &options, &mut Vec::new(), &mut conn.socket);
             no_result = Response::refused(sent.map_or(0, |sent| sent.body_bytes));
             linger::close(&conn.socket);
-            // Bytes after the 503 would be taken for a part of it. Reading from the connection finds the end.
+            // The client would take further bytes for a part of the 503. Reads from the connection return `Ok(0)`.
             let _ = conn.socket.shutdown(Shutdown::Both);
         }
         let _ = conn.socket.set_read_timeout(None).and_then(|()| conn.socket.set_write_timeout(None));
         let headers = std::mem::take(self.response_headers);
-        // A clone, because the hook receives the request too.
+        // The request is cloned, because the hook receives it too.
         let request = self.request.clone();
         let connection = Connection::new(conn.socket, conn.peer, conn.input.into_vec(), request, headers);
         (connection, no_result)

@@ -1,4 +1,4 @@
-//! From a request to its response: the Host and Origin checks, the guards, then the route's handler.
+//! Dispatch of a request: the `Host` and `Origin` checks, the guards, and then the handler of the route.
 
 use super::config::Config;
 use super::context::Context;
@@ -40,8 +40,8 @@ impl Dispatcher {
         }
     }
 
-    /// The methods that a preflight may ask for. Where the router cannot tell them, they are all methods: the page then
-    /// reads the answer, a 404 for example, and does not see a failed request.
+    /// Returns the methods that a page may use for this path. If the router finds no methods, returns all of them: the
+    /// page then sends its request and can read the response, for example a 404.
     fn methods(&self, path: &str) -> String {
         match self.router.find(Method::Options, path) {
             Ok(Found::NoRoute(allowed)) if !allowed.is_empty() => join(&allowed),
@@ -50,7 +50,8 @@ impl Dispatcher {
     }
 }
 
-/// The response without a handler: 404, 405 with `Allow` (RFC 9110 15.5.6), or the answer to OPTIONS (9.3.7).
+/// Returns the response if no route answers: 404, 405 with `Allow` (RFC 9110 15.5.6), or the response to OPTIONS
+/// (9.3.7).
 fn no_route(method: Method, allowed: &[Method]) -> Response {
     if allowed.is_empty() {
         return Response::status(StatusCode::NOT_FOUND);

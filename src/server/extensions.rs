@@ -1,15 +1,15 @@
-//! Values that guards hand to handlers, one of each type.
+//! Values that guards pass to handlers, at most one of each type.
 
 use std::any::{Any, TypeId};
 
 #[derive(Default)]
 pub struct Extensions {
-    // A few at most, so a list is the fastest map; none cost no memory.
+    // A list, because there are few values. An empty list allocates no memory.
     values: Vec<(TypeId, Box<dyn Any + Send + Sync>)>,
 }
 
 impl Extensions {
-    /// Adds a value, and returns the one of the same type that it replaces.
+    /// Adds a value. Returns the value of the same type that it replaces.
     pub fn insert<T: Any + Send + Sync>(&mut self, value: T) -> Option<T> {
         let replaced = self.remove();
         self.values.push((TypeId::of::<T>(), Box::new(value)));

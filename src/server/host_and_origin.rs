@@ -1,43 +1,45 @@
-//! Who may talk to us: two checks against web pages that reach for servers they have no business with.
+//! Two checks that reject requests from web pages of other sites.
 //!
-//! **Host.** A page can point its own name at 127.0.0.1 (DNS rebinding) and then talk to a server on its visitor's
-//! machine as if that were its own. What gives it away is `Host`, which still says the page's name. So on a loopback
-//! address only loopback names are answered.
+//! **Host.** The owner of a page can let the page's name resolve to 127.0.0.1 (DNS rebinding). The page can then use a
+//! server on its visitor's machine as if it were its own. The `Host` of its requests is still the name of the page. So
+//! on a loopback address, the server answers only requests for loopback names.
 //!
-//! **Origin.** A page can send a form or a simple POST anywhere, with the visitor's cookies; it only cannot read the
-//! answer. Browsers say where a request comes from, in `Sec-Fetch-Site` or, older ones, in `Origin`. So methods that
-//! change things are refused when they come from another origin. Programs send neither field, and pass.
+//! **Origin.** A page can send a form or a simple POST to any server, with the visitor's cookies. It only cannot read
+//! the response. Browsers mark requests to other origins with `Sec-Fetch-Site`; older browsers send `Origin`. So the
+//! server rejects requests that come from another origin and may change data. Programs send neither field, and their
+//! requests pass.
 //!
-//! Left out: a check of `Origin` for safe methods. The browser does it, for without CORS fields the page cannot read.
+//! `Origin` is not checked for safe methods, because the browser does not let the page read a response without CORS
+//! fields.
 
 use super::config::Config;
 use super::http::{authority, Error, Headers, Method, Request, Response, StatusCode};
 use std::io;
 use std::net::IpAddr;
 
-/// The hosts and origins that were named, beyond the ones that are always right.
+/// The hosts and origins that the program allows, in addition to those that are always allowed.
 #[derive(Debug, Default)]
 pub struct HostAndOrigin {
     hosts: Vec<String>,
     origins: Vec<String>,
-    /// Whether pages of those origins may send cookies and the like.
+    /// `true` if pages of these origins may send credentials, such as cookies.
     pub allows_credentials: bool,
 }
 
 const MISDIRECTED: Error = Error::fixed(
     StatusCode::MISDIRECTED_REQUEST,
-    "this server listens on a loopback address and answers to localhost; for another name, start it with allow_host",
+    "on a loopback address, this server answers requests for localhost only; Server::allow_host allows another host",
 );
 
 const CROSS_ORIGIN: Error = Error::fixed(
     StatusCode::FORBIDDEN,
-    "this request comes from a page of another origin; to let that in, start the server with allow_origin",
+    "this request comes from a page of another origin; to allow that origin, call Server::allow_origin",
 );
 
 impl HostAndOrigin {
     /// # Errors
     ///
-    /// `InvalidInput` if this is no host name or address, or has a port.
+    /// - Returns `InvalidInput` if `host` is not a name or an address, or has a port.
     pub fn allow_host(&mut self, host: &str) -> io::Result<()> {
         if authority::check(host.as_bytes()).is_err() || authority::split(host) != Some((host, None)) {
             return Err(refused("allow_host", host, "a host is a name or an address, without scheme and port"));
@@ -48,7 +50,7 @@ impl HostAndOrigin {
 
     /// # Errors
     ///
-    /// `InvalidInput` if this is not what a browser sends as `Origin`.
+    /// - Returns `InvalidInput` if `origin` does not have the form of an `Origin` field.
     pub fn allow_origin(&mut self, origin: &str) -> io::Result<()> {
         let is_origin = origin
             .split_once("://")
@@ -57,14 +59,14 @@ impl HostAndOrigin {
             return Err(refused(
                 "allow_origin",
                 origin,
-                "an origin is `https://name` or `http://name:port`, and no path",
+                "an origin is `https://name` or `http://name:port`, without a path",
             ));
         }
         self.origins.push(origin.to_owned());
         Ok(())
     }
 
-    /// Refuses a request of a page that this server was not named for, or that may not change anything here.
+    /// Returns the error for a request that fails one of the two checks.
     pub fn check(&self, request: &Request, config: &Config, on_loopback: bool) -> Result<(), Error> {
         if config.check_host && on_loopback && !self.knows_host(request) {
             return Err(MISDIRECTED);
@@ -78,16 +80,15 @@ impl HostAndOrigin {
 
     /// Sets the CORS fields (WHATWG Fetch, "HTTP responses") of the response to a request with this `Origin`.
     ///
-    /// Once an origin was named, every response varies with `Origin`, also the response to a request without the field
-    /// or from another origin. Otherwise a cache could hand a response without CORS fields to a page that may read it
-    /// (WHATWG Fetch, "CORS protocol and HTTP caches").
+    /// If the program allows any origin, every response has `Vary: Origin`. Otherwise a cache could return a response
+    /// without CORS fields to a page that may read it (WHATWG Fetch, "CORS protocol and HTTP caches").
     pub fn set_cors_fields(&self, origin: Option<&str>, headers: &mut Headers) {
         if self.origins.is_empty() {
             return;
         }
-        headers.append("Vary", "Origin").expect("it is well-formed");
-        // Set, so that a program that sends these fields itself replaces them: a browser refuses them twice.
-        let mut set = |name, value| headers.set(name, value).expect("the value is an origin that was named");
+        headers.append("Vary", "Origin").expect("the field is well-formed");
+        // These fields are set and not appended, so that the program can replace them. A browser rejects duplicates.
+        let mut set = |name, value| headers.set(name, value).expect("an allowed origin is a valid value");
         let Some(origin) = origin.filter(|origin| self.knows_origin(origin)) else { return };
         set("Access-Control-Allow-Origin", origin);
         if self.allows_credentials {
@@ -95,8 +96,8 @@ impl HostAndOrigin {
         }
     }
 
-    /// Answers a preflight, the question whether a page may send what it wants to send (WHATWG Fetch, "CORS-preflight fetch"),
-    /// if an origin that was named asks it.
+    /// Returns the response to a preflight (WHATWG Fetch, "CORS-preflight fetch"): a browser sends it to ask whether a
+    /// page may send a request. Returns `None` for all other requests, and for an origin that is not allowed.
     pub fn preflight(&self, request: &Request, methods: impl FnOnce(&str) -> String) -> Option<Response> {
         let headers = request.headers();
         if request.method() != Method::Options || !headers.contains("access-control-request-method") {
@@ -111,12 +112,13 @@ impl HostAndOrigin {
         Some(answer)
     }
 
-    /// Returns the request's origin, if it is one that was named.
+    /// Returns the request's origin if the program allows it.
     fn allowed_origin<'r>(&self, request: &'r Request) -> Option<&'r str> {
         request.headers().get("origin").filter(|origin| self.knows_origin(origin))
     }
 
-    /// A request without a host (HTTP/1.0) is none of a browser's.
+    /// Returns whether the request's host is allowed. A request without a host (HTTP/1.0) does not come from a browser,
+    /// and is allowed.
     fn knows_host(&self, request: &Request) -> bool {
         let Some((host, _)) = request.host().and_then(authority::split) else { return true };
         let host = host.strip_suffix('.').unwrap_or(host);
@@ -131,14 +133,15 @@ impl HostAndOrigin {
     }
 }
 
-/// Removes our `Vary: Origin` if the program lists `Origin` too: among the fields of the context or of its response.
+/// Removes the `Vary: Origin` of the server if the program lists `Origin` too, in the fields of the context or of its
+/// response.
 pub fn merge_vary(context: &mut Headers, response: &Headers) {
     if context.count_token("vary", "origin") + response.count_token("vary", "origin") > 1 {
         context.remove_value("Vary", "Origin");
     }
 }
 
-/// What the browser says of where a request comes from (Fetch Metadata; without it RFC 6454 7).
+/// Returns whether the browser sends this request for a page of another origin (Fetch Metadata, or else RFC 6454 7).
 fn is_cross_origin(request: &Request) -> bool {
     let headers = request.headers();
     match headers.get("sec-fetch-site") {
@@ -147,7 +150,7 @@ fn is_cross_origin(request: &Request) -> bool {
     }
 }
 
-/// Whether `Origin` names the host that was asked. `null` names none.
+/// Returns whether `Origin` has the host of the request. The value `null` has no host.
 fn is_own_origin(request: &Request) -> bool {
     let Some(host) = request.host() else { return false };
     match request.headers().get("origin").and_then(|origin| origin.split_once("://")) {
@@ -156,7 +159,7 @@ fn is_own_origin(request: &Request) -> bool {
     }
 }
 
-/// 127.0.0.0/8 and ::1, and the former as IPv6 writes it.
+/// Returns whether an address is in 127.0.0.0/8, is `::1`, or is an IPv4-mapped address of 127.0.0.0/8.
 pub fn is_loopback(address: IpAddr) -> bool {
     address.to_canonical().is_loopback()
 }

@@ -1,27 +1,30 @@
-//! The lingering close (RFC 9112 9.6): a socket that is closed with input unread sends a reset, and a reset can destroy
-//! the response before the client has read it. So: end our half, read what still comes for a while, then close.
+//! The lingering close (RFC 9112 9.6).
+//!
+//! If a socket with unread input is closed, it sends a reset, and a reset can destroy the response before the client
+//! has read it. So the server first ends its half of the connection, then reads for a while, and then closes the
+//! socket.
 
 use std::io::{ErrorKind, Read};
 use std::net::{Shutdown, TcpStream};
 use std::time::{Duration, Instant};
 
-/// A client that is still sending needs a round trip or two to see the response; Go waits half of this. One that neither
-/// sends nor closes has nothing under way that could be lost.
+/// The time without input after which the close ends. A client that is still sending needs one or two round trips to
+/// see the response. Go waits for half of this time.
 const SILENCE: Duration = Duration::from_secs(1);
 
-/// Many clients read only when they have sent their whole body. This is as long as we listen to it,
+/// The maximum time of the whole close. Many clients read the response only after they have sent their whole body.
 const TIME: Duration = Duration::from_secs(5);
 
-/// and as much of it as we read: 64 bodies of the default limit.
+/// The most bytes that the close reads: 64 bodies of the default maximum size.
 const BYTES: usize = 16 * 1024 * 1024;
 
-/// Ends the stream's write half and drains it: until the client closes too, or sends nothing for a second, or for five
-/// seconds or 16 MiB at the most.
+/// Ends the write half of the stream, and reads until the client closes its half. Stops earlier after [`SILENCE`]
+/// without input, after [`TIME`], or after [`BYTES`].
 pub fn close(mut stream: &TcpStream) {
     let started = Instant::now();
     let mut scratch = [0; 16 * 1024];
     let mut bytes = 0;
-    // Errors are ignored: the connection is closed either way. Some systems refuse to end a half that has ended already.
+    // Errors are ignored, because the connection is closed anyway. Some systems fail if the half has already ended.
     let _ = stream.shutdown(Shutdown::Write);
     if stream.set_read_timeout(Some(SILENCE)).is_err() {
         return;
@@ -30,7 +33,7 @@ pub fn close(mut stream: &TcpStream) {
         match stream.read(&mut scratch) {
             Ok(0) => return,
             Ok(read) => bytes += read,
-            Err(error) if error.kind() == ErrorKind::Interrupted => (), // a program that starts others has signals
+            Err(error) if error.kind() == ErrorKind::Interrupted => (), // by a signal
             Err(_) => return,
         }
     }

@@ -1,8 +1,8 @@
-//! Sockets and threads: who is served, by whom, and for how long.
+//! The server: sockets, threads, and the dispatch of requests to handlers.
 
 use super::http;
 
-// The types that a program holds.
+// The types with which a program builds and stops a server.
 mod builder;
 mod config;
 mod exchange;
@@ -10,12 +10,12 @@ mod handle;
 mod problem;
 mod running;
 
-// Accepting connections, counting them, and refusing them.
+// Accepting, counting and refusing connections.
 mod accept;
 mod refusal;
 mod registry;
 
-// One connection: its loop, its socket, its time limits, and its end.
+// Serving one connection: its loop, its socket, its time limits, and its end.
 mod buffer;
 mod buffered_socket;
 mod client_error;
@@ -23,19 +23,19 @@ pub mod linger;
 mod serve;
 mod throughput;
 
-// Dispatch: the checks, guards and routes that lead from a request to its handler.
+// Dispatch of a request: checks, guards and routes.
 mod dispatch;
 mod host_and_origin;
 mod router;
 mod verdict;
 
-// The types that a handler gets.
+// The types that a handler receives.
 mod body;
 mod connection;
 mod context;
 mod extensions;
 
-// Panics and messages, of any part.
+// Panics and messages of all parts.
 mod panics;
 pub mod stderr;
 

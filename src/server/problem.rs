@@ -7,20 +7,36 @@ use super::panics::catch;
 
 pub type ErrorForm = Box<dyn for<'p> Fn(&Problem<'p>) -> Response + Send + Sync>;
 
-/// The content of an error response. [`Server::error_response`](super::Server::error_response) makes a response of it.
+/// The content of an error response. The form of [`Server::error_response`](super::Server::error_response) converts it
+/// into a response:
+///
+/// ```
+/// # use brooklet::{Response, Server};
+/// # fn main() -> std::io::Result<()> {
+/// # let server = Server::bind("127.0.0.1:0")?
+/// .error_response(|problem| {
+///     let status = problem.status.as_u16();
+///     Response::html(format!("<!doctype html><title>{status}</title><h1>{}</h1>", problem.status.reason()))
+/// })
+/// # ;
+/// # drop(server);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Problem<'a> {
-    /// The status of the response, 400 to 599.
+    /// The status of the response, from 400 to 599. The response keeps this status, whatever the form returns.
     pub status: StatusCode,
-    /// One line that people read, without the end of the line: the message of an [`Error`](super::http::Error), or the
-    /// [`reason`](StatusCode::reason) of the status.
+    /// A line of text for people, without a line break. It is the message of an [`Error`](super::http::Error), or the
+    /// [`reason`](StatusCode::reason) of the status. It may contain text of the program, so escape it for HTML.
     pub message: &'a str,
-    /// The request. `None` if it was malformed, too large or too slow.
+    /// The request. `None` if the head of the request was malformed, too large or too slow.
     pub request: Option<&'a Request>,
 }
 
-/// Gives a response the program's form, and leaves in `headers`, the fields of the context, only those that go with it.
+/// Applies the program's form to an error response. `headers` are the fields of the context. Removes those that the
+/// response replaces.
 pub fn complete(
     form: Option<&ErrorForm>,
     response: Response,
@@ -33,7 +49,8 @@ pub fn complete(
     response
 }
 
-/// Gives a response of a line of text the program's form. `headers` are the fields that go with it from the context.
+/// Applies the program's form to an error response that is a line of text. `headers` are the fields of the context that
+/// are sent with the response.
 pub fn apply(form: Option<&ErrorForm>, response: Response, request: Option<&Request>, headers: &Headers) -> Response {
     let (Some(form), Payload::Problem(message)) = (form, &response.payload) else { return response };
     let status = response.status_code();
@@ -44,7 +61,8 @@ pub fn apply(form: Option<&ErrorForm>, response: Response, request: Option<&Requ
     let Some(mut formed) = catch(|| form(&Problem { status, message, request })) else { return response };
     match formed.payload {
         Payload::Bytes(_) | Payload::Stream(..) => (),
-        // An error, or a field that cannot be sent. The first cause is reported, and a panic still ends the connection.
+        // The form returned an error, or a field that cannot be sent. The first cause is reported, and `response` still
+        // closes the connection after a panic.
         Payload::Problem(_) if formed.cause.is_some() => {
             return response.with_form(formed).with_status(StatusCode::INTERNAL_SERVER_ERROR);
         }

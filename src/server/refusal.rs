@@ -1,6 +1,6 @@
-//! The 503 for a client that the server has no room for.
+//! The 503 for a client beyond a limit.
 //!
-//! Clients that are refused together must not return together, so `Retry-After` is random.
+//! `Retry-After` is random, so that clients that are refused together do not all return together.
 
 use super::host_and_origin::HostAndOrigin;
 use super::http::outgoing::{self, SendOptions};
@@ -13,17 +13,17 @@ use std::ops::Range;
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// How long [`refuse_at_once`] waits for the request of a refused client: 200 refusals a second.
+/// The time for which [`refuse_at_once`] waits for the request of a refused client. It allows 200 refusals a second.
 const REQUEST_WAIT: Duration = Duration::from_millis(5);
 
-/// How long [`refuse_with_cors`] waits for the head of a refused client, which most clients send as soon as they are
-/// connected.
+/// The maximum time for which [`refuse_with_cors`] waits for the head of a refused client. Most clients send the head
+/// as soon as they are connected.
 const HEAD_WAIT: Duration = Duration::from_millis(100);
 
-/// How long writing a 503 may take: it is the first thing that the client is sent, so its buffers are empty.
+/// The maximum time for writing a 503. Nothing was sent on the connection before, so its buffers have room.
 const WRITE_TIMEOUT: Duration = Duration::from_millis(100);
 
-/// Returns a random number of the range. Not for secrets.
+/// Returns a random number in the range. Not suitable for secrets.
 pub fn jitter(range: Range<u64>) -> u64 {
     range.start + RandomState::new().build_hasher().finish() % (range.end - range.start)
 }
@@ -33,28 +33,31 @@ pub fn unavailable_response() -> Response {
     Response::status(StatusCode::SERVICE_UNAVAILABLE).header("Retry-After", jitter(1..5).to_string())
 }
 
-/// Sends a 503 that has these fields too, and ends the connection. Returns the number of bytes that its body has.
+/// Sends a 503 that also has these fields. The 503 announces the end of the connection. Returns the length of its body.
 pub fn refuse(socket: &mut dyn Write, head_only: bool, headers: &Headers) -> u64 {
     let options = SendOptions { version: Version::Http11, head_only, keep_alive: false, headers };
-    // A client that leaves meanwhile needs no 503.
+    // An error means that the client has left. It is ignored.
     outgoing::send(unavailable_response(), &options, &mut Vec::new(), socket).map_or(0, |sent| sent.body_bytes)
 }
 
-/// Sends a 503 to a new connection, which is to be closed with [`linger`](super::linger). Waits first, at most [`HEAD_WAIT`],
-/// until the client's head is here: a page reads the response only if that has the CORS fields of the page's origin.
+/// Sends a 503 on a new connection and returns the length of its body. The caller must close the
+/// connection with [`linger`](super::linger).
+///
+/// First waits for the head of the client's request, at most for [`HEAD_WAIT`]. A page can read the response only if
+/// that has the CORS fields for the origin of the page.
 pub fn refuse_with_cors(stream: &mut TcpStream, allowed: &HostAndOrigin) -> u64 {
     let mut head = [0; 4 * 1024];
     let length = read_head(stream, &mut head);
     let mut headers = Headers::new();
     allowed.set_cors_fields(origin(&head[..length]), &mut headers);
-    // An error would be one of a socket that is closed already.
+    // This fails only if the socket is already closed.
     let _ = stream.set_write_timeout(Some(WRITE_TIMEOUT));
     let body_bytes = refuse(stream, false, &headers);
     let _ = stream.shutdown(Shutdown::Write);
     body_bytes
 }
 
-/// Reads until the head has ended, `head` is full, or [`HEAD_WAIT`] is over. Returns how many bytes were read.
+/// Reads until the head has ended, `head` is full, or [`HEAD_WAIT`] is over. Returns the number of bytes.
 fn read_head(stream: &mut TcpStream, head: &mut [u8]) -> usize {
     let started = Instant::now();
     let mut length = 0;
@@ -71,9 +74,11 @@ fn read_head(stream: &mut TcpStream, head: &mut [u8]) -> usize {
     length
 }
 
-/// Sends a 503 to a new connection and never waits for the client. The pause gives the request time to arrive: it is read,
-/// so that closing the socket does not send a reset. Without CORS fields, because they would have to wait for the head: a
-/// client that is still sending has to receive the 503 a while before the reset.
+/// Sends a 503 on a new connection without waiting for the client, and returns the length of its body.
+///
+/// After a pause, reads the request if it has arrived, because closing a socket with unread input sends a reset. The
+/// 503 is sent before the pause, so that a client that is still sending receives the 503 before the reset. The 503 has
+/// no CORS fields, because they depend on the request.
 pub fn refuse_at_once(stream: &mut TcpStream) -> u64 {
     let body_bytes = match stream.set_nonblocking(true) {
         Ok(()) => refuse(stream, false, &Headers::new()),
@@ -85,8 +90,8 @@ pub fn refuse_at_once(stream: &mut TcpStream) -> u64 {
     body_bytes
 }
 
-/// Finds the value of `Origin` in the head of a request that was not parsed, because it is malformed, too large, or not
-/// whole. It is compared with the origins that were named, and nothing else becomes of it.
+/// Returns the value of `Origin` in a head that was not parsed because it is malformed, too large or incomplete. Use
+/// the value only to compare it with the allowed origins.
 pub fn origin(head: &[u8]) -> Option<&str> {
     let text = |line| std::str::from_utf8(line).unwrap_or("not UTF-8").trim();
     let mut lines = head.split(|&byte| byte == b'\n').map(text).skip_while(|line| line.is_empty());

@@ -1,15 +1,18 @@
-//! Who is connected, how many there may be, and how they are told to stop.
+//! The registry of all connections: counts them, limits their number, and stops them.
 //!
-//! Every connection of the server is known here from accept to close, also one that was taken over: an open event stream
-//! that hangs the shutdown is the best-known fault of this field. What is known is the socket itself, shared and not
-//! cloned, for a clone would cost a second descriptor.
+//! The registry knows each connection from `accept` until it is closed, also if it was taken over. Otherwise an open
+//! event stream would keep the server from stopping. The registry and the connection share one socket: a clone of the
+//! socket would take a second file descriptor.
+//!
+//! A shutdown treats a connection by its phase:
 //!
 //! ```text
-//! Idle      no byte of a request is here      on shutdown: closed at once
-//! Busy      a request is read or answered     on shutdown: may finish, with `Connection: close`
-//! TakenOver somebody else answers             on shutdown: told by the end of what it reads, may say goodbye
+//! Idle      no byte of a request has arrived   closed at once
+//! Busy      a request is read or answered      may finish, with `Connection: close`
+//! TakenOver the program owns the connection    its input ends; it may still send
 //! ```
-//! When the grace is over whoever is left is cut.
+//!
+//! When the grace is over, all remaining connections are disconnected.
 
 use super::client_error::mark;
 use super::panics::lock;
@@ -24,24 +27,24 @@ use std::time::{Duration, Instant};
 #[derive(Default)]
 pub struct Registry {
     connections: Mutex<Connections>,
-    /// Somebody left while the server stops, or it began to.
+    /// Notified when the server begins to stop, and when a connection leaves after that.
     changed: Condvar,
     stopping: AtomicBool,
 }
 
-/// A slab: slots of those who left are used again.
+/// A slab of connections: the slots of connections that left are used again.
 #[derive(Default)]
 struct Connections {
     slots: Vec<Option<Arc<Shared>>>,
     free: Vec<usize>,
     taken_over: usize,
-    /// When the grace of a shutdown is over.
+    /// The end of the grace. `None` before a shutdown.
     deadline: Option<Instant>,
-    /// Called when a shutdown begins: they own connections of this server and do not block in a read.
+    /// Owners of taken-over connections that do not block in a read. They are called when a shutdown begins.
     stop_listeners: Vec<&'static dyn OnStop>,
 }
 
-/// Is called when a server begins to stop.
+/// A listener that is called when a server begins to stop.
 pub trait OnStop: Sync {
     fn on_stop(&self);
 }
@@ -55,7 +58,8 @@ impl Connections {
         self.slots.iter().flatten()
     }
 
-    /// Returns how many were taken over and had not noticed the shutdown.
+    /// Disconnects all clients. Returns the number of connections that were taken over and have not noticed the
+    /// shutdown.
     fn disconnect_all(&self) -> usize {
         let mut unnoticed = 0;
         for connection in self.iter() {
@@ -71,11 +75,11 @@ impl Connections {
 struct Shared {
     stream: TcpStream,
     phase: AtomicU8,
-    /// The code that took the connection over has asked whether the server stops, while it did.
+    /// `true` after the code that took the connection over has noticed the shutdown.
     noticed: AtomicBool,
 }
 
-/// What a connection is doing; see the module's table.
+/// The phase of a connection. See the table of this module.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
 pub enum Phase {
@@ -90,7 +94,7 @@ impl Shared {
     }
 }
 
-/// A socket that the registry knows; dropped, it closes and is forgotten.
+/// A socket in the registry. Dropping it closes the socket and removes it from the registry.
 pub struct Socket {
     shared: Option<Arc<Shared>>,
     registry: Arc<Registry>,
@@ -98,7 +102,8 @@ pub struct Socket {
 }
 
 impl Registry {
-    /// Takes a connection in, unless there are `max` already that were not taken over: then it comes back.
+    /// Adds a connection. Returns the stream in `Err` if the registry already has `max` connections that are not taken
+    /// over.
     pub fn join(self: &Arc<Registry>, stream: TcpStream, max: usize) -> Result<Socket, TcpStream> {
         let mut connections = self.connections();
         if connections.len() - connections.taken_over >= max {
@@ -125,13 +130,13 @@ impl Registry {
         self.stopping.load(Ordering::SeqCst)
     }
 
-    /// Stops all connections until `deadline`. Called again, the earlier deadline holds.
+    /// Begins a shutdown whose grace ends at `deadline`. After several calls, the earliest deadline counts.
     pub fn stop(&self, deadline: Instant) {
         self.stopping.store(true, Ordering::SeqCst);
         let mut connections = self.connections();
         connections.deadline = Some(connections.deadline.map_or(deadline, |earlier| earlier.min(deadline)));
         for connection in connections.iter().filter(|connection| !connection.is(Phase::Busy)) {
-            // The end of input wakes a thread that reads. It fails if the peer has closed already.
+            // This wakes a thread that reads. It fails if the client has already closed the connection.
             let _ = connection.stream.shutdown(Shutdown::Read);
         }
         let stop_listeners = std::mem::take(&mut connections.stop_listeners);
@@ -142,13 +147,13 @@ impl Registry {
         }
     }
 
-    /// Blocks until [`stop`](Registry::stop) was called.
+    /// Blocks until [`stop`](Registry::stop) is called.
     pub fn wait_for_stop(&self) {
         let connections = self.connections();
         drop(self.changed.wait_while(connections, |connections| connections.deadline.is_none()));
     }
 
-    /// Sleeps, unless the server stops.
+    /// Sleeps for `time`. Returns early if the server stops.
     pub fn pause(&self, time: Duration) {
         let connections = self.connections();
         drop(
@@ -157,8 +162,9 @@ impl Registry {
         );
     }
 
-    /// Blocks until every connection has left, or disconnects those that are left at the deadline. Prints how many of
-    /// those were taken over and did not notice the shutdown in the time that they had.
+    /// Blocks until all connections have left. At the deadline, disconnects the rest, and prints how many connections
+    /// were taken over and did not notice the shutdown. Without a grace, they had no time to notice it, and nothing is
+    /// printed.
     pub fn wait_until_empty(&self) {
         let mut connections = self.connections();
         let mut had_time = false;
@@ -171,8 +177,8 @@ impl Registry {
                 drop(connections);
                 if had_time && unnoticed > 0 {
                     stderr::line(format_args!(
-                        "{unnoticed} of the connections that were taken over did not notice the shutdown, and were cut; \
-                         `wait` and `is_stopping` tell a loop of it"
+                        "{unnoticed} of the connections that were taken over did not notice the shutdown and were \
+                         disconnected; call `wait` or `is_stopping` in their loops"
                     ));
                 }
                 return;
@@ -191,15 +197,15 @@ impl Socket {
     fn shared(&self) -> &Shared {
         self.shared
             .as_ref()
-            .expect("only into_stream and drop take it out, and both end the socket")
+            .expect("only `into_stream` and `drop` take it out, and both end the socket")
     }
 
     pub fn is_stopping(&self) -> bool {
         self.registry.is_stopping()
     }
 
-    /// Returns whether the server stops, for the code that took the connection over. From then on it counts as a
-    /// connection that has noticed the shutdown.
+    /// Returns whether the server stops. If it does, the code that took this connection over counts as having noticed
+    /// the shutdown.
     pub fn observe_stop(&self) -> bool {
         let is_stopping = self.is_stopping();
         if is_stopping {
@@ -208,12 +214,13 @@ impl Socket {
         is_stopping
     }
 
-    /// Sets what the connection does from now on.
+    /// Sets the phase of the connection.
     pub fn enter(&self, phase: Phase) {
         self.shared().phase.store(phase as u8, Ordering::SeqCst);
     }
 
-    /// Counts this connection as taken over, unless there are `max` of those already.
+    /// Marks this connection as taken over. Returns `false`, and changes nothing, if `max` connections are already
+    /// taken over.
     pub fn take_over(&self, max: usize) -> bool {
         let mut connections = self.registry.connections();
         if connections.taken_over >= max {
@@ -222,12 +229,12 @@ impl Socket {
         connections.taken_over += 1;
         self.enter(Phase::TakenOver);
         if connections.deadline.is_some() {
-            let _ = self.shutdown(Shutdown::Read); // stop has passed by already
+            let _ = self.shutdown(Shutdown::Read); // `stop` ran before this connection was taken over
         }
         true
     }
 
-    /// Calls `listener` when the server begins to stop; at once, if it has begun.
+    /// Calls `listener` when the server begins to stop, or at once if it already has.
     pub fn notify_on_stop(&self, listener: &'static dyn OnStop) {
         self.shared().noticed.store(true, Ordering::SeqCst);
         let mut connections = self.registry.connections();
@@ -240,16 +247,16 @@ impl Socket {
         }
     }
 
-    /// Gives the bare stream away; from here on the server does not know it.
+    /// Returns the bare stream, and removes it from the registry.
     pub fn into_stream(mut self) -> TcpStream {
         let shared = self.leave();
         Arc::into_inner(shared)
-            .expect("the registry had the only other reference, and leave dropped it")
+            .expect("the registry had the only other reference, and `leave` dropped it")
             .stream
     }
 
     fn leave(&mut self) -> Arc<Shared> {
-        let shared = self.shared.take().expect("a socket leaves once");
+        let shared = self.shared.take().expect("a socket leaves only once");
         let mut connections = self.registry.connections();
         connections.slots[self.slot] = None;
         connections.free.push(self.slot);
@@ -261,7 +268,8 @@ impl Socket {
     }
 }
 
-/// Whether two listeners are one object, whatever their vtables (`ptr::addr_eq` needs Rust 1.76).
+/// Returns whether two listeners are the same object. Compares addresses without vtables (`ptr::addr_eq` needs Rust
+/// 1.76).
 fn is_same(one: &'static dyn OnStop, other: &'static dyn OnStop) -> bool {
     let (one, other): (*const dyn OnStop, *const dyn OnStop) = (one, other);
     one.cast::<()>() == other.cast::<()>()
@@ -287,7 +295,7 @@ impl io::Read for Socket {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
         let read = (&self.shared().stream).read(out).map_err(mark)?;
         if read == 0 {
-            self.observe_stop(); // a reader that finds the end has noticed
+            self.observe_stop(); // code that reads the end has noticed the shutdown
         }
         Ok(read)
     }

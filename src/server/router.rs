@@ -1,14 +1,17 @@
-//! Which handler answers: a tree of path segments.
+//! The router: finds the handler for a request in a tree of path segments.
+//!
+//! Several patterns can match one path. The router then prefers them in this order, in whatever order they were added:
 //!
 //! ```text
-//! /users/me      static segments first,
-//! /users/{id}    then a segment of any text,
-//! /users/{*rest} then everything that is left,
+//! /users/me      a static segment
+//! /users/{id}    a segment of any text
+//! /users/{*rest} the rest of the path
 //! ```
-//! whatever the order in which they were added; and where the most special route lacks the method, the next that has it.
-//! A lookup visits one node a segment on each of these ways, so it takes as long among a thousand routes as among three.
 //!
-//! Paths and patterns are compared in their normalised spelling, which is also the one that guards see: `/%61` is `/a`.
+//! If the first pattern has no route for the method, the router takes the next pattern that has one. A lookup finds
+//! each segment in a map, so it takes as long among a thousand routes as among three.
+//!
+//! Paths and patterns are compared in their normalised spelling, which guards see too: `/%61` is `/a`.
 
 use super::http::target::{is_dot_segment, normalize, percent_decode};
 use super::http::{ascii, Error, Method};
@@ -17,7 +20,7 @@ use std::collections::HashMap;
 use std::io;
 use std::panic::Location;
 
-/// Routes to handlers of type `H`.
+/// The routes of a server, with handlers of type `H`.
 pub struct Router<H> {
     root: Node<H>,
 }
@@ -25,13 +28,13 @@ pub struct Router<H> {
 struct Node<H> {
     children: HashMap<String, Node<H>>,
     parameter: Option<Box<Node<H>>>,
-    /// The routes that end here.
+    /// The routes whose pattern ends here.
     routes: Vec<Route<H>>,
-    /// The routes that end here with `{*name}`.
+    /// The routes whose pattern ends here, with `{*name}`.
     catch_all: Vec<Route<H>>,
 }
 
-/// A handler, and the pattern under which it was added.
+/// A handler, with the method and the pattern of its requests.
 pub struct Route<H> {
     method: Method,
     pattern: Pattern,
@@ -39,16 +42,16 @@ pub struct Route<H> {
     pub handler: H,
 }
 
-/// A pattern as it was written, and the names of its parameters.
+/// The text of a pattern, and the names of its parameters.
 struct Pattern {
     text: String,
     names: Vec<String>,
 }
 
-/// What a pattern is made of: `"/" segment *( "/" segment )`.
+/// A segment of a pattern. A pattern is `"/" segment *( "/" segment )`.
 #[derive(Debug, PartialEq, Eq)]
 enum Segment<'p> {
-    /// Normalised.
+    /// Text, normalised.
     Static(Cow<'p, str>),
     Parameter(&'p str),
     CatchAll(&'p str),
@@ -57,11 +60,11 @@ enum Segment<'p> {
 /// The outcome of a lookup.
 pub enum Found<'r, H> {
     Route(&'r Route<H>, Params<'r>),
-    /// The methods that the path has; none if there is nothing at that path.
+    /// The methods that have a route for the path. Empty if no pattern matches the path.
     NoRoute(Vec<Method>),
 }
 
-/// The values of a route's `{name}` segments, decoded.
+/// The decoded values of a route's parameters.
 #[derive(Default)]
 pub struct Params<'r> {
     pattern: Option<&'r Pattern>,
@@ -74,7 +77,7 @@ impl<'r> Params<'r> {
         Some(&self.values[index])
     }
 
-    /// The pattern of the route that was found.
+    /// Returns the pattern of the route that was found.
     pub fn pattern(&self) -> Option<&'r str> {
         self.pattern.map(|pattern| pattern.text.as_str())
     }
@@ -97,7 +100,8 @@ impl<H> Router<H> {
     ///
     /// # Errors
     ///
-    /// `InvalidInput` for a malformed pattern or one that is taken, with a message that names it.
+    /// - Returns `InvalidInput` if the pattern is malformed, or already has a route with this method. The message
+    ///   contains the pattern.
     pub fn add(
         &mut self,
         method: Method,
@@ -142,7 +146,8 @@ impl<H> Router<H> {
     ///
     /// # Errors
     ///
-    /// 400 if a value is not UTF-8 once it is decoded, or is not safe as a part of a file's path.
+    /// - Returns an error with the status 400 if a decoded value is not UTF-8, or is not safe as a part of a file's
+    ///   path.
     pub fn find(&self, method: Method, path: &str) -> Result<Found<'_, H>, Error> {
         let mut lookup = Lookup { method, found: None, others: Vec::new() };
         if path == "*" {
@@ -158,7 +163,7 @@ impl<H> Router<H> {
     }
 }
 
-/// What a walk through the tree looks for, and what it has met.
+/// The state of one walk through the tree.
 struct Lookup<'r, H> {
     method: Method,
     found: Option<Result<(&'r Route<H>, Vec<String>), Error>>,
@@ -166,8 +171,8 @@ struct Lookup<'r, H> {
 }
 
 impl<'r, H> Lookup<'r, H> {
-    /// Takes the route of the wanted method, if there is one. HEAD is answered from GET's route unless it has its own
-    /// (RFC 9110 9.3.2).
+    /// Takes the route with the wanted method, and returns whether there is one. The route of GET also answers HEAD,
+    /// unless HEAD has a route (RFC 9110 9.3.2).
     fn visit(&mut self, routes: &'r [Route<H>], values: &[&str], ends_with_catch_all: bool) -> bool {
         let mut route = routes.iter().find(|route| route.method == self.method);
         if route.is_none() && self.method == Method::Head {
@@ -183,8 +188,8 @@ impl<'r, H> Lookup<'r, H> {
 }
 
 impl<H> Node<H> {
-    /// Looks for the route of `path`, which is what is left of it: `None` past the last segment. Whatever the path,
-    /// each node is visited at most once, because one way leads to it.
+    /// Looks for the route of `path`, and returns whether there is one. `path` is the rest of the path below this node,
+    /// or `None` after the last segment. Each node has one parent, so it is visited at most once.
     fn walk<'r, 'p>(&'r self, path: Option<&'p str>, values: &mut Vec<&'p str>, lookup: &mut Lookup<'r, H>) -> bool {
         let Some(path) = path else {
             return lookup.visit(&self.routes, values, false);
@@ -229,28 +234,29 @@ fn decode(values: &[&str], ends_with_catch_all: bool) -> Result<Vec<String>, Err
     Ok(decoded)
 }
 
-/// Decodes one segment. Handlers join values to the path of a directory, which the result must not leave. Refused are
-/// `/` and `\`, the segments `.` and `..`, and on Windows the colon of a drive.
+/// Decodes one segment. Handlers join values to the path of a directory, and the result must stay in that directory. So
+/// this refuses the segments `.` and `..`, and segments with `/`, `\`, or on Windows the colon of a drive.
 fn decode_segment(raw: &str) -> Result<String, Error> {
     let segment = percent_decode(raw)?;
     if is_dot_segment(&segment) || segment.contains(['/', '\\']) || cfg!(windows) && segment.contains(':') {
         return Err(Error::bad(
-            "a segment of this path must not be `.` or `..`, or hold an encoded slash or a backslash",
+            "a segment of this path must not be `.` or `..`, or contain an encoded slash or a backslash",
         ));
     }
     Ok(segment)
 }
 
-/// Decodes the segments of a `{*rest}`. Only the last one may be empty: `/etc`, joined to anything, is `/etc`.
+/// Decodes the segments of a `{*rest}`. Only the last segment may be empty. With an empty first segment, the value
+/// would be an absolute path such as `/etc`.
 fn decode_rest(raw: &str) -> Result<String, Error> {
     if raw.starts_with('/') || raw.contains("//") {
-        return Err(Error::bad("this path must not hold empty segments"));
+        return Err(Error::bad("this path must not contain empty segments"));
     }
     let segments: Vec<_> = raw.split('/').map(decode_segment).collect::<Result<_, _>>()?;
     Ok(segments.join("/"))
 }
 
-/// The methods that `Allow` lists (RFC 9110 10.2.1): those that have a route, and those that we answer from them.
+/// Returns the methods for `Allow` (RFC 9110 10.2.1): `methods`, and the methods that the server answers itself.
 fn allowed(methods: &[Method]) -> Vec<Method> {
     let mut allowed = Vec::new();
     if methods.is_empty() {
@@ -269,19 +275,19 @@ fn allowed(methods: &[Method]) -> Vec<Method> {
     allowed
 }
 
-/// Takes a pattern apart, or returns the rule that it breaks.
+/// Parses a pattern. Returns the rule that it breaks if it is malformed.
 fn parse(pattern: &str) -> Result<Vec<Segment<'_>>, String> {
     let path = pattern.strip_prefix('/').ok_or("a pattern starts with `/`")?;
     let mut segments = Vec::new();
     let mut names = Vec::new();
     for part in path.split('/') {
         if matches!(segments.last(), Some(Segment::CatchAll(_))) {
-            return Err("`{*name}` is the last segment".to_owned());
+            return Err("`{*name}` must be the last segment".to_owned());
         }
         let segment = parse_segment(part)?;
         if let Segment::Parameter(name) | Segment::CatchAll(name) = segment {
             if names.contains(&name) {
-                return Err("a name comes once in a pattern".to_owned());
+                return Err("a pattern must not use a name twice".to_owned());
             }
             names.push(name);
         }
@@ -298,15 +304,15 @@ fn parse_segment(part: &str) -> Result<Segment<'_>, String> {
         };
     }
     if part.contains(['{', '}']) {
-        return Err("`{name}` and `{*name}` take a whole segment".to_owned());
+        return Err("`{name}` and `{*name}` must be a whole segment".to_owned());
     }
-    // Other routers' parameters, which would quietly match nothing here.
+    // The parameters of other routers. Here they would be text, and no request would match it.
     if part.starts_with(':') || part == "*" {
-        return Err("a parameter is `{name}`, the rest `{*name}`".to_owned());
+        return Err("write `{name}` for a parameter, and `{*name}` for the rest of the path".to_owned());
     }
     if !part.bytes().all(ascii::is_target) || part.contains('?') {
         return Err(
-            "a segment is as it stands on the wire: no query, and percent-encoded what is not plain ASCII".to_owned()
+            "a pattern must not contain `?`, and must percent-encode spaces and characters beyond ASCII".to_owned()
         );
     }
     let normalized = normalize(part).map_err(|error| error.message().to_owned())?;
@@ -316,7 +322,7 @@ fn parse_segment(part: &str) -> Result<Segment<'_>, String> {
 fn check_name(name: &str) -> Result<&str, &'static str> {
     let plain = !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
     if !plain {
-        return Err("a name is letters, digits and `_`");
+        return Err("the name of a parameter consists of letters, digits and `_`");
     }
     Ok(name)
 }
@@ -337,7 +343,7 @@ mod tests {
         router.add(method, pattern, Location::caller(), ())
     }
 
-    /// `pattern value value`, or `405 Allow`, or the status.
+    /// Returns `pattern value value` for a route, `405 methods` for another method, or the status.
     fn find(router: &Router<()>, method: Method, path: &str) -> String {
         match router.find(method, path) {
             Ok(Found::Route(route, params)) => {
@@ -352,7 +358,7 @@ mod tests {
     }
 
     #[test]
-    fn static_before_parameter_before_rest_in_any_order() {
+    fn lookup_prefers_static_then_parameter_then_rest_in_any_order() {
         let mut routes = [
             (Method::Get, "/"),
             (Method::Get, "/a/b"),
@@ -395,7 +401,7 @@ mod tests {
         ] {
             assert_eq!(get(bad), "400", "{bad}");
         }
-        assert_eq!(get("/u/a/../b"), "404", "nothing is folded before routing");
+        assert_eq!(get("/u/a/../b"), "404", "the router does not resolve dot segments");
     }
 
     #[test]
@@ -407,7 +413,7 @@ mod tests {
     }
 
     #[test]
-    fn malformed_patterns_are_refused_by_name() {
+    fn malformed_pattern_is_refused_with_its_text() {
         for bad in [
             "", "a", "/{", "/{}", "/{a", "/a}", "/x{a}", "/{a}x", "/{a b}", "/{*}", "/{*a}/b", "/{a}/{a}", "/{a}/{*a}",
             "/a?b", "/é", "/a b", "/:a", "/a/*", "/./a", "/a/%2E.", "/%", "/%zz", "/%00",
@@ -419,7 +425,7 @@ mod tests {
     }
 
     #[test]
-    fn a_taken_pattern_is_refused_and_both_are_named() {
+    fn taken_pattern_is_refused_with_both_texts() {
         let mut router = router(&[(Method::Get, "/a/{x}"), (Method::Get, "/f/{*x}")]);
         add(&mut router, Method::Post, "/a/{x}").unwrap();
         add(&mut router, Method::Get, "/f/{x}").unwrap();

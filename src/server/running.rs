@@ -1,4 +1,4 @@
-//! A server in a thread of its own: tests use it, and programs whose main thread does something else.
+//! A server that runs in a thread of its own.
 
 use super::handle::Handle;
 use super::stderr;
@@ -7,10 +7,10 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 use std::{fmt, io, panic};
 
-/// A server that [`Server::spawn`](super::Server::spawn) has started.
+/// A server that [`Server::spawn`](super::Server::spawn) has started in a new thread.
 ///
-/// Dropping it stops the server without a grace and waits until it has stopped: its connections are closed, and its port is
-/// free. A test that fails stops its server too.
+/// Dropping this stops the server without a grace, and blocks until the server has stopped. The connections are then
+/// closed, and the port is free. A test that panics drops it too.
 #[must_use = "dropping it stops the server"]
 pub struct Running {
     handle: Handle,
@@ -27,33 +27,34 @@ impl Running {
         Ok(Running { handle, thread: Some(thread) })
     }
 
-    /// Returns the address that the server listens on, with the port that it was given for port 0.
+    /// Returns the address that the server listens on. Its port is the one that the system chose if the program passed
+    /// port 0.
     pub fn local_addr(&self) -> SocketAddr {
         self.handle.local_addr()
     }
 
-    /// Returns a handle that can stop the server from anywhere.
+    /// Returns a handle that can stop the server from any thread.
     pub fn handle(&self) -> Handle {
         self.handle.clone()
     }
 
-    /// Stops the server ([`Handle::shutdown`]), and blocks until it has stopped, at most for `grace`.
+    /// Stops the server with [`Handle::shutdown`], and blocks until it has stopped.
     ///
     /// # Errors
     ///
-    /// Those of [`join`](Running::join).
+    /// - Returns the errors of [`join`](Running::join).
     pub fn shutdown(self, grace: Duration) -> io::Result<()> {
         self.handle.shutdown(grace);
         self.join()
     }
 
-    /// Blocks until the server has stopped: until somebody calls [`Handle::shutdown`].
+    /// Blocks until the server has stopped, after a call of [`Handle::shutdown`].
     ///
     /// # Errors
     ///
-    /// Those of [`Server::serve`](super::Server::serve).
+    /// - Returns the errors of [`Server::serve`](super::Server::serve).
     pub fn join(mut self) -> io::Result<()> {
-        let thread = self.thread.take().expect("only this takes it");
+        let thread = self.thread.take().expect("`join` and `drop` both consume the server");
         thread.join().unwrap_or_else(|panic| panic::resume_unwind(panic))
     }
 }

@@ -7,14 +7,14 @@
 //!             │                     │                             the body   │
 //!             │ malformed           │ takeover_conn                          └──> close
 //!             v                     v
-//!        4xx, linger          somebody else's
+//!        4xx, linger          the program's
 //! ```
 //!
-//! The whole response is written before the hook is called and before the next handler is called: a client waits for its
-//! own handler only.
+//! The whole response is written before the hook and the next handler are called, so that a client waits only for its
+//! own handler.
 //!
-//! A panic in guard, handler or hook is caught here: it ends one request with a 500 and one connection, and poisons
-//! nothing, for nothing that is shared is locked while their code runs.
+//! A panic in a guard, handler or hook is caught here. After a panic in a guard or handler, the response is a 500 and
+//! the connection ends. The server holds no lock while it calls the program's code, so a panic there poisons none.
 
 use super::body::{Body, BodyProgress, Remainder};
 use super::buffered_socket::BufferedSocket;
@@ -38,63 +38,68 @@ use std::io;
 use std::net::{IpAddr, Shutdown, SocketAddr};
 use std::time::Instant;
 
-/// What it takes to answer requests.
+/// The settings, routes and hooks with which each thread answers requests.
 #[derive(Default)]
 pub struct Service {
     pub config: Config,
     pub dispatcher: Dispatcher,
     pub hook: Option<Hook>,
     pub form: Option<ErrorForm>,
-    /// Where the server listens, if that is one address.
+    /// The address that the server listens on. `None` if it listens on all addresses of the machine.
     pub address: Option<IpAddr>,
-    /// The lines about refused clients, one throttle for each limit.
+    /// The throttles for the messages about refused clients, one for each limit.
     pub max_connections_lines: Throttle,
     pub max_taken_over_lines: Throttle,
 }
 
-/// What a client's kernel takes at once, so that nothing of it waits in ours.
+/// The largest response that fits into the buffers of the client's kernel, so that no part waits in the server's
+/// kernel.
 const KERNEL_BUFFER: u64 = 16 * 1024;
 
-/// The error that is reported for a 500 without a cause. Other 5xx, such as 503, are deliberate answers.
-const NO_CAUSE: &str = "the handler answered 500 without a cause; Response::with_cause gives a response one";
+/// The error that is reported for a 500 without a cause. A handler that returns another 5xx, such as 503, does so on
+/// purpose.
+const NO_CAUSE: &str = "the handler returned a 500 without a cause; add one with Response::with_cause";
 
-/// Why a connection ends, which decides how.
+/// The reason why a connection ends. It decides how the connection is closed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum CloseReason {
-    /// The handler took it over: not ours to end.
+    /// The handler took the connection over, so the server does not close it.
     TakenOver,
-    /// The client is gone, or stalls: nothing can be sent any more.
+    /// The client is gone or does not read, so nothing more can be sent.
     ClientGone,
-    /// It was announced, and everything that the client sent was read.
+    /// A response announced the end, and everything that the client sent was read.
     Announced,
-    /// No request came for a while, or the server stops.
+    /// No request arrived in time, or the server stops.
     Idle,
-    /// The client may still be sending, and a reset would cost it the response.
+    /// The client may still be sending. Closing at once would send a reset, which can destroy the response.
     Linger,
 }
 
-/// A request whose head has ended: it is parsed, or cannot be.
+/// A request that is reported to the hook.
 struct Incoming<'r> {
+    /// `None` if the head cannot be parsed.
     request: Option<&'r Request>,
-    /// When the head had ended.
+    /// The time at which the head had arrived.
     started: Instant,
 }
 
-/// What went wrong with a request, and on whose side.
+/// An error of one request. Its variant decides whether it is printed to standard error if the program has set no hook.
 enum Failure<'s> {
+    /// An error of the program. It is printed.
     Server(io::Error),
-    /// The client left, or reads too slowly, or sent what is answered with a 4xx: no reason to print a line.
+    /// The client left, reads too slowly, or sent a request that is answered with a 4xx. It is not printed.
     Client(io::Error),
-    /// A limit of [`Config`] was reached. It is printed with a throttle, because many clients are refused at once.
+    /// A limit of [`Config`] was reached. It is printed at most once a minute, because many clients may be refused at
+    /// once.
     Limit(io::Error, &'s Throttle),
 }
 
 impl Service {
-    /// Serves one connection to its end, or until it is taken over.
+    /// Serves one connection until it ends or is taken over.
     pub fn serve(&self, socket: Socket, peer: SocketAddr) {
         let address = self.address.or_else(|| socket.local_addr().ok().map(|address| address.ip()));
         let on_loopback = may_be_loopback(address);
-        // It fails if the client is gone again already.
+        // This fails if the client has already left.
         let Ok(conn) = BufferedSocket::new(socket, peer, on_loopback, &self.config) else { return };
         let mut slot = Some(conn);
         let reason = self.serve_requests(&mut slot);
@@ -110,7 +115,8 @@ impl Service {
         }
     }
 
-    /// Answers request after request. The slot is empty afterwards if a handler took the connection over.
+    /// Answers the requests of a connection, one after the other. Leaves the slot empty if a handler took the
+    /// connection over.
     fn serve_requests(&self, slot: &mut Option<BufferedSocket>) -> CloseReason {
         let mut idle = self.config.read_header_timeout;
         loop {
@@ -127,7 +133,7 @@ impl Service {
         }
     }
 
-    /// Answers one request; `Err` if the connection ends after it.
+    /// Answers one request. Returns `Err` if the connection ends after it.
     fn answer(&self, slot: &mut Option<BufferedSocket>, head: ParsedHead) -> Result<(), CloseReason> {
         let Some(conn) = slot else { return Err(CloseReason::TakenOver) };
         let ParsedHead { request, framing, .. } = head;
@@ -141,7 +147,7 @@ impl Service {
             return Err(CloseReason::TakenOver);
         };
         if matches!(response.payload, Payload::TakenOver | Payload::Refused(_)) {
-            response = io::Error::other("the handler returned `no_result` of another connection").into();
+            response = io::Error::other("the handler returned the `no_result` of another connection").into();
         }
         let remainder = body.discard_buffered(&mut conn.input);
         let keep_alive = request.wants_keep_alive() && remainder != Remainder::Unknown && !conn.socket.is_stopping();
@@ -157,7 +163,7 @@ impl Service {
         }
     }
 
-    /// Calls guards and handler. A panic in them is a 500.
+    /// Calls the guards and the handler. Returns a 500 if one of them panics.
     fn handle(
         &self,
         slot: &mut Option<BufferedSocket>,
@@ -170,8 +176,8 @@ impl Service {
         response.unwrap_or_else(|| Response::from(io::Error::other("the handler panicked")).close())
     }
 
-    /// Makes the CORS fields of a response to a request from this origin. They go with errors too: without them a page
-    /// sees "Failed to fetch" in the place of the status.
+    /// Returns the CORS fields for a response to a request from this origin. Error responses have them too: without
+    /// them, a page sees "Failed to fetch" instead of the status.
     fn cors_fields(&self, origin: Option<&str>) -> Headers {
         let mut headers = Headers::new();
         self.dispatcher.allowed.set_cors_fields(origin, &mut headers);
@@ -182,11 +188,11 @@ impl Service {
     fn refuse_unparsed(&self, conn: &mut BufferedSocket, error: Error) -> Result<(), CloseReason> {
         let headers = self.cors_fields(refusal::origin(conn.input.data()));
         let incoming = Incoming { request: None, started: Instant::now() };
-        // Where the next request would begin is unknown.
+        // The connection ends, because the place where the next request begins is not known.
         self.send(conn, Response::from(error).close(), &incoming, false, headers)
     }
 
-    /// Sends a response and reports it; `Err` if the connection ends after it.
+    /// Sends a response and reports it. Returns `Err` if the connection ends after it.
     fn send(
         &self,
         conn: &mut BufferedSocket,
@@ -202,7 +208,7 @@ impl Service {
         let mut socket = ThroughputLimit::new(&mut conn.socket, self.config.write_timeout);
         let closes = response.closes();
         let status = response.status_code();
-        // Not sent along, because it is reported also if the response cannot be sent, or is another one in the end.
+        // The cause is taken out here, because it is reported even if this response is replaced or cannot be sent.
         let cause = response.cause.take().map(|error| match status.as_u16() {
             400..=499 => Failure::Client(error),
             _ => Failure::of(error),
@@ -229,7 +235,7 @@ impl Service {
                 return Err(CloseReason::ClientGone);
             }
         };
-        // The first error of the program counts. A handler fails before the form does.
+        // The first error of the program is reported: the handler runs before the form.
         let failure = match cause {
             Some(Failure::Server(_)) => cause,
             _ => sent.error.map(Failure::of).or(cause),
@@ -248,8 +254,8 @@ impl Service {
         if sent.keep_alive {
             return Ok(());
         }
-        // A client that did not ask for the end may be sending its next request; and much of a large response is still
-        // here, where a reset would take it away.
+        // If the client did not ask for the end, it may be sending its next request. If the response is large, a part
+        // of it is still in the server's kernel. In both cases, a reset could destroy the response.
         let wants_keep_alive = incoming.request.is_some_and(Request::wants_keep_alive);
         if closes || wants_keep_alive || sent.body_bytes > KERNEL_BUFFER {
             return Err(CloseReason::Linger);
@@ -263,15 +269,15 @@ impl Service {
             Payload::TakenOver => self.report(peer, incoming, None, 0, response.cause.map(Failure::of)),
             Payload::Refused(bytes) => {
                 let max = self.config.max_taken_over;
-                let message = format!("Config::max_taken_over is {max}, and so many connections are taken over");
+                let message = format!("Config::max_taken_over is {max}, and this limit is reached");
                 let failure = Failure::Limit(io::Error::other(message), &self.max_taken_over_lines);
                 self.report(peer, incoming, Some(status), bytes, Some(failure));
             }
             _ => {
                 let error = response.cause.unwrap_or_else(|| {
                     io::Error::other(format!(
-                        "the handler took the connection over and then answered {status}, which nobody gets: return \
-                         `no_result`"
+                        "the handler took the connection over and then returned a response ({status}), which was not \
+                         sent; return `no_result` instead"
                     ))
                 });
                 self.report(peer, incoming, None, 0, Some(Failure::of(error)));
@@ -279,17 +285,17 @@ impl Service {
         }
     }
 
-    /// Refuses a connection beyond `max_connections`; `refuse` sends the 503 and returns the length of its body.
+    /// Refuses a connection beyond `max_connections`. `refuse` sends the 503 and returns the length of its body.
     pub fn refuse_connection(&self, peer: SocketAddr, refuse: impl FnOnce(&HostAndOrigin) -> u64) {
         let incoming = Incoming { request: None, started: Instant::now() };
         let bytes = refuse(&self.dispatcher.allowed);
         let max = self.config.max_connections;
-        let message = format!("Config::max_connections is {max}, and so many connections are served");
+        let message = format!("Config::max_connections is {max}, and this limit is reached");
         let failure = Failure::Limit(io::Error::other(message), &self.max_connections_lines);
         self.report(peer, &incoming, Some(StatusCode::SERVICE_UNAVAILABLE), bytes, Some(failure));
     }
 
-    /// Calls the hook. Without one, a failure of the server is printed to standard error.
+    /// Calls the hook. Without a hook, prints errors of the program and limits that are reached to standard error.
     fn report(
         &self,
         peer: SocketAddr,
@@ -299,7 +305,7 @@ impl Service {
         failure: Option<Failure<'_>>,
     ) {
         if self.hook.is_none() && matches!(failure, None | Some(Failure::Client(_))) {
-            return; // without asking the clock
+            return; // there is nothing to report, so the clock is not read
         }
         let exchange = Exchange {
             peer,
@@ -311,11 +317,11 @@ impl Service {
             duration: incoming.started.elapsed(),
             error: failure.as_ref().map(Failure::error),
         };
-        // The hook and the error are the program's: each call, `Display` and `Drop` may panic.
+        // The hook and the error come from the program, so the hook, `Display` and `Drop` may panic.
         catch(|| match (&self.hook, &failure) {
             (Some(hook), _) => hook(&exchange),
             (None, Some(Failure::Limit(_, throttle))) => {
-                throttle.line(format_args!("{exchange}. Such lines are printed once a minute."));
+                throttle.line(format_args!("{exchange}. This message is printed at most once a minute."));
             }
             (None, _) => stderr::line(format_args!("{exchange}")),
         });
@@ -323,13 +329,14 @@ impl Service {
     }
 }
 
-/// Whether our end of a connection may have a loopback address. A failed lookup does not turn the `Host` check off.
+/// Returns whether the server's end of a connection may have a loopback address. Returns `true` for an unknown
+/// address, so that the `Host` check stays on.
 fn may_be_loopback(address: Option<IpAddr>) -> bool {
     address.map_or(true, is_loopback)
 }
 
 impl Failure<'_> {
-    /// The failure that an error of a handler or of a body is.
+    /// Classifies an error of a handler or of a body.
     fn of(error: io::Error) -> Self {
         if is_client_error(&error) {
             return Failure::Client(error);

@@ -1,4 +1,4 @@
-//! Messages for which the program has no hook: they are printed to standard error.
+//! Messages that the server prints to standard error.
 
 use super::panics::lock;
 use std::fmt;
@@ -6,17 +6,18 @@ use std::io::{self, Write};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-/// How often a [`Throttle`] prints.
+/// The minimum time between two lines of a [`Throttle`].
 const INTERVAL: Duration = Duration::from_secs(60);
 
-/// Prints a line, with one write. `eprintln!` panics if standard error is closed, and a panic would end a thread of the server.
-/// The message is formatted first: its `Display` may be the program's, and standard error is locked while it is written.
+/// Prints a line with one write. Ignores errors: `eprintln!` would panic if standard error is closed, and end a thread
+/// of the server. The message is formatted before standard error is locked, because its `Display` may be code of the
+/// program.
 pub fn line(message: fmt::Arguments<'_>) {
     let line = format!("brooklet: {message}\n");
     let _ = io::stderr().write_all(line.as_bytes());
 }
 
-/// Prints a line once a minute at most: for what happens to each of many clients.
+/// A printer of messages about many clients. Prints at most one line a minute.
 #[derive(Default)]
 pub struct Throttle {
     last: Mutex<Option<Instant>>,
@@ -29,7 +30,7 @@ impl Throttle {
             return;
         }
         *last = Some(Instant::now());
-        drop(last); // printing blocks while nobody reads standard error
+        drop(last); // printing may block if standard error is a pipe
         line(message);
     }
 }

@@ -1,24 +1,25 @@
-//! How slowly a client may take or give a body.
+//! The minimum speed at which a client must send or receive a body.
 
 use std::io::{self, Write};
 use std::time::{Duration, Instant};
 
-/// The average speed that a body must have, in either direction, beyond its timeout: 8 kbit/s, a tenth of a bad mobile line.
-/// A client that sends or reads a single byte, to hold a thread, moves its deadline by at most a millisecond.
+/// The minimum average speed of a body after its timeout, in both directions: 8 kbit/s, a tenth of a bad mobile line. A
+/// client that sends or reads single bytes, to hold a thread, extends its time by one millisecond per byte.
 const MIN_BYTES_PER_SECOND: u64 = 1_000;
 
-/// Returns how long `bytes` may take: the timeout, and a second for every 1,000.
+/// Returns the maximum time for `bytes`: the timeout, and one second for each 1,000 bytes.
 pub fn time_budget(timeout: Duration, bytes: u64) -> Duration {
     timeout.saturating_add(Duration::from_secs(bytes / MIN_BYTES_PER_SECOND))
 }
 
-/// The most bytes of one write. On many lines 10 MB take longer than the timeout of a write, and the client still reads.
+/// The most bytes of one write. On many lines, 10 MB take longer than the timeout of a write although the client reads.
 const MAX_WRITE: usize = 16 * 1024;
 
-/// A socket that takes one response, and measures how long it waited for the client.
+/// A socket for one response. It measures the time that writes wait for the client, and fails if that is too long.
 ///
-/// The timeout of the socket alone is not enough. If the kernel has room for a part of a write, it takes the part, waits until
-/// the time is up, and returns the length of the part instead of an error. The timeout starts again with the next write.
+/// The timeout of the socket alone is not enough. If the kernel has room for a part of a write, it takes that part,
+/// waits until the timeout is over, and returns the length of the part instead of an error. The next write starts a new
+/// timeout.
 pub struct ThroughputLimit<'a, W> {
     socket: &'a mut W,
     timeout: Duration,
@@ -31,7 +32,7 @@ impl<'a, W: Write> ThroughputLimit<'a, W> {
         ThroughputLimit { socket, timeout, written: 0, waited: Duration::ZERO }
     }
 
-    /// Makes a write of `length` bytes.
+    /// Calls `write` with `length` bytes of data, and measures its time.
     fn measure(&mut self, length: usize, write: impl FnOnce(&mut W) -> io::Result<usize>) -> io::Result<usize> {
         if self.waited > time_budget(self.timeout, self.written) {
             return Err(io::Error::new(io::ErrorKind::TimedOut, "the client reads too slowly"));
@@ -75,7 +76,7 @@ mod tests {
     use super::*;
     use std::thread;
 
-    /// Takes one byte at a time, each after a while.
+    /// A socket that takes one byte with each write, after 2 ms.
     struct Trickle;
 
     impl Write for Trickle {
@@ -98,7 +99,7 @@ mod tests {
         assert_eq!(io::copy(&mut body, &mut ThroughputLimit::new(&mut Trickle, Duration::MAX)).unwrap(), 5);
     }
 
-    /// Takes `room` bytes of each write, after the timeout of a socket.
+    /// A socket that takes `room` bytes of each write, after its timeout.
     struct Stalling {
         room: usize,
         lengths: Vec<usize>,
@@ -122,7 +123,7 @@ mod tests {
         }
     }
 
-    /// A part of a write that took its whole time is what was left of the kernel's buffer. The client reads nothing.
+    /// If the kernel takes only a part of a write during the whole timeout, the client reads nothing.
     #[test]
     fn write_of_a_part_after_the_timeout_times_out() {
         let writes: [fn(&mut dyn Write) -> io::Result<usize>; 2] = [
@@ -133,13 +134,13 @@ mod tests {
             let mut socket = Stalling { room: MAX_WRITE - 1, lengths: Vec::new() };
             let mut limit = ThroughputLimit::new(&mut socket, TIMEOUT);
             assert_eq!(write(&mut limit).unwrap_err().kind(), io::ErrorKind::TimedOut);
-            assert_eq!(socket.lengths, [MAX_WRITE], "one write, of a length that a slow client takes in time");
+            assert_eq!(socket.lengths, [MAX_WRITE], "there is one write, whose length a slow client can read in time");
             let mut socket = Stalling { room: MAX_WRITE, lengths: Vec::new() };
-            assert_eq!(write(&mut ThroughputLimit::new(&mut socket, TIMEOUT)).unwrap(), MAX_WRITE, "slow, but whole");
+            assert_eq!(write(&mut ThroughputLimit::new(&mut socket, TIMEOUT)).unwrap(), MAX_WRITE, "slow but complete");
         }
     }
 
-    /// A client that takes a large response slowly does not stall: each write is short enough for it.
+    /// A client that reads a large response slowly does not stall, because each write is short.
     #[test]
     fn large_response_to_a_slow_client_arrives() {
         let mut socket = Stalling { room: usize::MAX, lengths: Vec::new() };

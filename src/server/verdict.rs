@@ -2,17 +2,33 @@
 
 use super::http::Response;
 
-/// Whether a request may pass a guard. Guards return whatever turns into one:
+/// The decision of a guard: the request passes, or the guard answers it. See [`Server::before`](super::Server::before).
 ///
-/// - `None`, `()` or `Ok(())`: the request passes.
-/// - `Some(response)`: this is the response.
-/// - `Err(error)`: this is the response, made as of a handler's error. So `?` works in a guard, in a closure that says its type:
-///   `|ctx| -> io::Result<()>`, or `|ctx| -> Result<(), Response>`.
+/// A guard may return any type that converts into a `Verdict`:
+///
+/// - `None`, `()` and `Ok(())` let the request pass.
+/// - `Some(response)` answers the request with this response.
+/// - `Err(error)` answers the request as an error of a handler does. To use `?` in a closure, write its return type,
+///   for example `|ctx| -> io::Result<()>` or `|ctx| -> Result<(), Response>`.
+///
+/// ```no_run
+/// # use brooklet::{Response, Server, StatusCode};
+/// # fn main() -> std::io::Result<()> {
+/// # Server::bind("127.0.0.1:8080")?
+/// .before(|ctx| println!("{} {}", ctx.method(), ctx.path())) // returns `()`
+/// .before(|ctx| ctx.path().starts_with("/private").then(|| StatusCode::FORBIDDEN.into())) // `Option<Response>`
+/// .before(|ctx| -> Result<(), Response> {
+///     ctx.cookie("session").ok_or(StatusCode::UNAUTHORIZED)?;
+///     Ok(())
+/// })
+/// # .serve()
+/// # }
+/// ```
 #[derive(Debug)]
 pub enum Verdict {
-    /// The next guard decides, or the handler is called.
+    /// Lets the request pass to the next guard, or to the handler.
     Pass,
-    /// The request is answered with this response.
+    /// Answers the request with this response.
     Answer(Response),
 }
 

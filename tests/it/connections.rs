@@ -166,7 +166,7 @@ fn bind_to_invalid_address_fails_with_advice() {
         ("127.0.0.1", no_port),
         ("127.0.0.1:65536", no_port),
         (":8080", no_port),
-        ("192.0.2.1:0", "0.0.0.0 takes all that it has"), // an address that no machine has (RFC 5737)
+        ("192.0.2.1:0", "0.0.0.0 for all of its addresses"), // an address that no machine has (RFC 5737)
     ] {
         let message = Server::bind(address).unwrap_err().to_string();
         let named = message.starts_with(&format!("cannot listen on {address}: "));

@@ -71,7 +71,7 @@ fn handler_error_is_reported_with_sources_and_not_sent() {
         ("/parse", 500, "invalid digit found in string"),
         ("/fault", 400, "no comma"),
         ("/first", 500, "first"),
-        ("/bare", 500, "the handler answered 500 without a cause; Response::with_cause gives a response one"),
+        ("/bare", 500, "the handler returned a 500 without a cause; add one with Response::with_cause"),
         ("/busy", 503, ""),
     ] {
         let answer = server.get(target);
@@ -146,7 +146,7 @@ fn cause_without_hook_is_printed_except_for_4xx() {
     let text = String::from_utf8(output.stderr).unwrap();
     assert!(output.status.success(), "{text}");
     let lines: Vec<_> = text.lines().filter_map(|line| Some(line.split_once(" ms: ")?.1)).collect();
-    let no_cause = "the handler answered 500 without a cause; Response::with_cause gives a response one";
+    let no_cause = "the handler returned a 500 without a cause; add one with Response::with_cause";
     assert_eq!(lines, ["cannot save: disk on fire", no_cause, "torn"]);
 }
 

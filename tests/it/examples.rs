@@ -156,7 +156,7 @@ fn a_taken_port_is_said_clearly() {
     let output = Command::new(program("hello")).arg(clock.address.to_string()).output().unwrap();
     let message = String::from_utf8(output.stderr).unwrap();
     assert!(!output.status.success());
-    assert!(message.contains(&clock.address.to_string()) && message.contains("take another port"), "{message}");
+    assert!(message.contains(&clock.address.to_string()) && message.contains("choose another port"), "{message}");
 }
 
 fn chat_sends_what_is_said_to_everybody_and_remembers_it() {

@@ -49,7 +49,7 @@ fn every_error_that_program_did_not_write_has_its_form() {
         ("GET /gone", host, 410, "410 \"gone \\\"1\\\"\" /gone"),
         ("GET /busy", host, 503, "503 \"Service Unavailable\" /busy"),
         ("GET /taken", host, 503, "503 \"Service Unavailable\" /taken"),
-        ("POST /form", host, 415, "415 \"this takes application/x-www-form-urlencoded\" /form"),
+        ("POST /form", host, 415, "415 \"the body must be application/x-www-form-urlencoded\" /form"),
         ("POST /things", "Host: localhost\r\nContent-Length: 11\r\n", 413, "413 \"the body is too large\" /things"),
         ("BREW /", host, 501, "501 \""),
         ("GET /%zz", host, 400, "400 \""),
