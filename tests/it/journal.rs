@@ -72,7 +72,7 @@ fn data(events: Vec<Event>) -> Vec<String> {
 }
 
 #[test]
-fn the_file_is_the_event_stream_that_was_sent() {
+fn file_contains_the_event_stream_that_was_sent() {
     let folder = Folder::new();
     let channel = open(&folder.log());
     let server = feeding(&channel);
@@ -98,7 +98,7 @@ fn the_file_is_the_event_stream_that_was_sent() {
 }
 
 #[test]
-fn what_publish_returned_is_in_the_file_and_what_it_refused_is_not() {
+fn publish_that_fails_writes_nothing_to_the_file() {
     let folder = Folder::new();
     let channel =
         open_with(&folder.log(), ChannelConfig { max_bytes: 100, sync: SyncPolicy::Never, ..ChannelConfig::default() });
@@ -110,7 +110,7 @@ fn what_publish_returned_is_in_the_file_and_what_it_refused_is_not() {
 }
 
 #[test]
-fn the_history_comes_back_ids_go_on_and_a_client_of_before_resumes_behind_what_it_had() {
+fn resume_after_a_restart_sends_the_events_after_the_last_id() {
     let folder = Folder::new();
     let ids: Vec<_> = (0..3)
         .flat_map(|run| {
@@ -138,7 +138,7 @@ fn the_history_comes_back_ids_go_on_and_a_client_of_before_resumes_behind_what_i
 }
 
 #[test]
-fn ids_of_the_programs_own_are_found_after_a_restart_too() {
+fn resume_with_an_id_of_the_program_after_a_restart_sends_later_events() {
     let folder = Folder::new();
     let channel = open(&folder.log());
     for n in 0..5 {
@@ -154,7 +154,7 @@ fn ids_of_the_programs_own_are_found_after_a_restart_too() {
 }
 
 #[test]
-fn a_gap_that_was_published_is_in_the_file_and_comes_back() {
+fn gap_that_was_published_is_restored_from_the_file() {
     let folder = Folder::new();
     let channel = open(&folder.log());
     let id = channel.publish("before").unwrap();
@@ -170,7 +170,7 @@ fn a_gap_that_was_published_is_in_the_file_and_comes_back() {
 }
 
 #[test]
-fn the_history_comes_back_within_the_bounds_of_today() {
+fn history_restored_with_smaller_bounds_keeps_the_newest_events() {
     let folder = Folder::new();
     let channel = open(&folder.log());
     (0..100).for_each(|n| drop(channel.publish(n.to_string()).unwrap()));
@@ -195,7 +195,7 @@ fn the_history_comes_back_within_the_bounds_of_today() {
 }
 
 #[test]
-fn the_files_are_cut_by_whole_segments_and_what_the_history_holds_is_in_them() {
+fn rotation_keeps_the_whole_history_in_two_files() {
     let folder = Folder::new();
     let config = ChannelConfig { max_bytes: 2_000, ..everything() };
     let channel = open_with(&folder.log(), config.clone());
@@ -233,7 +233,7 @@ fn the_files_are_cut_by_whole_segments_and_what_the_history_holds_is_in_them() {
 
 /// As a process leaves them that ends in the middle of beginning a segment.
 #[test]
-fn a_renaming_that_was_interrupted_is_taken_up() {
+fn rotation_that_was_interrupted_is_finished_on_open() {
     let folder = Folder::new();
     let config = ChannelConfig { max_bytes: 300, ..everything() };
     let next = folder.join("log.sse.new");
@@ -272,7 +272,7 @@ fn a_renaming_that_was_interrupted_is_taken_up() {
 /// There is never less on the disk than in the history.
 #[test]
 #[cfg(target_os = "linux")]
-fn a_segment_that_cannot_be_begun_costs_nothing_that_was_published() {
+fn rotation_that_fails_loses_no_published_event() {
     let folder = Folder::new();
     let path = folder.log();
     let mut command = Command::new("sh");
@@ -298,9 +298,12 @@ fn a_segment_that_cannot_be_begun_costs_nothing_that_was_published() {
 
 /// Standard error is told of each cut, and only then. In a process of its own, for that to be seen.
 #[test]
-fn a_torn_end_is_cut_at_the_last_whole_event_wherever_it_was_torn_and_said_once() {
+fn incomplete_event_at_the_end_is_truncated_and_printed_once() {
     let mut cuts = Command::new(std::env::current_exe().unwrap());
-    let output = cuts.args(["--exact", "journal::cuts", "--ignored", "--nocapture"]).output().unwrap();
+    let output = cuts
+        .args(["--exact", "journal::files_truncated_at_each_byte_keep_their_whole_events", "--ignored", "--nocapture"])
+        .output()
+        .unwrap();
     let said = String::from_utf8(output.stderr).unwrap();
     assert!(output.status.success(), "{said}");
     let text = String::from_utf8(output.stdout).unwrap();
@@ -318,9 +321,9 @@ fn a_torn_end_is_cut_at_the_last_whole_event_wherever_it_was_torn_and_said_once(
 /// Cuts a file at every byte of its last 2 KB, and a short one at every byte.
 #[test]
 #[ignore = "a part of the one above"]
-fn cuts() {
-    a_long_file_is_cut();
-    a_short_file_is_cut();
+fn files_truncated_at_each_byte_keep_their_whole_events() {
+    truncate_a_long_file();
+    truncate_a_short_file();
 }
 
 /// Opens a file, and says how much of it was cut.
@@ -334,7 +337,7 @@ fn open_torn(folder: &Folder) -> Channel {
     channel
 }
 
-fn a_long_file_is_cut() {
+fn truncate_a_long_file() {
     let folder = Folder::new();
     let channel = open(&folder.log());
     let ids: Vec<_> = (0..100)
@@ -363,7 +366,7 @@ fn a_long_file_is_cut() {
     }
 }
 
-fn a_short_file_is_cut() {
+fn truncate_a_short_file() {
     let folder = Folder::new();
     open(&folder.log()).publish("only").unwrap();
     let whole = fs::read(folder.log()).unwrap();
@@ -378,7 +381,7 @@ fn a_short_file_is_cut() {
 
 /// A machine that fails may lose events that somebody had been sent. Their ids are not given again.
 #[test]
-fn who_had_an_event_that_is_lost_is_told_of_a_gap_however_many_are_published_since() {
+fn resume_with_the_id_of_a_lost_event_sends_gap() {
     let folder = Folder::new();
     let channel = open(&folder.log());
     let ids: Vec<_> = (0..4).map(|n| channel.publish(n.to_string()).unwrap().to_string()).collect();
@@ -410,7 +413,7 @@ fn refused(folder: &Folder, kind: ErrorKind, path: &Path, says: &str) {
 }
 
 #[test]
-fn a_damaged_middle_is_refused() {
+fn file_with_a_damaged_middle_is_refused() {
     let folder = Folder::new();
     let channel = open(&folder.log());
     (0..20).for_each(|n| drop(channel.publish(Message::new().id(format_args!("own {n}")).data(n)).unwrap()));
@@ -439,7 +442,7 @@ fn a_damaged_middle_is_refused() {
 }
 
 #[test]
-fn a_segment_that_does_not_belong_is_refused() {
+fn old_segment_that_does_not_match_is_refused() {
     let folder = Folder::new();
     let config = ChannelConfig { max_bytes: 300, ..everything() };
     let channel = open_with(&folder.log(), config);
@@ -463,7 +466,7 @@ fn a_segment_that_does_not_belong_is_refused() {
 }
 
 #[test]
-fn a_file_of_another_kind_is_refused() {
+fn file_of_another_kind_is_refused() {
     let folder = Folder::new();
     for content in ["data: x\n\n", "#!/bin/sh\n", "\0", ": an event log of brooklet, version 2\n\n", "{\"json\":1}"] {
         fs::write(folder.log(), content).unwrap();
@@ -475,7 +478,7 @@ fn a_file_of_another_kind_is_refused() {
 }
 
 #[test]
-fn a_path_that_cannot_be_had_is_named() {
+fn open_with_an_unusable_path_names_it_in_the_error() {
     let folder = Folder::new();
     let nowhere = folder.join("no/such/folder/log.sse");
     let error = Channel::open(&nowhere, ChannelConfig::default()).unwrap_err();
@@ -491,7 +494,7 @@ fn a_path_that_cannot_be_had_is_named() {
 }
 
 #[test]
-fn a_file_that_is_open_is_refused_to_others_until_it_is_closed() {
+fn file_that_is_open_is_refused_until_it_is_closed() {
     let folder = Folder::new();
     let held = "open already, in another process";
     let config =
@@ -517,7 +520,7 @@ fn a_file_that_is_open_is_refused_to_others_until_it_is_closed() {
 }
 
 #[test]
-fn what_is_in_the_way_of_the_next_segment_is_not_touched() {
+fn rotation_onto_another_file_fails_and_leaves_it_unchanged() {
     for name in ["log.sse.new", "log.sse.old"] {
         let folder = Folder::new();
         let channel = open_with(&folder.log(), ChannelConfig { max_bytes: 50, ..everything() });
@@ -565,7 +568,7 @@ fn unfinished_rotation_with_a_damaged_segment_is_refused() {
 }
 
 #[test]
-fn who_cuts_or_removes_the_file_of_an_open_channel_is_told_of() {
+fn publish_to_a_truncated_or_removed_file_fails() {
     const SOON: SyncPolicy = SyncPolicy::Every(Duration::from_millis(20));
     for (remove, sync) in [(false, SyncPolicy::Always), (true, SyncPolicy::Always), (false, SOON), (true, SOON)] {
         let folder = Folder::new();
@@ -590,7 +593,7 @@ fn who_cuts_or_removes_the_file_of_an_open_channel_is_told_of() {
 
 #[test]
 #[cfg(unix)]
-fn a_new_segment_has_the_permissions_of_the_one_before() {
+fn rotation_keeps_the_permissions_of_the_file() {
     use std::os::unix::fs::PermissionsExt;
     let folder = Folder::new();
     let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
@@ -603,7 +606,7 @@ fn a_new_segment_has_the_permissions_of_the_one_before() {
 
 #[test]
 #[cfg(unix)]
-fn a_link_stays_where_it_is_and_its_file_where_it_leads() {
+fn symbolic_link_is_kept_and_its_target_is_rotated() {
     use std::os::unix::fs::symlink;
     let folder = Folder::new();
     let volume = folder.join("volume");
@@ -625,7 +628,7 @@ fn a_link_stays_where_it_is_and_its_file_where_it_leads() {
 
 /// A child has the files of its parent until it runs its own program.
 #[test]
-fn a_file_is_free_at_once_though_children_are_started_and_others_close_too() {
+fn file_can_be_opened_at_once_after_close_while_children_start() {
     let folder = Folder::new();
     let ended = std::sync::atomic::AtomicBool::new(false);
     std::thread::scope(|scope| {
@@ -657,7 +660,7 @@ pub fn testbed(arguments: &[&str]) -> Command {
 }
 
 #[test]
-fn another_process_finds_it_locked_until_this_one_is_killed() {
+fn file_open_in_another_process_is_refused_until_that_is_killed() {
     let folder = Folder::new();
     let path = folder.log().display().to_string();
     let mut first = Example::run(testbed(&[&path]));
@@ -674,7 +677,7 @@ fn another_process_finds_it_locked_until_this_one_is_killed() {
 /// The limit on a file's size stands for a disk that is full: a write ends in the middle, and the next fails.
 #[test]
 #[cfg(target_os = "linux")]
-fn when_the_disk_is_full_publishing_fails_nobody_gets_it_and_later_it_works_again() {
+fn publish_to_a_full_disk_fails_until_there_is_space() {
     let folder = Folder::new();
     let path = folder.log();
     let mut command = Command::new("sh");
@@ -713,7 +716,7 @@ fn when_the_disk_is_full_publishing_fails_nobody_gets_it_and_later_it_works_agai
 /// Until the interval is over nobody syncs, and when nothing is written nobody waits to.
 #[test]
 #[cfg(target_os = "linux")]
-fn a_thread_syncs_what_was_published_and_ends() {
+fn sync_thread_ends_after_its_sync() {
     let folder = Folder::new();
     let path = folder.log().display().to_string();
     let testbed = Example::run(testbed(&[&path, "20"]));
@@ -725,7 +728,7 @@ fn a_thread_syncs_what_was_published_and_ends() {
 }
 
 #[test]
-fn the_room_of_the_chat_survives_its_process() {
+fn chat_killed_and_restarted_restores_its_room() {
     let folder = Folder::new();
     let start = || {
         let mut command = Command::new(program("chat"));

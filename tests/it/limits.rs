@@ -27,7 +27,7 @@ fn limited(config: Config) -> Running {
 }
 
 #[test]
-fn a_head_too_large_is_431_and_a_target_too_long_414_and_both_are_read_to_the_end() {
+fn head_too_large_is_431_and_target_too_long_is_414() {
     let server = limited(Config { max_header_bytes: 10_000, ..Config::default() });
     for length in [10_000, 100_000, 1_000_000] {
         let long = "x".repeat(length);
@@ -50,7 +50,7 @@ fn too_many_fields_are_431() {
 }
 
 #[test]
-fn a_head_has_a_deadline_that_bytes_do_not_move() {
+fn head_not_complete_by_its_deadline_is_408() {
     let server = limited(Config { read_header_timeout: Duration::from_millis(300), ..Config::default() });
     let mut client = server.connect();
     client.stream.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
@@ -68,7 +68,7 @@ fn a_head_has_a_deadline_that_bytes_do_not_move() {
 }
 
 #[test]
-fn a_client_that_says_nothing_is_closed_without_a_word_and_empty_lines_are_nothing() {
+fn client_that_sends_nothing_is_closed_without_a_response() {
     let server = limited(Config { read_header_timeout: SHORT, ..Config::default() });
     server.connect().assert_end();
     let server = limited(Config { idle_timeout: SHORT, ..Config::default() });
@@ -81,7 +81,7 @@ fn a_client_that_says_nothing_is_closed_without_a_word_and_empty_lines_are_nothi
 }
 
 #[test]
-fn a_body_has_a_deadline_too() {
+fn body_not_complete_by_its_deadline_is_408() {
     let server = limited(Config { read_timeout: SHORT, ..Config::default() });
     let mut client = server.connect();
     client.send("POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\nhalf");
@@ -91,7 +91,7 @@ fn a_body_has_a_deadline_too() {
 
 /// A client that reads nothing is cut after the write timeout. A stalled write may leave half of what was to be written: what the client reads later must still be a prefix of the body.
 #[test]
-fn a_client_that_reads_nothing_is_cut_and_what_was_half_written_is_not_written_again() {
+fn client_that_reads_nothing_is_disconnected_and_gets_no_byte_twice() {
     let (told, tellings) = mpsc::channel();
     let told = Mutex::new(told);
     let body: Vec<u8> = (0..8_000_000u32).map(|n| n.wrapping_mul(7919) as u8).collect();
@@ -112,7 +112,7 @@ fn a_client_that_reads_nothing_is_cut_and_what_was_half_written_is_not_written_a
 }
 
 #[test]
-fn beyond_max_connections_it_is_503_with_retry_after_also_to_a_client_that_is_still_sending() {
+fn client_beyond_max_connections_is_503_with_retry_after() {
     let server = limited(Config { max_connections: 2, ..Config::default() });
     let mut held = [server.connect(), server.connect()];
     held.iter_mut().for_each(|client| assert_eq!(client.get("/").status, 200));
@@ -134,7 +134,7 @@ fn beyond_max_connections_it_is_503_with_retry_after_also_to_a_client_that_is_st
 }
 
 #[test]
-fn connections_that_were_taken_over_are_counted_by_themselves() {
+fn takeover_is_not_counted_in_max_connections() {
     let server = limited(Config { max_connections: 1, max_taken_over: 2, ..Config::default() });
     let open = || {
         let mut client = server.connect();
@@ -167,7 +167,7 @@ fn connections_that_were_taken_over_are_counted_by_themselves() {
 }
 
 #[test]
-fn a_timeout_of_zero_is_refused_and_one_without_end_is_none() {
+fn timeout_of_zero_is_refused_and_of_duration_max_never_ends() {
     let zero = Config { write_timeout: Duration::ZERO, ..Config::default() };
     let error = Server::bind("127.0.0.1:0").unwrap().config(zero).serve().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidInput);
@@ -328,7 +328,7 @@ fn refusal_beyond_max_connections_has_the_cors_fields_of_an_allowed_origin() {
 }
 
 #[test]
-fn refusal_beyond_max_connections_has_the_cors_fields_also_if_the_head_comes_in_pieces() {
+fn refusal_beyond_max_connections_has_the_cors_fields_if_the_head_arrives_in_pieces() {
     let (server, _calls) = full(1);
     let mut held = server.connect();
     assert_eq!(held.get("/").status, 200);
@@ -344,7 +344,7 @@ fn refusal_beyond_max_connections_has_the_cors_fields_also_if_the_head_comes_in_
 }
 
 #[test]
-fn client_beyond_max_connections_that_says_nothing_is_refused_too() {
+fn client_beyond_max_connections_that_sends_nothing_is_503() {
     let (server, _calls) = full(1);
     let mut held = server.connect();
     assert_eq!(held.get("/").status, 200);

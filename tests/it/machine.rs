@@ -144,7 +144,7 @@ impl Drop for TemporaryDirectory {
 }
 
 #[test]
-fn room_that_others_hold_is_waited_for() {
+fn room_that_is_in_use_is_waited_for() {
     let whole = Room::for_clients(shared());
     let (entered, enters) = std::sync::mpsc::channel();
     let waiting = thread::spawn(move || {

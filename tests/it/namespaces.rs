@@ -93,7 +93,7 @@ fn server_without_loopback() {
 
 #[test]
 #[ignore = "needs root: cargo test -- --ignored namespaces"]
-fn shutdown_without_loopback_returns_in_time_and_prints_what_it_could_not_close() {
+fn shutdown_without_loopback_returns_in_time_and_prints_the_open_listeners() {
     let Some(stderr) = run_in_a_namespace("namespaces::server_without_loopback") else { return };
     let lines: Vec<_> = stderr.lines().filter(|line| line.starts_with("brooklet: ")).collect();
     assert_eq!(lines.len(), 2, "{stderr}");

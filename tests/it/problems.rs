@@ -34,7 +34,7 @@ fn json(problem: &Problem<'_>) -> Response {
 }
 
 #[test]
-fn every_error_that_program_did_not_write_has_its_form() {
+fn error_response_is_used_for_each_error_that_the_program_did_not_write() {
     let server = api(json);
     let host = "Host: localhost\r\n";
     let long = format!("X: {}\r\n", "x".repeat(2_000));
@@ -68,7 +68,7 @@ fn every_error_that_program_did_not_write_has_its_form() {
 }
 
 #[test]
-fn fields_that_belong_to_an_error_stay_whatever_its_form_sets() {
+fn error_response_that_sets_fields_of_the_server_does_not_replace_them() {
     let server = api(|_| {
         Response::text("short")
             .header("Allow", "BREW")
@@ -103,7 +103,7 @@ fn fields_that_belong_to_an_error_stay_whatever_its_form_sets() {
 
 /// HTTP/1.0 has no chunks. The refusal of a takeover is sent by the context, and every other response by the serve loop.
 #[test]
-fn form_that_streams_is_sent_without_chunks_to_http_10() {
+fn error_response_that_streams_is_sent_without_chunks_to_http_10() {
     let server = api(|problem| {
         let text = problem.status.reason();
         Response::stream("a/b", move |out| out.write_all(text.as_bytes())).header("Vary", "Origin, Accept")
@@ -119,7 +119,7 @@ fn form_that_streams_is_sent_without_chunks_to_http_10() {
 }
 
 #[test]
-fn form_that_fails_costs_no_answer() {
+fn error_response_that_fails_still_answers_the_client() {
     let (report, reports) = mpsc::channel();
     let report = Mutex::new(report);
     let server = serve(|server| {

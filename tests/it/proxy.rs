@@ -289,7 +289,7 @@ impl Live {
 
 #[test]
 #[ignore = "needs nginx: cargo test -- --ignored proxy"]
-fn each_event_arrives_within_100_ms() {
+fn event_through_nginx_arrives_within_100_ms() {
     let live = Live::start();
     let nginx = Nginx::in_front_of(&live.server);
     for path in LIVE {
@@ -320,7 +320,7 @@ fn assert_prompt(feed: &Feed, mut read: impl FnMut(&str)) {
 /// From HTTP/1.1 nginx passes chunks on at once, whatever the field says.
 #[test]
 #[ignore = "needs nginx: cargo test -- --ignored proxy"]
-fn a_field_of_ours_is_what_keeps_nginx_from_holding_events_back() {
+fn event_with_x_accel_buffering_yes_is_held_back_by_nginx() {
     let server = serve(|server| {
         server.allow_host(PUBLIC).get("/", |mut ctx| {
             ctx.set_response_header("X-Accel-Buffering", "yes")?;
@@ -341,7 +341,7 @@ fn a_field_of_ours_is_what_keeps_nginx_from_holding_events_back() {
 
 #[test]
 #[ignore = "needs nginx: cargo test -- --ignored proxy"]
-fn keep_alive_outlives_the_patience_of_nginx_and_silence_does_not() {
+fn keep_alive_within_proxy_read_timeout_keeps_the_stream_open() {
     const OFTEN: Duration = Duration::from_millis(200);
     const IDLE: Duration = Duration::from_secs(3);
     let (tell, told) = mpsc::channel();
@@ -379,7 +379,7 @@ fn keep_alive_outlives_the_patience_of_nginx_and_silence_does_not() {
 /// A channel looks for them every 4.5 s, so these wait together.
 #[test]
 #[ignore = "needs nginx: cargo test -- --ignored proxy"]
-fn a_client_that_leaves_is_noticed() {
+fn client_that_leaves_nginx_is_noticed() {
     thread::scope(|scope| {
         for leave in [close_connection, end_curl, close_one_stream_of_two] {
             for [path, other] in [LIVE, [LIVE[1], LIVE[0]]] {
@@ -420,7 +420,7 @@ fn close_one_stream_of_two(live: &Live, nginx: &Nginx, path: &str, other: &str) 
 
 #[test]
 #[ignore = "needs nginx: cargo test -- --ignored proxy"]
-fn the_public_name_is_answered_once_it_is_allowed_and_no_other() {
+fn host_that_is_not_allowed_is_421() {
     let named = serve(|server| server.allow_host(PUBLIC).get("/", |_| "read"));
     let nginx = Nginx::in_front_of(&named);
     assert_eq!(nginx.status("/"), "200");
@@ -433,7 +433,7 @@ fn the_public_name_is_answered_once_it_is_allowed_and_no_other() {
 /// TLS ends at nginx, so the server cannot know its own scheme; the host is what it compares.
 #[test]
 #[ignore = "needs nginx: cargo test -- --ignored proxy"]
-fn the_public_site_may_change_things_and_no_other() {
+fn origin_of_another_site_is_403() {
     let server = serve(|server| server.allow_host(PUBLIC).post("/", |_| "changed"));
     let nginx = Nginx::in_front_of(&server);
     let post = |fields: &str| nginx.status(&format!("-dbody {fields} /"));
@@ -446,7 +446,7 @@ fn the_public_site_may_change_things_and_no_other() {
 
 #[test]
 #[ignore = "needs nginx: cargo test -- --ignored proxy"]
-fn the_peer_is_nginx_and_the_client_is_in_a_field_that_it_cannot_make_up() {
+fn x_forwarded_for_from_nginx_is_the_address_of_the_client() {
     let server = serve(|server| {
         server.allow_host(PUBLIC).get("/", |ctx| {
             let client = ctx.headers().get("x-forwarded-for").unwrap_or_default();
@@ -461,7 +461,7 @@ fn the_peer_is_nginx_and_the_client_is_in_a_field_that_it_cannot_make_up() {
 /// A browser would have opened six connections for the first six, and none for the others.
 #[test]
 #[ignore = "needs nginx: cargo test -- --ignored proxy"]
-fn many_streams_share_one_http_2_connection() {
+fn streams_over_http_2_share_one_connection() {
     const STREAMS: usize = 20;
     let live = Live::start();
     let nginx = Nginx::in_front_of(&live.server);
@@ -479,7 +479,7 @@ fn many_streams_share_one_http_2_connection() {
 
 #[test]
 #[ignore = "needs nginx: cargo test -- --ignored proxy"]
-fn who_comes_back_goes_on_behind_the_last_event() {
+fn resume_through_nginx_sends_the_events_after_the_last_id() {
     let channel = Channel::new();
     let feed = channel.clone();
     let server = serve(|server| server.allow_host(PUBLIC).get("/", move |ctx| feed.subscribe(ctx)));
@@ -495,7 +495,7 @@ fn who_comes_back_goes_on_behind_the_last_event() {
 
 #[test]
 #[ignore = "needs nginx: cargo test -- --ignored proxy"]
-fn an_end_that_the_server_makes_is_a_good_one() {
+fn stream_that_the_server_closes_ends_without_an_error() {
     let live = Live::start();
     let closing = serve(|server| {
         server.allow_host(PUBLIC).get("/", |ctx| {
@@ -522,7 +522,7 @@ fn an_end_that_the_server_makes_is_a_good_one() {
 /// HTTP/1.0 has no other end of a body than that of the connection.
 #[test]
 #[ignore = "needs nginx: cargo test -- --ignored proxy"]
-fn a_body_that_breaks_off_does_not_look_whole() {
+fn body_that_fails_is_an_error_for_the_client() {
     let server = serve(|server| {
         let server = server.allow_host(PUBLIC).on_response(|_| ()); // or standard error would tell of it
         server
@@ -543,7 +543,7 @@ fn a_body_that_breaks_off_does_not_look_whole() {
 /// A browser's `EventSource` takes any status but 200 for final, and tries again after an error of the network.
 #[test]
 #[ignore = "needs nginx: cargo test -- --ignored proxy"]
-fn while_the_server_restarts_requests_get_a_502_and_event_sources_none() {
+fn request_during_a_restart_is_502_except_for_event_sources() {
     let start = |server: Server| server.allow_host(PUBLIC).get("/", |_| "hello");
     let server = serve(start);
     let nginx = Nginx::in_front_of(&server);
@@ -563,7 +563,7 @@ fn while_the_server_restarts_requests_get_a_502_and_event_sources_none() {
 /// Not in the README: a connection on one machine costs little. But many a configuration has it.
 #[test]
 #[ignore = "needs nginx: cargo test -- --ignored proxy"]
-fn nginx_may_keep_its_connections_to_the_server() {
+fn connection_of_nginx_is_reused_with_keepalive() {
     let start = |server: Server| {
         server
             .allow_host(PUBLIC)

@@ -43,7 +43,7 @@ fn all() -> Running {
 }
 
 #[test]
-fn whatever_turns_into_a_response() {
+fn return_value_of_each_type_becomes_a_response() {
     let server = all();
     let check = |target: &str, status: u16, content_type: Option<&str>, body: &str| {
         let answer = server.get(target);
@@ -74,13 +74,13 @@ fn whatever_turns_into_a_response() {
 }
 
 #[test]
-fn an_io_error_is_a_500_that_tells_the_client_nothing() {
+fn io_error_of_a_handler_is_500_without_its_message() {
     let answer = all().get("/err");
     assert_eq!((answer.status, answer.text()), (500, "500 Internal Server Error\n"));
 }
 
 #[test]
-fn responses_without_a_body_have_no_length_and_the_next_one_follows() {
+fn response_204_or_304_has_no_body_and_no_length() {
     let server = all();
     let mut client = server.connect();
     for target in ["/204", "/304"] {
@@ -91,7 +91,7 @@ fn responses_without_a_body_have_no_length_and_the_next_one_follows() {
 }
 
 #[test]
-fn a_field_that_would_forge_another_is_refused_and_never_sent() {
+fn header_with_a_control_character_is_500() {
     let server = all();
     for value in ["a%0d%0aSet-Cookie:%20x", "%0a", "%0d", "%00", "%7f"] {
         let answer = server.get(&format!("/injected?v={value}"));
@@ -103,12 +103,12 @@ fn a_field_that_would_forge_another_is_refused_and_never_sent() {
 }
 
 #[test]
-fn a_large_body_arrives_whole() {
+fn large_body_arrives_whole() {
     assert_eq!(all().get("/large").text(), "0123456789".repeat(100_000));
 }
 
 #[test]
-fn a_body_that_cannot_be_finished_is_visibly_cut() {
+fn body_that_fails_is_visibly_incomplete() {
     let server = all();
     let mut client = server.connect();
     client.send("GET /cut HTTP/1.1\r\nHost: localhost\r\n\r\n");
@@ -124,7 +124,7 @@ fn a_body_that_cannot_be_finished_is_visibly_cut() {
 }
 
 #[test]
-fn a_streamed_body_arrives_as_it_is_flushed() {
+fn streamed_body_arrives_when_it_is_flushed() {
     let (go, wait) = mpsc::channel::<()>();
     let wait = Mutex::new(Some(wait));
     let server = serve(|server| {

@@ -33,7 +33,7 @@ fn ask(server: &Running, method: &str, target: &str) -> super::support::Answer {
 }
 
 #[test]
-fn static_then_parameter_then_rest() {
+fn static_route_wins_over_parameter_and_rest() {
     let server = routes();
     assert_eq!(server.get("/").text(), "root");
     assert_eq!(server.get("/a/static").text(), "static");
@@ -43,7 +43,7 @@ fn static_then_parameter_then_rest() {
 }
 
 #[test]
-fn every_method_has_its_route() {
+fn request_with_each_method_reaches_its_route() {
     let server = routes();
     assert_eq!(ask(&server, "PUT", "/m").text(), "put");
     assert_eq!(ask(&server, "PATCH", "/m").text(), "patch");
@@ -51,7 +51,7 @@ fn every_method_has_its_route() {
 }
 
 #[test]
-fn nothing_there_is_404_and_another_method_405_with_allow() {
+fn unknown_path_is_404_and_unknown_method_is_405_with_allow() {
     let server = routes();
     assert_eq!(server.get("/nope").status, 404);
     let answer = ask(&server, "GET", "/m");
@@ -61,7 +61,7 @@ fn nothing_there_is_404_and_another_method_405_with_allow() {
 }
 
 #[test]
-fn head_is_answered_from_get() {
+fn head_without_a_route_is_answered_by_get() {
     let server = routes();
     let mut client = server.connect();
     client.send("HEAD /a/static HTTP/1.1\r\nHost: localhost\r\n\r\nGET / HTTP/1.1\r\nHost: localhost\r\n\r\n");
@@ -72,7 +72,7 @@ fn head_is_answered_from_get() {
 }
 
 #[test]
-fn options_tells_what_is_there() {
+fn options_without_a_route_lists_the_allowed_methods() {
     let server = routes();
     let answer = ask(&server, "OPTIONS", "/a/7");
     assert_eq!((answer.status, answer.header("allow")), (204, Some("GET, HEAD, POST, OPTIONS")));
@@ -125,7 +125,7 @@ fn escaped_character_of_a_static_segment_is_found() {
 }
 
 #[test]
-fn a_parameter_that_the_pattern_lacks_is_our_mistake() {
+fn parameter_that_the_pattern_lacks_is_500() {
     assert_eq!(routes().get("/typo/7").status, 500);
 }
 
@@ -138,7 +138,7 @@ fn fault(server: Server) -> String {
 }
 
 #[test]
-fn a_malformed_or_taken_pattern_is_refused_with_its_name_and_line() {
+fn pattern_that_is_malformed_or_taken_is_an_error_of_serve() {
     let bind = || Server::bind("127.0.0.1:0").unwrap();
     let message = fault(bind().get("/a/{id", |_| ""));
     assert!(message.contains("`GET /a/{id`") && message.contains("routing.rs"), "{message}");
@@ -152,7 +152,7 @@ fn a_malformed_or_taken_pattern_is_refused_with_its_name_and_line() {
 
 /// Counted in lookups, not in time: a table of a thousand routes answers like any other. How fast is a benchmark's matter.
 #[test]
-fn a_thousand_routes_are_all_found() {
+fn routes_are_all_found_among_a_thousand() {
     let server = serve(|mut server| {
         for n in 0..1_000 {
             server = server.get(&format!("/static/{n}"), move |_| n.to_string());

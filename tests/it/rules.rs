@@ -574,7 +574,7 @@ fn check(server: &Running, rule: &Rule, request: &[u8], pieces: &[&[u8]]) {
 }
 
 #[test]
-fn every_rule_whole_and_byte_by_byte_and_in_two_pieces() {
+fn rules_hold_for_a_request_whole_in_two_pieces_and_byte_by_byte() {
     let server = server();
     for rule in RULES {
         for request in rule.requests {
@@ -588,7 +588,7 @@ fn every_rule_whole_and_byte_by_byte_and_in_two_pieces() {
 }
 
 #[test]
-fn http_10_is_served_without_host_and_ends() {
+fn http_10_request_without_host_is_served_and_ends_its_connection() {
     let server = server();
     for request in ["GET / HTTP/1.0\r\n\r\n", "GET / HTTP/1.0\r\nHost: a\r\nExpect: 200-ok\r\n\r\n"] {
         let mut client = server.connect();
@@ -600,7 +600,7 @@ fn http_10_is_served_without_host_and_ends() {
 }
 
 #[test]
-fn http_09_gets_no_body_without_a_head() {
+fn http_09_request_is_400() {
     let server = server();
     let mut client = server.connect();
     client.send("GET /\r\n");
@@ -608,14 +608,14 @@ fn http_09_gets_no_body_without_a_head() {
 }
 
 #[test]
-fn trace_is_never_echoed() {
+fn trace_is_not_echoed() {
     let answer = server().ask("TRACE / HTTP/1.1\r\nHost: a\r\nCookie: secret\r\n\r\n");
     assert!(!answer.head.contains("secret") && !answer.text().contains("secret"));
     assert!(answer.header("allow").is_some());
 }
 
 #[test]
-fn the_same_rules_hold_for_the_second_request_of_a_connection() {
+fn rules_hold_for_the_second_request_of_a_connection() {
     let server = server();
     for rule in RULES {
         let Refused(status) = rule.outcome else { continue };

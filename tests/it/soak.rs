@@ -36,7 +36,7 @@ const WAITING: usize = 64;
 
 #[test]
 #[ignore = "a server that the soak runs"]
-fn a_server_for_all() {
+fn server_for_all_clients() {
     let config = Config {
         read_header_timeout: PATIENCE,
         read_timeout: PATIENCE,
@@ -236,11 +236,11 @@ fn settled(child: &Child, descriptors: usize) -> Held {
 
 #[test]
 #[ignore = "ten minutes"]
-fn ten_minutes_of_everything_leave_nothing_behind() {
+fn server_after_ten_minutes_holds_what_it_held_before() {
     let seconds = std::env::var(SECONDS).map_or(600, |seconds| seconds.parse().unwrap());
     let time = Duration::from_secs(seconds);
     let seed = u64::from(std::process::id()) << 20;
-    let mut child = Child::start("soak::a_server_for_all", ONE_HEAP);
+    let mut child = Child::start("soak::server_for_all_clients", ONE_HEAP);
     // Whoever is answered knows that the server is up, and when this one sees the end, its descriptor is closed.
     let mut first = child.connect();
     first.send("GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");

@@ -43,7 +43,7 @@ fn kind_of(result: io::Result<()>) -> Option<ErrorKind> {
 }
 
 #[test]
-fn the_head_goes_out_before_the_first_event() {
+fn head_is_sent_before_the_first_event() {
     let (go, wait) = mpsc::channel::<()>();
     let wait = Mutex::new(wait);
     let (server, _results) = streaming(move |events| {
@@ -211,7 +211,7 @@ fn stream_whose_closure_fails_while_the_server_stops_has_no_last_chunk() {
 }
 
 #[test]
-fn fields_of_guards_and_handlers_are_in_the_head_and_win_over_ours() {
+fn headers_set_by_a_guard_replace_those_of_the_stream() {
     let guard = |server: Server| {
         server.before(|ctx| {
             ctx.set_response_header("Access-Control-Allow-Origin", "*").unwrap();
@@ -228,7 +228,7 @@ fn fields_of_guards_and_handlers_are_in_the_head_and_win_over_ours() {
 }
 
 #[test]
-fn all_four_fields_arrive() {
+fn event_with_all_four_fields_arrives() {
     let (server, _results) = streaming(|mut events| {
         events.send_message("plain")?;
         events.send_message(Message::new().id(7).event("tick").data("a\nb").retry(Duration::from_millis(1500)))?;
@@ -265,7 +265,7 @@ fn all_four_fields_arrive() {
 }
 
 #[test]
-fn a_refused_message_leaves_the_stream_good() {
+fn message_that_is_refused_does_not_end_the_stream() {
     let (server, _results) = streaming(|mut events| {
         let refused = |error: io::Error| (error.kind(), error.to_string());
         let (kind, message) = refused(events.send_message(Message::new().data("lost").id("a\nb")).unwrap_err());
@@ -281,7 +281,7 @@ fn a_refused_message_leaves_the_stream_good() {
 }
 
 #[test]
-fn a_batch_arrives_whole() {
+fn batch_of_events_arrives_whole() {
     let (server, _results) = streaming(|mut events| {
         events.send_messages((0..50_000).map(|n| Message::new().id(n).data(n)))?;
         events.close()
@@ -292,7 +292,7 @@ fn a_batch_arrives_whole() {
 }
 
 #[test]
-fn last_event_id_is_that_of_the_header_or_else_of_the_query_and_empty_is_none() {
+fn last_event_id_is_from_the_header_or_else_from_the_query() {
     let (server, _results) = streaming(|mut events| {
         let id = events.last_event_id().map(str::to_owned);
         events.send_message(format!("{id:?} {}", events.connection().request().path()))?;
@@ -326,7 +326,7 @@ fn keep_alive_of_zero_is_ten_milliseconds() {
 }
 
 #[test]
-fn durations_of_zero_and_without_end_are_taken() {
+fn write_timeout_of_zero_is_refused_and_duration_max_never_ends() {
     let (server, results) = streaming(|mut events| {
         assert_eq!(events.set_write_timeout(Some(Duration::ZERO)).unwrap_err().kind(), ErrorKind::InvalidInput);
         events.set_write_timeout(Some(Duration::MAX))?;
@@ -342,7 +342,7 @@ fn durations_of_zero_and_without_end_are_taken() {
 }
 
 #[test]
-fn wait_ends_when_the_client_leaves_by_fin_or_reset_also_after_it_sent_bytes() {
+fn wait_fails_after_the_client_closes_or_resets() {
     let (server, results) = streaming(|mut events| {
         events.send_message("hello")?;
         events.wait(Duration::from_secs(3600))
@@ -365,7 +365,7 @@ fn wait_ends_when_the_client_leaves_by_fin_or_reset_also_after_it_sent_bytes() {
 }
 
 #[test]
-fn wait_returns_after_its_time() {
+fn wait_returns_after_its_duration() {
     let (server, results) = streaming(|mut events| {
         events.wait(Duration::ZERO)?;
         events.wait(Duration::from_millis(20))?;
@@ -376,7 +376,7 @@ fn wait_returns_after_its_time() {
 }
 
 #[test]
-fn sending_fails_once_the_client_is_gone_and_ever_after() {
+fn send_after_the_client_left_fails_each_time() {
     let (server, results) = streaming(|mut events| {
         let error = loop {
             if let Err(error) = events.send_message("again") {
@@ -394,7 +394,7 @@ fn sending_fails_once_the_client_is_gone_and_ever_after() {
 }
 
 #[test]
-fn a_client_that_stops_reading_is_cut_and_what_it_got_are_whole_frames_and_a_piece() {
+fn client_that_stops_reading_is_disconnected_after_a_partial_frame() {
     let (server, results) = streaming(|mut events| {
         events.set_write_timeout(Some(Duration::from_millis(50)))?;
         let frame = "x".repeat(100_000);
@@ -413,7 +413,7 @@ fn a_client_that_stops_reading_is_cut_and_what_it_got_are_whole_frames_and_a_pie
 }
 
 #[test]
-fn keep_alive_comments_come_only_in_silence() {
+fn keep_alive_is_sent_only_while_no_event_is() {
     let (server, _results) = streaming(|mut events| {
         events.set_keep_alive(Duration::from_millis(10));
         events.wait(Duration::from_millis(60))?;
@@ -429,7 +429,7 @@ fn keep_alive_comments_come_only_in_silence() {
 }
 
 #[test]
-fn forward_sends_what_comes_out_of_a_channel_and_ends_with_its_senders() {
+fn forward_sends_the_received_messages_and_ends_with_the_senders() {
     let (sender, receiver) = mpsc::channel::<Message>();
     let receiver = Mutex::new(receiver);
     let (server, results) = streaming(move |mut events| {
@@ -448,7 +448,7 @@ fn forward_sends_what_comes_out_of_a_channel_and_ends_with_its_senders() {
 }
 
 #[test]
-fn forward_ends_when_the_client_leaves_though_nothing_is_sent() {
+fn forward_without_messages_ends_when_the_client_leaves() {
     let (sender, receiver) = mpsc::channel::<&str>();
     let receiver = Mutex::new(receiver);
     let (server, results) = streaming(move |mut events| events.forward(&receiver.lock().unwrap()));
@@ -459,7 +459,7 @@ fn forward_ends_when_the_client_leaves_though_nothing_is_sent() {
 
 /// 100 kB take 98 s to read at 512 bytes each half second.
 #[test]
-fn forward_ends_when_the_client_leaves_after_it_sent_much() {
+fn forward_with_much_input_ends_when_the_client_leaves() {
     let (_sender, receiver) = mpsc::channel::<&str>();
     let receiver = Mutex::new(receiver);
     let (server, results) = streaming(move |mut events| events.forward(&receiver.lock().unwrap()));
@@ -470,7 +470,7 @@ fn forward_ends_when_the_client_leaves_after_it_sent_much() {
 }
 
 #[test]
-fn client_that_sends_without_end_is_disconnected() {
+fn client_that_sends_endless_input_is_disconnected() {
     let (_sender, receiver) = mpsc::channel::<&str>();
     let receiver = Mutex::new(receiver);
     let (result, results) = mpsc::channel();
@@ -535,7 +535,7 @@ fn wait_for_returns_what_another_request_sends() {
 }
 
 #[test]
-fn wait_for_ends_with_its_time_the_client_or_the_server() {
+fn wait_for_ends_at_its_timeout_when_the_client_leaves_and_at_shutdown() {
     let (_sender, receiver) = mpsc::channel::<()>();
     let receiver = Mutex::new(receiver);
     let (server, results) = streaming(move |mut events| {
@@ -566,7 +566,7 @@ fn wait_for_ends_with_its_time_the_client_or_the_server() {
 
 /// Values for other clients, for example, that this stream does not send.
 #[test]
-fn wait_for_with_values_waiting_sends_keep_alives_and_notices_that_the_client_left() {
+fn wait_for_with_queued_values_sends_keep_alives_and_fails_after_the_client_left() {
     let (server, results) = streaming(|mut events| {
         let (sender, receiver) = mpsc::channel();
         events.set_keep_alive(Duration::from_millis(10));
@@ -591,7 +591,7 @@ fn wait_for_with_values_waiting_sends_keep_alives_and_notices_that_the_client_le
 }
 
 #[test]
-fn wait_for_with_values_waiting_ends_when_the_server_stops() {
+fn wait_for_with_queued_values_ends_when_the_server_stops() {
     let (server, results) = streaming(|mut events| {
         let (sender, receiver) = mpsc::channel();
         events.send_message("go")?;
@@ -607,7 +607,7 @@ fn wait_for_with_values_waiting_ends_when_the_server_stops() {
 }
 
 #[test]
-fn forward_tells_of_a_refused_message_after_sending_those_before_it() {
+fn forward_with_a_refused_message_sends_the_earlier_ones_and_fails() {
     let (sender, receiver) = mpsc::channel();
     let receiver = Mutex::new(receiver);
     let (server, results) = streaming(move |mut events| {
@@ -622,7 +622,7 @@ fn forward_tells_of_a_refused_message_after_sending_those_before_it() {
 }
 
 #[test]
-fn head_gets_the_head_and_no_stream() {
+fn head_request_gets_the_head_and_no_stream() {
     let (server, results) = streaming(|events| events.close());
     let mut client = server.connect();
     client.send("HEAD / HTTP/1.1\r\nHost: localhost\r\n\r\n");
@@ -635,7 +635,7 @@ fn head_gets_the_head_and_no_stream() {
 /// A client that has sent something which nobody read must get the last event all the same: a plain close would be a
 /// reset, and take it away.
 #[test]
-fn the_last_event_survives_input_that_nobody_read() {
+fn last_event_arrives_despite_unread_input() {
     let (server, _results) = streaming(|mut events| {
         events.wait(Duration::from_millis(1)).ok();
         events.close()
@@ -760,7 +760,7 @@ impl std::error::Error for Wrapper {
 }
 
 #[test]
-fn client_that_left_is_not_reported_also_if_the_error_is_wrapped() {
+fn client_that_left_is_not_reported_even_if_the_error_is_wrapped() {
     let (server, reports) = reporting(|server| {
         server
             .get("/wait", |ctx| sse::stream(ctx, |mut events| events.wait(Duration::MAX)))
@@ -828,7 +828,7 @@ fn shutdown_and_stalled_client_are_not_reported() {
 
 /// `Write` on the raw connection and the stream's own socket are the same one.
 #[test]
-fn the_socket_is_at_hand() {
+fn tcp_stream_writes_to_the_connection_of_the_stream() {
     let (server, _results) = streaming(|events| {
         assert!(events.tcp_stream().nodelay()?);
         let mut socket = events.tcp_stream();
@@ -839,7 +839,7 @@ fn the_socket_is_at_hand() {
 }
 
 #[test]
-fn events_before_a_plain_drop_survive_a_body_that_nobody_read() {
+fn events_before_a_drop_arrive_despite_an_unread_body() {
     let server = serve(|server| {
         server.post("/", |ctx| {
             sse::stream(ctx, |mut events| {

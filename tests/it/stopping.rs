@@ -97,14 +97,14 @@ impl Slow {
 }
 
 #[test]
-fn an_idle_server_returns_at_once() {
+fn shutdown_of_an_idle_server_returns_at_once() {
     let server = serve(|server| server.get("/", |_| "hello"));
     server.handle().shutdown(LONG);
     assert_at_once(server);
 }
 
 #[test]
-fn all_threads_that_wait_for_connections_are_woken() {
+fn shutdown_wakes_all_threads_that_wait_for_connections() {
     let room = Room::for_both_ends(40);
     let server = serve(|server| server.get("/", |_| "hello"));
     // As many as come together have a thread each, and many of those wait for the next.
@@ -117,7 +117,7 @@ fn all_threads_that_wait_for_connections_are_woken() {
 }
 
 #[test]
-fn idle_connections_are_closed_at_once() {
+fn shutdown_closes_idle_connections_at_once() {
     let room = Room::for_both_ends(120);
     let server = serve(|server| server.get("/", |_| "hello"));
     // Connections are accepted in their order: when the later ones are answered, these are all known to the server.
@@ -132,7 +132,7 @@ fn idle_connections_are_closed_at_once() {
 }
 
 #[test]
-fn a_request_in_its_handler_is_answered_with_the_end_announced() {
+fn shutdown_during_a_handler_answers_with_connection_close() {
     let slow = slow();
     let mut idle = slow.server.connect();
     assert_eq!(idle.get("/").text(), "hello");
@@ -148,7 +148,7 @@ fn a_request_in_its_handler_is_answered_with_the_end_announced() {
 }
 
 #[test]
-fn a_handler_that_outlasts_the_grace_holds_nobody_up() {
+fn shutdown_returns_after_the_grace_while_a_handler_runs() {
     let slow = slow();
     let mut client = slow.ask();
     let stopped = Instant::now();
@@ -159,7 +159,7 @@ fn a_handler_that_outlasts_the_grace_holds_nobody_up() {
 }
 
 #[test]
-fn half_a_request_may_be_finished() {
+fn shutdown_during_a_request_waits_for_the_rest_of_it() {
     let server = serve(|server| server.get("/", |_| "hello").post("/", |mut ctx| ctx.body_text()));
     let (head, rest) = ("POST / HTTP/1.1\r\nHost: localhost\r\nContent-Le", "ngth: 5\r\n\r\n");
     // The answer to a request before it, or the word to go on, says that the server has seen what came of this one.
@@ -181,7 +181,7 @@ fn half_a_request_may_be_finished() {
 }
 
 #[test]
-fn a_response_under_way_goes_to_its_end() {
+fn shutdown_during_a_response_sends_the_rest_of_it() {
     let (go, gate) = mpsc::channel::<()>();
     let gate = Arc::new(Mutex::new(gate));
     let server = serve(|server| {
@@ -208,7 +208,7 @@ fn a_response_under_way_goes_to_its_end() {
 /// A request behind one that is answered with `Connection: close` was not looked at, and the client knows; and no reset
 /// takes the first answer away.
 #[test]
-fn a_pipelined_request_is_told_of_the_end_by_the_answer_before_it() {
+fn shutdown_with_a_pipelined_request_ends_after_the_response_before_it() {
     for behind in [true, false] {
         let slow = slow();
         let mut client = slow.server.connect();
@@ -228,7 +228,7 @@ fn a_pipelined_request_is_told_of_the_end_by_the_answer_before_it() {
 }
 
 #[test]
-fn a_thousand_streams_say_goodbye() {
+fn shutdown_sends_a_close_event_to_a_thousand_streams() {
     let room = Room::for_both_ends(1_000);
     let streams = room.connections;
     let server = serve(|server| server.get("/", |ctx| sse::stream(ctx, |mut events| events.wait(HOUR))));
@@ -268,7 +268,7 @@ impl Telling {
 
 /// One each of what can write: an event stream, a response's body, a connection that was taken over.
 #[test]
-fn who_is_blocked_in_a_write_is_cut_when_the_grace_is_over() {
+fn shutdown_ends_blocked_writes_after_the_grace() {
     static FRAME: [u8; 200_000] = [b'x'; 200_000];
     let (wrote, writes) = mpsc::channel();
     let (ended, ends) = mpsc::channel();
@@ -311,7 +311,7 @@ fn who_is_blocked_in_a_write_is_cut_when_the_grace_is_over() {
 }
 
 #[test]
-fn a_taken_over_connection_is_told_by_the_end_of_its_input_and_may_say_a_last_word() {
+fn shutdown_ends_the_input_of_a_taken_over_connection_that_can_still_write() {
     let (tell, told) = mpsc::channel();
     let (server, taken) = taking();
     let (mut client, mut conn) = take(&server, &taken, "\r\n");
@@ -330,7 +330,7 @@ fn a_taken_over_connection_is_told_by_the_end_of_its_input_and_may_say_a_last_wo
 }
 
 #[test]
-fn a_taken_over_connection_that_nobody_drops_is_cut_after_the_grace() {
+fn shutdown_closes_a_taken_over_connection_after_the_grace() {
     let (server, taken) = taking();
     let (mut client, mut conn) = take(&server, &taken, "\r\n");
     let stopped = Instant::now();
@@ -342,7 +342,7 @@ fn a_taken_over_connection_that_nobody_drops_is_cut_after_the_grace() {
 }
 
 #[test]
-fn of_two_ends_the_earlier_one_holds() {
+fn shutdown_called_twice_uses_the_shorter_grace() {
     for graces in [[LONG, Duration::ZERO], [Duration::ZERO, LONG]] {
         let slow = slow();
         let mut client = slow.ask();
@@ -354,7 +354,7 @@ fn of_two_ends_the_earlier_one_holds() {
 }
 
 #[test]
-fn threads_that_stop_it_together_agree_on_the_earliest_end() {
+fn shutdown_called_by_several_threads_uses_the_shortest_grace() {
     let slow = slow();
     let mut client = slow.ask();
     let together = Arc::new(Barrier::new(9));
@@ -374,7 +374,7 @@ fn threads_that_stop_it_together_agree_on_the_earliest_end() {
 }
 
 #[test]
-fn stopped_before_it_serves_it_returns_at_once() {
+fn shutdown_before_serve_makes_serve_return_at_once() {
     let server = Server::bind("127.0.0.1:0").unwrap().get("/", |_| "hello");
     let mut early = Client::connect(server.local_addr());
     early.send("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n");
@@ -390,7 +390,7 @@ fn stopped_before_it_serves_it_returns_at_once() {
 }
 
 #[test]
-fn a_handler_that_stops_the_server_is_answered() {
+fn shutdown_called_by_a_handler_answers_its_request() {
     for grace in [LONG, Duration::MAX] {
         let server = serve(|server| {
             let handle = server.handle();
@@ -409,7 +409,7 @@ fn a_handler_that_stops_the_server_is_answered() {
 }
 
 #[test]
-fn a_stream_a_guard_and_a_hook_may_stop_the_server_too() {
+fn shutdown_called_by_a_stream_a_guard_or_a_hook_stops_the_server() {
     let stopping = |is_stream: bool, build: fn(Server, Handle) -> Server| {
         let server = serve(|server| {
             let handle = server.handle();
@@ -452,7 +452,7 @@ fn a_stream_a_guard_and_a_hook_may_stop_the_server_too() {
 }
 
 #[test]
-fn a_grace_without_end_ends_with_the_last_connection() {
+fn shutdown_without_a_limit_ends_with_the_last_connection() {
     let slow = slow();
     let mut client = slow.ask();
     slow.server.handle().shutdown(Duration::MAX);
@@ -487,7 +487,7 @@ fn round_trips(address: SocketAddr) -> io::Result<bool> {
 }
 
 #[test]
-fn the_port_is_free_once_serve_has_returned_however_busy_it_was() {
+fn port_of_a_busy_server_is_free_after_serve_returns() {
     let start = |server: Server| {
         let server = server.get("/", |_| "hello");
         let (handle, (done, returns)) = (server.handle(), mpsc::channel());
@@ -528,7 +528,7 @@ fn the_port_is_free_once_serve_has_returned_however_busy_it_was() {
 
 /// Another process may hold the same listener: it is not shut down for all of them.
 #[test]
-fn listener_that_others_hold_goes_on_after_a_shutdown() {
+fn listener_held_by_others_still_accepts_after_a_shutdown() {
     let listener = TcpListener::bind((own_loopback_address(), 0)).unwrap();
     let of_other_process = listener.try_clone().unwrap();
     for _ in 0..2 {
@@ -547,7 +547,7 @@ fn listener_that_others_hold_goes_on_after_a_shutdown() {
 }
 
 #[test]
-fn listener_that_does_not_block_is_made_blocking() {
+fn listener_that_is_nonblocking_is_made_blocking() {
     let listener = TcpListener::bind((own_loopback_address(), 0)).unwrap();
     listener.set_nonblocking(true).unwrap();
     let same = listener.try_clone().unwrap();
@@ -562,7 +562,7 @@ fn listener_that_does_not_block_is_made_blocking() {
 /// A UNIX socket in the place of a TCP listener.
 #[cfg(unix)]
 #[test]
-fn listener_that_is_none_is_an_error_of_serve() {
+fn listener_that_is_a_unix_socket_is_an_error_of_serve() {
     let (one, _other) = std::os::unix::net::UnixStream::pair().unwrap();
     let server = Server::from(TcpListener::from(std::os::fd::OwnedFd::from(one))).get("/", |_| "hello");
     assert_eq!(server.local_addr(), SocketAddr::from(([0, 0, 0, 0], 0)));
@@ -572,7 +572,7 @@ fn listener_that_is_none_is_an_error_of_serve() {
 }
 
 #[test]
-fn nobody_listens_any_more_while_a_handler_runs_on() {
+fn port_is_free_after_serve_returns_while_a_handler_runs() {
     let slow = slow();
     let address = slow.server.address();
     let mut client = slow.ask();
@@ -587,7 +587,7 @@ fn nobody_listens_any_more_while_a_handler_runs_on() {
 
 /// A client that comes during the grace should go elsewhere at once, not wait in a queue that nobody will look at.
 #[test]
-fn nobody_listens_any_more_during_the_grace() {
+fn connection_during_the_grace_is_refused() {
     let slow = slow();
     let address = slow.server.address();
     let mut client = slow.ask();

@@ -160,7 +160,7 @@ fn cycle(
 }
 
 #[test]
-fn files_of_src_have_no_cycle() {
+fn files_of_src_have_no_dependency_cycle() {
     let sources = Sources::read();
     let needs: BTreeMap<_, _> = sources.code.keys().map(|module| (module.clone(), sources.needs(module))).collect();
     let of = |path: &str| module_of(Path::new(path));

@@ -295,11 +295,11 @@ fn assert_complained_once(stderr: &str, of: &str) {
     assert!(matches!(&complaints[..], [one] if one.contains(of)), "{stderr}");
 }
 
-const WITH_STREAMS: &str = "survival::a_server_with_streams";
+const WITH_STREAMS: &str = "survival::server_with_streams";
 
 #[test]
 #[ignore = "a server that other tests run"]
-fn a_server_with_streams() {
+fn server_with_streams() {
     be_a_server(with_streams);
 }
 
@@ -320,12 +320,12 @@ fn assert_refuses_and_recovers(mut starved: Exhausted, complaint: &str) {
 const FEW_DESCRIPTORS: &str = "ulimit -n 40;";
 
 #[test]
-fn out_of_descriptors_it_refuses_with_503_and_recovers() {
+fn server_out_of_descriptors_refuses_with_503_and_recovers() {
     assert_refuses_and_recovers(exhaust(WITH_STREAMS, FEW_DESCRIPTORS, 10), "cannot accept");
 }
 
 #[test]
-fn out_of_descriptors_it_can_be_stopped() {
+fn server_out_of_descriptors_can_be_stopped() {
     let starved = exhaust(WITH_STREAMS, FEW_DESCRIPTORS, 10);
     starved.assert_refuses(8);
     starved.assert_stops();
@@ -333,17 +333,17 @@ fn out_of_descriptors_it_can_be_stopped() {
 
 /// The 50th must not wait for a pause after each of the others.
 #[test]
-fn out_of_descriptors_it_refuses_many_in_time() {
+fn server_out_of_descriptors_refuses_many_in_time() {
     exhaust(WITH_STREAMS, FEW_DESCRIPTORS, 10).assert_refuses_many();
 }
 
 #[cfg(target_os = "linux")]
-const WITH_HUGE_STACKS: &str = "survival::a_server_with_huge_stacks";
+const WITH_HUGE_STACKS: &str = "survival::server_with_huge_stacks";
 
 #[cfg(target_os = "linux")]
 #[test]
 #[ignore = "a server that other tests run"]
-fn a_server_with_huge_stacks() {
+fn server_with_huge_stacks() {
     be_a_server(|server| with_streams(server).config(Config { stack_size: 1 << 30, ..Config::default() }));
 }
 
@@ -353,13 +353,13 @@ const FEW_STACKS: &str = "ulimit -v 7000000;";
 
 #[cfg(target_os = "linux")]
 #[test]
-fn out_of_threads_it_refuses_with_503_and_recovers() {
+fn server_out_of_threads_refuses_with_503_and_recovers() {
     assert_refuses_and_recovers(exhaust(WITH_HUGE_STACKS, FEW_STACKS, 1), "cannot start a thread");
 }
 
 #[cfg(target_os = "linux")]
 #[test]
-fn out_of_threads_it_can_be_stopped() {
+fn server_out_of_threads_can_be_stopped() {
     let starved = exhaust(WITH_HUGE_STACKS, FEW_STACKS, 1);
     starved.assert_refuses(8);
     starved.assert_stops();
@@ -367,7 +367,7 @@ fn out_of_threads_it_can_be_stopped() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn out_of_threads_it_refuses_many_in_time() {
+fn server_out_of_threads_refuses_many_in_time() {
     exhaust(WITH_HUGE_STACKS, FEW_STACKS, 1).assert_refuses_many();
 }
 
@@ -376,7 +376,7 @@ const PATIENCE: Duration = Duration::from_secs(3);
 
 #[test]
 #[ignore = "a server that other tests run"]
-fn a_server_for_many() {
+fn server_for_many_clients() {
     let config = Config { read_header_timeout: PATIENCE, max_connections: 12_000, ..Config::default() };
     be_a_server(|server| server.get("/", |_| "hello").config(config));
 }
@@ -385,10 +385,10 @@ fn a_server_for_many() {
 const WAITING: usize = 64;
 
 #[test]
-fn ten_thousand_half_heads_keep_nobody_from_being_served() {
+fn incomplete_heads_of_ten_thousand_clients_do_not_block_others() {
     let room = Room::for_clients(10_000);
     let many = room.connections - 8; // for those who are served between them
-    let mut child = Child::start("survival::a_server_for_many", "");
+    let mut child = Child::start("survival::server_for_many_clients", "");
     assert_eq!(child.get("/").text(), "hello");
     let threads_before = child.status("Threads");
     let started = Instant::now();
@@ -432,7 +432,7 @@ fn ten_thousand_half_heads_keep_nobody_from_being_served() {
 
 #[test]
 #[ignore = "a server that other tests run"]
-fn a_server_with_faults() {
+fn server_with_faults() {
     be_a_server(|server| {
         server
             .get("/", |_| "hello")
@@ -449,8 +449,8 @@ fn a_server_with_faults() {
 }
 
 #[test]
-fn a_closed_standard_error_ends_nothing() {
-    let mut child = Child::start_with("survival::a_server_with_faults", "", Stderr::Closed);
+fn standard_error_that_is_closed_ends_nothing() {
+    let mut child = Child::start_with("survival::server_with_faults", "", Stderr::Closed);
     let mut client = child.connect();
     for _ in 0..3 {
         assert_eq!(client.get("/error").status, 500);
@@ -467,8 +467,8 @@ fn a_closed_standard_error_ends_nothing() {
 
 /// The first line fills the pipe, and every thread that prints then waits forever.
 #[test]
-fn standard_error_that_nobody_reads_keeps_no_client_waiting() {
-    let child = Child::start_with("survival::a_server_with_faults", "", Stderr::Unread);
+fn standard_error_that_is_not_read_blocks_no_client() {
+    let child = Child::start_with("survival::server_with_faults", "", Stderr::Unread);
     assert!(child.unread_stderr.is_some());
     for _ in 0..3 {
         assert_eq!(child.get("/long-error").status, 500);
@@ -482,15 +482,15 @@ fn standard_error_that_nobody_reads_keeps_no_client_waiting() {
 
 #[test]
 #[ignore = "a server that other tests run"]
-fn a_server_that_is_full() {
+fn server_that_is_full() {
     be_a_server(|server| {
         with_streams(server).config(Config { max_connections: 1, max_taken_over: 1, ..Config::default() })
     });
 }
 
 #[test]
-fn refusals_of_each_limit_are_printed_once_a_minute() {
-    let child = Child::start("survival::a_server_that_is_full", "");
+fn refusals_by_each_limit_are_printed_once_a_minute() {
+    let child = Child::start("survival::server_that_is_full", "");
     let get = |target: &str, status: u16| {
         let deadline = Instant::now() + TIMEOUT;
         loop {
@@ -518,7 +518,7 @@ fn refusals_of_each_limit_are_printed_once_a_minute() {
 /// `/client` writes to a client until that is gone, `/pipe` fails with the same kind of error that is none of a client's.
 #[test]
 #[ignore = "a server that other tests run"]
-fn a_server_whose_clients_leave() {
+fn server_whose_clients_leave() {
     be_a_server(|server| {
         let handle = server.handle();
         server
@@ -540,8 +540,8 @@ fn a_server_whose_clients_leave() {
 }
 
 #[test]
-fn client_that_leaves_its_connection_is_no_fault_of_the_handler() {
-    let child = Child::start("survival::a_server_whose_clients_leave", "");
+fn client_that_leaves_a_taken_over_connection_is_not_printed() {
+    let child = Child::start("survival::server_whose_clients_leave", "");
     let mut client = child.connect();
     client.send("GET /client HTTP/1.1\r\nHost: localhost\r\n\r\n");
     client.exactly(1_000_000);
@@ -559,7 +559,7 @@ fn client_that_leaves_its_connection_is_no_fault_of_the_handler() {
 #[cfg(target_os = "linux")]
 #[test]
 #[ignore = "a server that other tests run"]
-fn a_server_with_a_channel() {
+fn server_with_a_channel() {
     static HELD: std::sync::Mutex<Vec<Vec<u8>>> = std::sync::Mutex::new(Vec::new());
     be_a_server(|server| {
         let channel = sse::Channel::new();
@@ -586,7 +586,7 @@ fn a_server_with_a_channel() {
 #[cfg(target_os = "linux")]
 #[test]
 fn channel_without_a_thread_is_503_with_retry_after() {
-    let child = Child::start("survival::a_server_with_a_channel", FEW_STACKS);
+    let child = Child::start("survival::server_with_a_channel", FEW_STACKS);
     let mut client = child.connect();
     assert_eq!(client.get("/fill").text(), "filled");
     let answer = client.get("/feed");
@@ -600,7 +600,7 @@ fn channel_without_a_thread_is_503_with_retry_after() {
 
 #[test]
 #[ignore = "a server that other tests run"]
-fn a_server_with_deep_handlers() {
+fn server_with_deep_handlers() {
     /// Uses a megabyte of stack, in a form that the compiler keeps.
     fn deep(_: brooklet::Context<'_>) -> String {
         let mut bytes = [1_u8; 1 << 20];
@@ -612,15 +612,15 @@ fn a_server_with_deep_handlers() {
 
 /// More than the stack is an abort of the whole process, so a handler has what it has in a thread of the program.
 #[test]
-fn handler_has_the_stack_of_a_thread_of_std() {
-    let child = Child::start("survival::a_server_with_deep_handlers", "unset RUST_MIN_STACK;");
+fn handler_has_the_stack_size_of_a_std_thread() {
+    let child = Child::start("survival::server_with_deep_handlers", "unset RUST_MIN_STACK;");
     assert_eq!(child.get("/").text(), (1 << 20).to_string());
 }
 
 /// `/deaf` is a stream that sends and never looks, `/heedful` one that waits; `/typo/{id}` asks for another parameter.
 #[test]
 #[ignore = "a server that other tests run"]
-fn a_server_with_mistakes() {
+fn server_with_mistakes() {
     be_a_server(|server| {
         let handle = server.handle();
         let deaf = |mut events: sse::Connection| loop {
@@ -640,7 +640,7 @@ fn a_server_with_mistakes() {
 
 /// What the server said, after requests for these.
 fn mistaken(targets: &[&str]) -> String {
-    let child = Child::start("survival::a_server_with_mistakes", "");
+    let child = Child::start("survival::server_with_mistakes", "");
     let open = |target: &&str| {
         let mut client = child.connect();
         client.send(format!("GET {target} HTTP/1.1\r\nHost: localhost\r\n\r\n"));
@@ -652,7 +652,7 @@ fn mistaken(targets: &[&str]) -> String {
 }
 
 #[test]
-fn streams_that_did_not_notice_the_shutdown_are_told_of() {
+fn streams_that_did_not_notice_the_shutdown_are_counted() {
     let told = mistaken(&["/deaf", "/heedful", "/deaf"]);
     assert!(told.contains("2 of the connections that were taken over") && told.contains("`wait`"), "{told}");
     let told = mistaken(&["/heedful"]);
@@ -660,7 +660,7 @@ fn streams_that_did_not_notice_the_shutdown_are_told_of() {
 }
 
 #[test]
-fn a_parameter_that_the_pattern_lacks_is_told_with_the_line_that_asked() {
+fn parameter_that_the_pattern_lacks_is_printed_with_its_source_line() {
     let told = mistaken(&["/typo/7"]);
     assert!(told.contains("survival.rs") && told.contains("`/typo/{id}` has no parameter `name`"), "{told}");
     assert!(told.contains("GET /typo/7 500 "), "errors of handlers go to standard error: {told}");

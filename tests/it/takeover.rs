@@ -31,7 +31,7 @@ pub fn take(server: &Running, taken: &Receiver<Connection>, rest: &str) -> (Clie
 }
 
 #[test]
-fn the_server_neither_answers_nor_closes_and_serves_others_meanwhile() {
+fn takeover_leaves_the_connection_open_and_the_server_serves_others() {
     let room = Room::for_both_ends(50);
     let (server, taken) = taking();
     let mut streams: Vec<_> = (0..room.connections).map(|_| take(&server, &taken, "\r\n")).collect();
@@ -45,7 +45,7 @@ fn the_server_neither_answers_nor_closes_and_serves_others_meanwhile() {
 }
 
 #[test]
-fn a_connection_goes_to_any_thread() {
+fn connection_moves_to_another_thread() {
     fn check<T: Send + 'static>() {}
     check::<Connection>();
     let (server, taken) = taking();
@@ -58,7 +58,7 @@ fn a_connection_goes_to_any_thread() {
 }
 
 #[test]
-fn bytes_past_the_request_come_first_and_the_request_stays_known() {
+fn takeover_reads_bytes_after_the_request_first_and_keeps_the_request() {
     let (server, taken) = taking();
     let (mut client, mut conn) = take(&server, &taken, "X: y\r\nContent-Length: 5\r\n\r\nearly");
     client.send(" late");
@@ -72,7 +72,7 @@ fn bytes_past_the_request_come_first_and_the_request_stays_known() {
 }
 
 #[test]
-fn it_comes_without_timeouts_and_with_nodelay() {
+fn takeover_connection_has_nodelay_and_no_timeouts() {
     let (server, taken) = taking();
     let (_client, conn) = take(&server, &taken, "\r\n");
     assert_eq!((conn.tcp_stream().read_timeout().unwrap(), conn.tcp_stream().write_timeout().unwrap()), (None, None));
@@ -80,7 +80,7 @@ fn it_comes_without_timeouts_and_with_nodelay() {
 }
 
 #[test]
-fn into_parts_gives_the_bare_socket_and_what_was_read_ahead() {
+fn into_parts_returns_the_socket_and_the_unread_bytes() {
     let (server, taken) = taking();
     let (mut client, mut conn) = take(&server, &taken, "Content-Length: 5\r\n\r\nearly");
     conn.read_exact(&mut [0; 2]).unwrap();
@@ -94,7 +94,7 @@ fn into_parts_gives_the_bare_socket_and_what_was_read_ahead() {
 }
 
 #[test]
-fn dropping_it_closes_it() {
+fn connection_dropped_is_closed() {
     let (server, taken) = taking();
     let (mut client, conn) = take(&server, &taken, "\r\n");
     drop(conn);
@@ -102,7 +102,7 @@ fn dropping_it_closes_it() {
 }
 
 #[test]
-fn earlier_responses_of_a_pipeline_go_out_first() {
+fn takeover_after_a_pipelined_request_sends_the_earlier_response_first() {
     let (server, taken) = taking();
     let mut client = server.connect();
     client.send("GET / HTTP/1.1\r\nHost: localhost\r\n\r\nPOST /take HTTP/1.1\r\nHost: localhost\r\n\r\nnot http");
@@ -114,7 +114,7 @@ fn earlier_responses_of_a_pipeline_go_out_first() {
 }
 
 #[test]
-fn a_response_besides_the_takeover_is_dropped_and_told_and_a_stolen_one_is_a_500() {
+fn takeover_with_another_response_is_reported_and_a_foreign_placeholder_is_500() {
     let (told, tellings) = mpsc::channel();
     let (told, kept) = (Mutex::new(told), Mutex::new(Vec::<Response>::new()));
     let server = serve(|server| {
@@ -159,7 +159,7 @@ fn a_response_besides_the_takeover_is_dropped_and_told_and_a_stolen_one_is_a_500
 }
 
 #[test]
-fn fields_that_were_set_before_are_at_hand() {
+fn takeover_keeps_the_response_headers_that_were_set_before() {
     let server = serve(|server| {
         server.get("/", |mut ctx| {
             ctx.set_response_header("X", "y").unwrap();
@@ -173,7 +173,7 @@ fn fields_that_were_set_before_are_at_hand() {
 }
 
 #[test]
-fn a_shutdown_tells_it_and_cuts_it_when_the_grace_is_over() {
+fn shutdown_ends_the_input_of_a_connection_and_closes_it_after_the_grace() {
     let (server, taken) = taking();
     let (mut client, mut conn) = take(&server, &taken, "\r\n");
     server.handle().shutdown(Duration::from_secs(60));
@@ -204,7 +204,7 @@ fn asking() -> (Running, Receiver<()>, mpsc::Sender<()>, Receiver<bool>) {
 }
 
 #[test]
-fn client_left_is_false_and_keeps_the_body_and_the_next_request() {
+fn client_left_with_a_connected_client_is_false_and_keeps_its_input() {
     let (server, begin, go, _leaving) = asking();
     let mut client = server.connect();
     client.send("POST /ask HTTP/1.1\r\nHost: localhost\r\nContent-Length: 20000\r\n\r\n");
@@ -218,7 +218,7 @@ fn client_left_is_false_and_keeps_the_body_and_the_next_request() {
 }
 
 #[test]
-fn client_left_is_true_after_a_close_a_reset_or_the_end_of_its_input() {
+fn client_left_after_a_close_a_reset_or_the_end_of_input_is_true() {
     type Leave = fn(&mut Option<Client>);
     let leave: [Leave; 3] = [
         |client| drop(client.take()),
@@ -243,7 +243,7 @@ fn client_left_is_true_after_a_close_a_reset_or_the_end_of_its_input() {
 }
 
 #[test]
-fn client_left_during_a_large_body_keeps_the_body() {
+fn client_left_during_a_large_body_is_false_and_keeps_the_body() {
     let (server, begin, go, leaving) = asking();
     let mut client = server.connect();
     client.send("POST /ask HTTP/1.1\r\nHost: localhost\r\nContent-Length: 200000\r\n\r\n");

@@ -126,7 +126,7 @@ fn kill_at_random(nodes: &mut [Node; 3], until: Instant) -> usize {
 }
 
 #[test]
-fn nothing_is_lost_doubled_or_out_of_order_while_nodes_are_killed_at_random() {
+fn events_are_not_lost_repeated_or_reordered_while_nodes_are_killed() {
     let _machine = MACHINE.write().unwrap_or_else(|poisoned| poisoned.into_inner());
     let mut fleet = Fleet::start_alone("");
     let port = fleet.nginx.port;

@@ -17,7 +17,7 @@ fn assert_unavailable(port: u16) {
 }
 
 #[test]
-fn while_redis_is_stopped_streams_stay_open_and_then_all_goes_on() {
+fn streams_stay_open_while_redis_is_stopped() {
     let mut fleet = Fleet::start_with(ON_DISK);
     let ports = fleet.nodes.each_ref().map(|node| node.port);
     let mut sources = ports.map(|port| Source::connect(port, ""));
@@ -42,7 +42,7 @@ fn while_redis_is_stopped_streams_stay_open_and_then_all_goes_on() {
 }
 
 #[test]
-fn a_redis_that_is_started_again_finds_no_stale_connection() {
+fn publish_after_a_restart_of_redis_is_acknowledged() {
     let mut fleet = Fleet::start_with(ON_DISK);
     publish(fleet.nodes[0].port, "before");
     fleet.redis.restart();
@@ -50,7 +50,7 @@ fn a_redis_that_is_started_again_finds_no_stale_connection() {
 }
 
 #[test]
-fn while_redis_hangs_publishing_fails_soon_and_then_all_goes_on() {
+fn publish_while_redis_hangs_is_503() {
     let fleet = Fleet::start();
     let mut source = fleet.nodes[0].events("");
     fleet.nodes[0].publish("before");
@@ -69,7 +69,7 @@ fn while_redis_hangs_publishing_fails_soon_and_then_all_goes_on() {
 }
 
 #[test]
-fn what_redis_has_taken_and_not_acknowledged_is_not_sent_again() {
+fn event_that_redis_did_not_acknowledge_is_not_sent_again() {
     let fleet = Fleet::start();
     let relay = Relay::to(fleet.redis.port);
     let node = Node::start("doubtful", relay.port);
@@ -82,7 +82,7 @@ fn what_redis_has_taken_and_not_acknowledged_is_not_sent_again() {
 }
 
 #[test]
-fn a_redis_that_comes_back_empty_is_a_gap() {
+fn redis_restarted_empty_is_a_gap() {
     let mut fleet = Fleet::start();
     let mut sources = fleet.nodes.each_ref().map(|node| node.events(""));
     let last = ["1", "2"].map(|text| fleet.nodes[0].publish(text))[1].clone();
@@ -106,7 +106,7 @@ fn a_redis_that_comes_back_empty_is_a_gap() {
 }
 
 #[test]
-fn a_stream_that_is_deleted_is_a_gap() {
+fn redis_stream_that_is_deleted_is_a_gap() {
     let fleet = Fleet::start();
     let mut source = fleet.nodes[0].events("");
     let first = fleet.nodes[0].publish("1");
@@ -122,7 +122,7 @@ fn a_stream_that_is_deleted_is_a_gap() {
 
 /// Ids are made of the time of day, as Redis knows it.
 #[test]
-fn a_redis_that_comes_back_empty_with_its_clock_set_back_is_a_gap_and_nothing_is_skipped() {
+fn redis_restarted_empty_with_an_earlier_clock_is_a_gap_and_skips_nothing() {
     let mut fleet = Fleet::start();
     let mut source = fleet.nodes[0].events("");
     let last = fleet.nodes[0].publish("1");
@@ -137,7 +137,7 @@ fn a_redis_that_comes_back_empty_with_its_clock_set_back_is_a_gap_and_nothing_is
 
 /// As Redis does by default: what was saved last, some minutes ago.
 #[test]
-fn a_redis_that_comes_back_with_an_older_copy_is_a_gap_and_nothing_comes_twice() {
+fn redis_restarted_with_an_older_copy_is_a_gap_and_repeats_nothing() {
     let mut fleet = Fleet::start();
     let mut source = fleet.nodes[0].events("");
     let publish = |texts: [&str; 2]| texts.map(|text| fleet.nodes[0].publish(text))[1].clone();

@@ -6,7 +6,7 @@ use super::relay::Relay;
 use std::thread;
 
 #[test]
-fn who_loses_a_node_goes_on_at_another_behind_the_last_event() {
+fn resume_at_another_node_sends_the_events_after_the_last_id() {
     let mut fleet = Fleet::start();
     let [one, two, three] = &mut fleet.nodes;
     let mut source = one.events("");
@@ -21,7 +21,7 @@ fn who_loses_a_node_goes_on_at_another_behind_the_last_event() {
 }
 
 #[test]
-fn nginx_finds_a_node_that_is_there_and_else_says_nothing_to_an_event_source() {
+fn nginx_uses_the_nodes_that_run_and_sends_no_502_to_an_event_source() {
     let mut fleet = Fleet::start();
     let port = fleet.nginx.port;
     let mut sources = [(); 6].map(|()| Source::connect(port, ""));
@@ -49,7 +49,7 @@ fn nginx_finds_a_node_that_is_there_and_else_says_nothing_to_an_event_source() {
 
 /// Whether the event is in the log, nginx cannot know; so it must not be the one who says it again.
 #[test]
-fn what_was_published_at_a_node_that_dies_meanwhile_is_not_published_again() {
+fn publish_at_a_node_that_dies_is_not_repeated() {
     let mut fleet = Fleet::start();
     let relay = Relay::to(fleet.redis.port);
     fleet.nodes = ["one", "two", "three"].map(|name| Node::start(name, relay.port));
@@ -67,7 +67,7 @@ fn what_was_published_at_a_node_that_dies_meanwhile_is_not_published_again() {
 }
 
 #[test]
-fn who_comes_to_a_node_that_lags_is_told_no_gap_and_nothing_twice() {
+fn resume_at_a_node_that_lags_sends_no_gap_and_no_event_twice() {
     let fleet = Fleet::start();
     let ahead = &fleet.nodes[0];
     let relay = Relay::to(fleet.redis.port);
@@ -107,7 +107,7 @@ fn who_comes_to_a_node_that_lags_is_told_no_gap_and_nothing_twice() {
 }
 
 #[test]
-fn a_node_starts_with_what_is_in_the_log() {
+fn node_that_starts_late_has_the_history() {
     let fleet = Fleet::start();
     fleet.redis.fill(0..1_100);
     let ids: Vec<(String, Vec<String>)> = fleet.redis.command("XRANGE fleet - +");
@@ -118,7 +118,7 @@ fn a_node_starts_with_what_is_in_the_log() {
 }
 
 #[test]
-fn a_node_without_redis_serves_nobody_until_it_has_the_history() {
+fn node_without_the_history_does_not_listen() {
     let mut fleet = Fleet::start_with(ON_DISK);
     let [one, two, _] = &mut fleet.nodes;
     let mut awake = two.events("");
@@ -140,7 +140,7 @@ fn a_node_without_redis_serves_nobody_until_it_has_the_history() {
 }
 
 #[test]
-fn what_is_no_event_is_refused() {
+fn publish_of_an_empty_or_large_event_is_refused() {
     let fleet = Fleet::start();
     let post = |body: &str| post(fleet.nginx.port, "/publish", body);
     let mut source = Source::connect(fleet.nginx.port, "");

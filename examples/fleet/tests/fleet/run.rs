@@ -53,7 +53,7 @@ fn processes(text: &str) -> Vec<String> {
 }
 
 #[test]
-fn run_starts_a_fleet_starts_killed_nodes_again_and_leaves_nothing_behind() {
+fn run_restarts_killed_nodes_and_leaves_nothing_behind() {
     let _machine = MACHINE.read().unwrap_or_else(|poisoned| poisoned.into_inner());
     for signal in ["TERM", "INT"] {
         let folder = super::processes::Folder::new();
@@ -90,7 +90,7 @@ fn run_starts_a_fleet_starts_killed_nodes_again_and_leaves_nothing_behind() {
 }
 
 #[test]
-fn a_node_is_killed_by_its_own_name_alone() {
+fn kill_with_the_name_of_another_node_is_404() {
     let mut fleet = super::processes::Fleet::start();
     let [one, two, _] = &mut fleet.nodes;
     assert_eq!(post(one.port, "/kill/two", "").status, 404);

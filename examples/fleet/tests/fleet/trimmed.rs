@@ -3,7 +3,7 @@
 use super::processes::Fleet;
 
 #[test]
-fn who_missed_what_redis_has_trimmed_is_told_and_gets_what_there_is() {
+fn resume_with_a_trimmed_id_sends_gap_and_the_events_that_are_left() {
     let mut fleet = Fleet::start();
     let [one, two, _] = &mut fleet.nodes;
     let first = one.publish("first");
@@ -22,7 +22,7 @@ fn who_missed_what_redis_has_trimmed_is_told_and_gets_what_there_is() {
 }
 
 #[test]
-fn a_node_that_slept_while_others_trimmed_tells_of_the_gap_where_it_is() {
+fn node_stopped_while_redis_trims_sends_gap_in_place_of_the_lost_events() {
     let fleet = Fleet::start();
     let [one, two, _] = &fleet.nodes;
     let mut source = one.events("");
@@ -44,7 +44,7 @@ fn a_node_that_slept_while_others_trimmed_tells_of_the_gap_where_it_is() {
 
 /// Half a history in one event, which none of the nodes would take; and one without a text.
 #[test]
-fn what_others_write_to_the_stream_does_no_harm() {
+fn foreign_entries_in_the_redis_stream_do_not_stop_a_node() {
     let fleet = Fleet::start();
     let [one, two, _] = &fleet.nodes;
     let mut source = one.events("");
