@@ -299,11 +299,9 @@ fn rotation_that_fails_loses_no_published_event() {
 /// Standard error is told of each cut, and only then. In a process of its own, for that to be seen.
 #[test]
 fn incomplete_event_at_the_end_is_truncated_and_printed_once() {
-    let mut cuts = Command::new(std::env::current_exe().unwrap());
-    let output = cuts
-        .args(["--exact", "journal::files_truncated_at_each_byte_keep_their_whole_events", "--ignored", "--nocapture"])
-        .output()
-        .unwrap();
+    let mut child = Command::new(std::env::current_exe().unwrap());
+    child.args(["--exact", "journal::file_truncated_at_each_byte_opens", "--ignored", "--nocapture"]);
+    let output = child.output().unwrap();
     let said = String::from_utf8(output.stderr).unwrap();
     assert!(output.status.success(), "{said}");
     let text = String::from_utf8(output.stdout).unwrap();
@@ -321,7 +319,7 @@ fn incomplete_event_at_the_end_is_truncated_and_printed_once() {
 /// Cuts a file at every byte of its last 2 KB, and a short one at every byte.
 #[test]
 #[ignore = "a part of the one above"]
-fn files_truncated_at_each_byte_keep_their_whole_events() {
+fn file_truncated_at_each_byte_opens() {
     truncate_a_long_file();
     truncate_a_short_file();
 }

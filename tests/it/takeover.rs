@@ -1,4 +1,4 @@
-//! Connections that handlers take over, and what a handler that does not take its connection over learns of it.
+//! Connections that handlers take over, and `client_left` in handlers that do not.
 
 use super::machine::Room;
 use super::support::{serve, Client, Running, TIMEOUT};
@@ -9,7 +9,7 @@ use std::sync::Mutex;
 use std::thread;
 use std::time::Duration;
 
-/// A server that hands every connection to `/take` to the test.
+/// Starts a server that passes each connection to `/take` to the test.
 pub fn taking() -> (Running, Receiver<Connection>) {
     let (give, taken) = mpsc::channel();
     let give = Mutex::new(give);
@@ -24,6 +24,7 @@ pub fn taking() -> (Running, Receiver<Connection>) {
     (server, taken)
 }
 
+/// Connects a client whose connection is taken over. `rest` follows the `Host` field of its request.
 pub fn take(server: &Running, taken: &Receiver<Connection>, rest: &str) -> (Client, Connection) {
     let mut client = server.connect();
     client.send(format!("POST /take HTTP/1.1\r\nHost: localhost\r\n{rest}"));
@@ -87,7 +88,7 @@ fn into_parts_returns_the_socket_and_the_unread_bytes() {
     let (mut stream, unread) = conn.into_parts();
     assert_eq!(unread, b"rly");
     stream.write_all(b"raw").unwrap();
-    drop(server); // it stops without this connection, which is not its any more
+    drop(server); // the connection no longer belongs to it
     stream.write_all(b"!").unwrap();
     drop(stream);
     assert_eq!(client.rest(), b"raw!");
@@ -177,15 +178,15 @@ fn shutdown_ends_the_input_of_a_connection_and_closes_it_after_the_grace() {
     let (server, taken) = taking();
     let (mut client, mut conn) = take(&server, &taken, "\r\n");
     server.handle().shutdown(Duration::from_secs(60));
-    assert_eq!(conn.read(&mut [0; 1]).unwrap(), 0, "told by the end of input");
+    assert_eq!(conn.read(&mut [0; 1]).unwrap(), 0, "the shutdown ends the input");
     assert!(conn.is_stopping());
     conn.write_all(b"goodbye").unwrap();
-    server.handle().shutdown(Duration::ZERO); // of two graces the one holds that ends first
+    server.handle().shutdown(Duration::ZERO); // the shorter of the two graces applies
     server.join().unwrap();
-    assert_eq!(client.rest(), b"goodbye", "and cut");
+    assert_eq!(client.rest(), b"goodbye", "the server closes the connection");
 }
 
-/// A server whose `/ask` says in its response whether the client has left after `go`, and then repeats the body.
+/// Starts a server whose `/ask` calls `client_left` after `go`, and responds with the result and the request's body.
 fn asking() -> (Running, Receiver<()>, mpsc::Sender<()>, Receiver<bool>) {
     let (begun, begin) = mpsc::channel();
     let (go, going) = mpsc::channel();
@@ -214,7 +215,7 @@ fn client_left_with_a_connected_client_is_false_and_keeps_its_input() {
     go.send(()).unwrap();
     assert_eq!(client.answer().text(), format!("false {}", "x".repeat(20_000)));
     assert_eq!(client.answer().text(), "hello");
-    assert_eq!(client.get("/").text(), "hello", "and the socket waits again");
+    assert_eq!(client.get("/").text(), "hello", "reads of the socket block again");
 }
 
 #[test]
@@ -236,7 +237,7 @@ fn client_left_after_a_close_a_reset_or_the_end_of_input_is_true() {
         go.send(()).unwrap();
         assert!(leaving.recv_timeout(TIMEOUT).unwrap(), "{index}");
         if let Some(mut client) = client {
-            assert_eq!(client.answer().text(), "true hello", "a client that ended only its input is answered");
+            assert_eq!(client.answer().text(), "true hello", "a client that only ended its input is answered");
             assert_eq!(client.answer().text(), "hello");
         }
     }
