@@ -79,7 +79,7 @@ impl Sources {
         Target::Module(at)
     }
 
-    /// Returns the modules whose items a module names. A module with children does not count if paths only pass through it.
+    /// Returns the modules whose items a module names. A module with children does not count if a path only passes it.
     fn needs(&self, module: &Module) -> BTreeSet<Module> {
         let imported = self.imports[module].iter().map(|(_, path)| path.clone());
         let paths = imported.chain(paths(&self.code[module]));

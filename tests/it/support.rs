@@ -161,7 +161,7 @@ impl Client {
         let _ = self.stream.peek(&mut [0]);
     }
 
-    /// Reads one response. The head decides whether the body ends by Content-Length, by its chunks or by the connection.
+    /// Reads one response. Its head decides whether Content-Length, chunks or the end of the connection end the body.
     #[track_caller]
     pub fn answer(&mut self) -> Answer {
         let mut answer = self.head();
