@@ -1,4 +1,4 @@
-//! What a client sees at each limit and timeout.
+//! The responses of a server at each of its limits and timeouts.
 
 use super::machine::Room;
 use super::support::{serve, Running, TIMEOUT};
@@ -34,12 +34,12 @@ fn head_too_large_is_431_and_target_too_long_is_414() {
         assert_eq!(server.get(&format!("/{long}")).status, 414);
         assert_eq!(server.ask(format!("GET / HTTP/1.1\r\nHost: localhost\r\nX: {long}\r\n\r\n")).status, 431);
         assert_eq!(server.ask(format!("GET / HTTP/1.1\r\nHost: localhost\r\n{long}: x\r\n\r\n")).status, 431);
-        assert_eq!(server.ask(format!("{long} / HTTP/1.1\r\nHost: localhost\r\n\r\n")).status, 400, "a method");
+        assert_eq!(server.ask(format!("{long} / HTTP/1.1\r\nHost: localhost\r\n\r\n")).status, 400, "a long method");
     }
     let head = |length: usize| format!("GET / HTTP/1.1\r\nHost: localhost\r\nX: {}\r\n\r\n", "x".repeat(length - 40));
     let (fits, one_more) = (head(10_000), head(10_001));
     assert_eq!((fits.len(), one_more.len()), (10_000, 10_001));
-    assert_eq!((server.ask(fits).status, server.ask(one_more).status), (200, 431), "to the byte");
+    assert_eq!((server.ask(fits).status, server.ask(one_more).status), (200, 431), "the limit is exact");
 }
 
 #[test]
@@ -55,7 +55,7 @@ fn head_not_complete_by_its_deadline_is_408() {
     let mut client = server.connect();
     client.stream.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
     let started = Instant::now();
-    // A byte each 20 ms, for as long as nothing comes back: the pace is the read's timeout.
+    // The client sends a byte every 20 ms until a response arrives. The timeout of its reads sets the pace.
     let mut first = [0];
     let mut bytes = b"GET / HTTP/1.1\r\nHost: localhost\r\nX: ".iter().chain(std::iter::repeat(&b'x'));
     while client.stream.read(&mut first).is_err() {
@@ -89,7 +89,7 @@ fn body_not_complete_by_its_deadline_is_408() {
     assert_eq!((answer.status, answer.header("connection")), (408, Some("close")));
 }
 
-/// A client that reads nothing is cut after the write timeout. A stalled write may leave half of what was to be written: what the client reads later must still be a prefix of the body.
+/// The write that times out may have sent a part of its bytes. The client must receive a prefix of the body.
 #[test]
 fn client_that_reads_nothing_is_disconnected_and_gets_no_byte_twice() {
     let (told, tellings) = mpsc::channel();
@@ -126,7 +126,7 @@ fn client_beyond_max_connections_is_503_with_retry_after() {
     }
     let [first, _second] = held;
     drop(first);
-    // The place comes free when the server has seen the end.
+    // A new client is served once the server has noticed that the connection ended.
     let deadline = Instant::now() + TIMEOUT;
     while server.get("/").status != 200 {
         assert!(Instant::now() < deadline);
@@ -155,7 +155,7 @@ fn takeover_is_not_counted_in_max_connections() {
     while streams.len() < 2 {
         streams.push(wait(200).1);
     }
-    // Both are full: one more is refused for either reason; a plain request still has its place.
+    // No further connection can be taken over. A request that takes nothing over is still answered.
     last.get_or_insert(wait(503));
     assert!(last.unwrap().0.header("retry-after").is_some());
     let deadline = Instant::now() + TIMEOUT;
@@ -188,8 +188,8 @@ fn timeout_of_zero_is_refused_and_of_duration_max_never_ends() {
     assert_eq!(client.answer().text(), "hi");
 }
 
-/// A server without room for a takeover, and the lines that its hook makes, without the address before them and the duration
-/// in them.
+/// Starts a server that refuses each takeover. The receiver gets the log line of each response, without address and
+/// duration, and whether the hook received a request.
 fn full(max_connections: usize) -> (Running, Receiver<(String, bool)>) {
     let (called, calls) = mpsc::channel();
     let called = Mutex::new(called);
@@ -225,13 +225,13 @@ fn connection_beyond_max_connections_is_reported_as_503() {
         assert_eq!((answer.status, answer.body.len()), (503, 24));
         let (line, has_request) = calls.recv_timeout(TIMEOUT).unwrap();
         assert!(line.starts_with("- - 503 24 B: Config::max_connections is 1"), "{line}");
-        assert!(!has_request, "it was not read");
+        assert!(!has_request, "the request is not read");
     }
 }
 
 #[test]
 fn clients_beyond_max_connections_hold_no_more_than_128_threads_while_the_hook_blocks() {
-    let _room = Room::for_clients(70); // as many sockets of the server linger
+    let _room = Room::for_clients(70); // up to 70 sockets of the server linger
     let gate = Arc::new(Mutex::new(()));
     let called = Arc::new(AtomicUsize::new(0));
     let (hook_gate, hook_called) = (Arc::clone(&gate), Arc::clone(&called));
@@ -272,7 +272,7 @@ fn takeover_beyond_max_taken_over_is_reported_as_503() {
     }
 }
 
-/// Without the CORS fields a page sees "Failed to fetch", and not the status.
+/// Without the CORS fields a page sees "Failed to fetch" instead of the status.
 #[test]
 fn error_before_routing_has_the_cors_fields_of_an_allowed_origin() {
     let server = serve(|server| {
@@ -312,7 +312,7 @@ fn error_before_routing_has_the_cors_fields_of_an_allowed_origin() {
         }
     }
     let body = "BREW / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99\r\n\r\nOrigin: https://app.example\r\n";
-    assert_eq!(server.ask(body).header("access-control-allow-origin"), None, "a field of the head");
+    assert_eq!(server.ask(body).header("access-control-allow-origin"), None, "the body is not searched");
 }
 
 #[test]
@@ -339,7 +339,7 @@ fn refusal_beyond_max_connections_has_the_cors_fields_if_the_head_arrives_in_pie
         }
         client.answer().header("access-control-allow-origin").is_some()
     };
-    // A machine that is busy may need longer than the server waits.
+    // On a busy machine one attempt may take longer than the server waits for the head.
     assert!((0..5).any(is_allowed));
 }
 

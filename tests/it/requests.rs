@@ -1,4 +1,4 @@
-//! What a request may look like, and what its handler sees of it.
+//! The forms of a request, and the parts of it that a handler reads.
 
 use super::support::{serve, Client, Running, TIMEOUT};
 use brooklet::{Server, Version};
@@ -31,7 +31,7 @@ fn query_field_is_found_by_name() {
     assert_eq!(
         server.get("/query?q=%zz&r=%ff").text(),
         "Some(\"%zz\") Some(\"\u{fffd}\")",
-        "as the WHATWG parser reads it"
+        "decoded as by the WHATWG parser"
     );
     assert_eq!(server.get("/query?q").text(), r#"Some("") None"#);
     assert_eq!(server.get("/query").text(), "None None");
@@ -65,7 +65,7 @@ fn head_is_passed_to_the_handler_unchanged() {
     assert_eq!(
         ask("GET http://127.0.0.1:1/head HTTP/1.1\r\nHost: localhost\r\n\r\n"),
         r#"GET http://127.0.0.1:1/head 1.1 Some("127.0.0.1:1") []"#,
-        "an absolute target wins over Host"
+        "an absolute target replaces Host"
     );
     assert_eq!(ask("\r\n\r\nGET /head HTTP/1.7\r\nHost: localhost\r\n\r\n"), r#"GET /head 1.1 Some("localhost") []"#);
 }
@@ -78,7 +78,7 @@ fn peer_addr_is_the_address_of_the_client() {
     assert_eq!(client.get("/peer").text(), own);
 }
 
-/// To the handler, after a takeover, and to the hook.
+/// The handler, the taken-over connection and the hook all report the IPv4 address.
 #[test]
 fn peer_of_an_ipv4_client_on_an_ipv6_listener_is_ipv4() {
     let Ok(server) = Server::bind((Ipv6Addr::UNSPECIFIED, 0)) else {
@@ -106,7 +106,7 @@ fn peer_of_an_ipv4_client_on_an_ipv6_listener_is_ipv4() {
             assert_eq!(peers.recv_timeout(TIMEOUT).unwrap(), own);
         }
     } else {
-        eprintln!("skipped: `[::]` takes no IPv4 clients on this machine");
+        eprintln!("skipped: on this machine `[::]` accepts no IPv4 clients");
     }
     handle.shutdown(Duration::ZERO);
     thread.join().unwrap().unwrap();
@@ -134,7 +134,7 @@ fn malformed_request_is_400_and_ends_its_connection() {
         assert_eq!(answer.status, 400, "{bad:?}");
         assert_eq!(answer.header("connection"), Some("close"));
         assert_eq!(answer.text().lines().count(), 1);
-        assert!(!answer.text().contains("hello"), "what the client sent is not repeated");
+        assert!(!answer.text().contains("hello"), "the response does not repeat the request");
         client.finish();
         client.assert_end();
     }

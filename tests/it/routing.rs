@@ -1,4 +1,4 @@
-//! Which handler answers, and who answers where there is none.
+//! The choice of a handler for a request, and the response if there is none.
 
 use super::support::{serve, Running};
 use brooklet::{Method, Response, Server, StatusCode};
@@ -67,7 +67,7 @@ fn head_without_a_route_is_answered_by_get() {
     client.send("HEAD /a/static HTTP/1.1\r\nHost: localhost\r\n\r\nGET / HTTP/1.1\r\nHost: localhost\r\n\r\n");
     let head = client.head();
     assert_eq!((head.status, head.header("content-length")), (200, Some("6")));
-    assert_eq!(client.answer().text(), "root", "no body came between");
+    assert_eq!(client.answer().text(), "root", "the response to HEAD has no body");
     assert_eq!(ask(&server, "HEAD", "/own").header("x-head"), Some("own"));
 }
 
@@ -88,11 +88,11 @@ fn parameter_is_decoded_once() {
     assert_eq!(server.get("/a/caf%C3%A9%20%3F").text(), "id café ?");
     assert_eq!(server.get("/a/%2570").text(), "id %70");
     assert_eq!(server.get("/a/x/caf%c3%a9%2520/").text(), "rest x/café%20/");
-    assert_eq!(server.get("/a/+").text(), "id +", "a plus is a plus in a path");
+    assert_eq!(server.get("/a/+").text(), "id +", "a plus sign in a path is not a space");
     assert_eq!(server.get("//").status, 404);
 }
 
-/// A value that, joined to a directory's path, would name something outside, never reaches a handler.
+/// A value that would leave a directory when joined to its path never reaches a handler.
 #[test]
 fn parameter_that_leaves_its_directory_is_400() {
     let server = routes();
@@ -129,8 +129,9 @@ fn parameter_that_the_pattern_lacks_is_500() {
     assert_eq!(routes().get("/typo/7").status, 500);
 }
 
+/// Returns the message with which `serve` refuses to start.
 fn fault(server: Server) -> String {
-    // A server without a fault stops at once, and this fails.
+    // A server without a fault stops at once, and the test fails.
     server.handle().shutdown(std::time::Duration::ZERO);
     let error = server.serve().unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
@@ -143,14 +144,13 @@ fn pattern_that_is_malformed_or_taken_is_an_error_of_serve() {
     let message = fault(bind().get("/a/{id", |_| ""));
     assert!(message.contains("`GET /a/{id`") && message.contains("routing.rs"), "{message}");
     let message = fault(bind().post("/a/{x}", |_| "").post("/a/{y}", |_| "").get("bad", |_| ""));
-    assert!(message.contains("`POST /a/{y}`") && message.contains("`/a/{x}`"), "the first fault, with both: {message}");
+    assert!(message.contains("`POST /a/{y}`") && message.contains("`/a/{x}`"), "names both patterns: {message}");
     let message = fault(bind().get("/~a", |_| "").get("/%7Ea", |_| ""));
     assert!(message.contains("`GET /%7Ea`") && message.contains("`/~a`"), "another spelling: {message}");
     let message = fault(bind().get("/a/%2E.", |_| ""));
-    assert!(message.contains("`GET /a/%2E.`"), "no request has this path: {message}");
+    assert!(message.contains("`GET /a/%2E.`"), "no request can have this path: {message}");
 }
 
-/// Counted in lookups, not in time: a table of a thousand routes answers like any other. How fast is a benchmark's matter.
 #[test]
 fn routes_are_all_found_among_a_thousand() {
     let server = serve(|mut server| {
