@@ -1,4 +1,4 @@
-//! Event streams on the wire.
+//! The bytes of event streams, and the end of a stream on both sides.
 
 use super::event_stream::{parse, Parser};
 use super::support::{serve, Chunks, Client, Running, TIMEOUT};
@@ -10,7 +10,7 @@ use std::sync::Mutex;
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// A server whose `/` runs `events` on the stream, and what each run returned.
+/// Starts a server whose `/` runs `events` on a stream. The receiver gets the result of each run.
 fn streaming(
     events: impl Fn(sse::Connection) -> io::Result<()> + Send + Sync + 'static,
 ) -> (Running, Receiver<io::Result<()>>) {
@@ -112,7 +112,6 @@ fn stream_to_http_10_is_frames_up_to_the_end_of_the_connection() {
     assert_eq!(transcript(&server, HTTP_10), format!("{HEAD}Connection: close\r\n\r\n{body}"));
 }
 
-/// A client that reads in any pieces gets the same.
 #[test]
 fn chunks_split_at_every_byte_are_the_same_events() {
     let (server, _results) = streaming(send_one_of_each);
@@ -123,7 +122,7 @@ fn chunks_split_at_every_byte_are_the_same_events() {
     for split in 0..=body.len() {
         let (mut chunks, mut frames) = (Chunks::default(), Vec::new());
         chunks.feed(&body[..split], &mut frames);
-        assert_eq!(chunks.is_whole, split == body.len(), "only the last byte makes it whole");
+        assert_eq!(chunks.is_whole, split == body.len(), "the body is whole only with its last byte");
         chunks.feed(&body[split..], &mut frames);
         assert_eq!(frames, whole);
     }
@@ -153,7 +152,7 @@ fn stream_whose_closure_fails_or_panics_has_no_last_chunk() {
                 });
                 no_result
             })
-            .on_response(|_| ()) // or standard error would tell of them
+            .on_response(|_| ()) // keeps the errors out of standard error
     });
     for path in ["/fails", "/refused", "/dropped", "/panics", "/thread"] {
         let mut client = server.connect();
@@ -199,7 +198,7 @@ fn stream_whose_closure_fails_while_the_server_stops_has_no_last_chunk() {
                 sse::stream(ctx, |mut events| {
                     begun.send(()).unwrap();
                     let _ = events.wait(Duration::MAX);
-                    Err(ErrorKind::ConnectionAborted.into()) // of something else than this stream
+                    Err(ErrorKind::ConnectionAborted.into()) // not an error of this stream
                 })
             })
             .on_response(|_| ())
@@ -355,11 +354,11 @@ fn wait_fails_after_the_client_closes_or_resets() {
 
     let mut client = open(&server);
     client.until(b"\n\n");
-    client.send("stray bytes, which must not hide the end");
+    client.send("bytes before the end");
     client.finish();
     assert_eq!(left(), Some(ErrorKind::ConnectionAborted));
 
-    open(&server).reset(); // "hello" is unread
+    open(&server).reset(); // the event is unread
     let kind = left();
     assert!(matches!(kind, Some(ErrorKind::ConnectionReset | ErrorKind::ConnectionAborted)), "{kind:?}");
 }
@@ -408,7 +407,7 @@ fn client_that_stops_reading_is_disconnected_after_a_partial_frame() {
     let frame = format!("data: {}\n\n", "x".repeat(100_000));
     assert!(
         stream.chunks(frame.len()).all(|piece| frame.as_bytes().starts_with(piece)),
-        "nothing follows half a frame"
+        "nothing follows a partial frame"
     );
 }
 
@@ -438,7 +437,7 @@ fn forward_sends_the_received_messages_and_ends_with_the_senders() {
         events.close()
     });
     let mut client = open(&server);
-    assert_eq!(client.exactly(4), b":\n:\n", "keep-alives while nothing comes");
+    assert_eq!(client.exactly(4), b":\n:\n", "keep-alives while no message arrives");
     (0..1_000).for_each(|n| sender.send(Message::new().id(n).data(n)).unwrap());
     drop(sender);
     let events = parse(&client.rest());
@@ -457,7 +456,7 @@ fn forward_without_messages_ends_when_the_client_leaves() {
     drop(sender);
 }
 
-/// 100 kB take 98 s to read at 512 bytes each half second.
+/// A stream that reads 512 bytes every half second would need 98 s to reach the end of 100 kB.
 #[test]
 fn forward_with_much_input_ends_when_the_client_leaves() {
     let (_sender, receiver) = mpsc::channel::<&str>();
@@ -496,7 +495,7 @@ fn client_that_sends_endless_input_is_disconnected() {
         while sent < 1024 * 1024 * 1024 && client.stream.write_all(&[b'x'; 64 * 1024]).is_ok() {
             sent += 64 * 1024;
         }
-        assert!(sent >= 16 * 1024 * 1024 - 64 * 1024, "{path}: {sent} bytes are a body that was not read");
+        assert!(sent >= 16 * 1024 * 1024 - 64 * 1024, "{path}: {sent} bytes can be an unread request body");
         let error = results.recv_timeout(TIMEOUT).unwrap();
         assert_eq!(error, "the client sent more than 16 MiB on an event stream", "{path}");
     }
@@ -553,7 +552,7 @@ fn wait_for_ends_at_its_timeout_when_the_client_leaves_and_at_shutdown() {
     });
     let mut client = open(&server);
     client.until(b"data: go\n\n");
-    assert_eq!(client.until(b":\n"), b":\n", "a keep-alive");
+    assert_eq!(client.until(b":\n"), b":\n", "the stream sends a keep-alive");
     drop(client);
     let kind = kind_of(results.recv_timeout(TIMEOUT).unwrap());
     assert!(matches!(kind, Some(ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset | ErrorKind::BrokenPipe)));
@@ -564,7 +563,7 @@ fn wait_for_ends_at_its_timeout_when_the_client_leaves_and_at_shutdown() {
     assert_eq!(kind_of(results.recv_timeout(TIMEOUT).unwrap()), Some(ErrorKind::ConnectionAborted));
 }
 
-/// Values for other clients, for example, that this stream does not send.
+/// The loop takes queued values and sends nothing, as if the values were for other clients.
 #[test]
 fn wait_for_with_queued_values_sends_keep_alives_and_fails_after_the_client_left() {
     let (server, results) = streaming(|mut events| {
@@ -632,8 +631,8 @@ fn head_request_gets_the_head_and_no_stream() {
     assert!(results.recv().is_err(), "the stream was never started");
 }
 
-/// A client that has sent something which nobody read must get the last event all the same: a plain close would be a
-/// reset, and take it away.
+/// A client whose input is unread must still receive the last event. A close with unread input would be a reset, which
+/// can discard sent data.
 #[test]
 fn last_event_arrives_despite_unread_input() {
     let (server, _results) = streaming(|mut events| {
@@ -647,10 +646,10 @@ fn last_event_arrives_despite_unread_input() {
     assert_eq!(client.rest(), b"event: close\ndata: close\n\n");
 }
 
-/// The path and the error of each request, as the hook receives them.
+/// Receives the path and the error of each request from the hook.
 type Reports = Receiver<(String, Option<String>)>;
 
-/// A server that reports to the test.
+/// Starts a server whose hook reports each request to the test.
 fn reporting(build: impl FnOnce(Server) -> Server) -> (Running, Reports) {
     let (report, reports) = mpsc::channel();
     let report = Mutex::new(report);
@@ -689,7 +688,7 @@ fn error_of_the_program_is_reported_whatever_its_kind() {
                 sse::stream(ctx, |_| {
                     let channel = sse::Channel::new();
                     channel.close();
-                    channel.publish("nobody receives this").map(drop)
+                    channel.publish("never sent").map(drop)
                 })
             })
     });
@@ -709,7 +708,7 @@ fn error_of_the_program_is_reported_whatever_its_kind() {
     check("/channel", "the channel was closed");
 }
 
-/// A relay that reads from one connection and sends to another can fail on either side.
+/// A relay that reads from one connection and writes to another can fail on either side.
 #[test]
 fn error_of_another_stream_or_connection_is_reported() {
     let (give, others) = mpsc::channel();
@@ -743,7 +742,7 @@ fn error_of_another_stream_or_connection_is_reported() {
     }
 }
 
-/// An error type of a program, which says where its error comes from.
+/// An error type of a program. Its `source` is the error that caused it.
 #[derive(Debug)]
 struct Wrapper(io::Error);
 
@@ -826,13 +825,12 @@ fn shutdown_and_stalled_client_are_not_reported() {
     }
 }
 
-/// `Write` on the raw connection and the stream's own socket are the same one.
 #[test]
 fn tcp_stream_writes_to_the_connection_of_the_stream() {
     let (server, _results) = streaming(|events| {
         assert!(events.tcp_stream().nodelay()?);
         let mut socket = events.tcp_stream();
-        socket.write_all(b"f\r\ndata: by hand\n\n\r\n")?;
+        socket.write_all(b"f\r\ndata: by hand\n\n\r\n")?; // a chunk with an event
         events.close()
     });
     assert_eq!(parse(&open(&server).rest())[0].data, "by hand");
