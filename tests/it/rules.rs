@@ -92,7 +92,7 @@ const RULES: &[Rule] = &[
         ],
     },
     Rule {
-        name: "a method of more than 40 bytes is refused",
+        name: "a method of more than 32 bytes is refused",
         source: "RFC 9110 9.1, 2.3",
         outcome: Refused(400),
         requests: &[b"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA / HTTP/1.1\r\nHost: a\r\n\r\n"],

@@ -156,7 +156,7 @@ fn shutdown_returns_after_the_grace_while_a_handler_runs() {
     slow.server.handle().shutdown(SHORT);
     assert_after(SHORT, stopped, slow.server);
     client.assert_end();
-    drop(slow.go); // until here it was in its handler
+    drop(slow.go); // until here the request was in its handler
 }
 
 #[test]
@@ -583,7 +583,7 @@ fn port_is_free_after_serve_returns_while_a_handler_runs() {
     let kind = TcpStream::connect(address).map_err(|error| error.kind()).err();
     assert_eq!(kind, Some(ErrorKind::ConnectionRefused));
     drop(Server::bind(address).unwrap());
-    drop(slow.go); // until here it was in its handler
+    drop(slow.go); // until here the request was in its handler
 }
 
 /// A client that connects during the grace must get an error at once. It must not wait in a queue that is never

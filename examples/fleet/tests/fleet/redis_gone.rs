@@ -1,11 +1,11 @@
-//! Redis stops, hangs, or comes back with less than it had.
+//! Redis stops, hangs, or loses events.
 
 use super::client::Source;
 use super::processes::{post, publish, Fleet, Node, ON_DISK};
 use super::relay::Relay;
 use std::time::{Duration, Instant};
 
-/// Publishing says that it failed, and when to try again.
+/// Asserts that publishing fails with a 503 that has `Retry-After`.
 #[track_caller]
 fn assert_unavailable(port: u16) {
     let asked = Instant::now();
@@ -29,15 +29,15 @@ fn streams_stay_open_while_redis_is_stopped() {
     ports.into_iter().for_each(assert_unavailable);
     sources.iter_mut().for_each(Source::assert_silence);
     let mut newcomer = Source::connect(fleet.nginx.port, &first);
-    assert_eq!(newcomer.next(2), ["before"; 2], "what the nodes have is served");
+    assert_eq!(newcomer.next(2), ["before"; 2], "a node serves its history without Redis");
 
     fleet.redis.restart();
-    // Each node's connections are those of the Redis that was: nobody is refused for that.
+    // Each node still has connections to the old Redis. Publishing must not fail because of them.
     for port in ports {
         publish(port, "after");
     }
     for source in sources.iter_mut().chain([&mut newcomer]) {
-        assert_eq!(source.next(3), ["after"; 3], "nothing of what was not acknowledged, and no gap");
+        assert_eq!(source.next(3), ["after"; 3], "no event that was not acknowledged, and no gap");
     }
 }
 
@@ -64,7 +64,7 @@ fn publish_while_redis_hangs_is_503() {
     while heard.last().map(String::as_str) != Some("after") {
         heard.extend(source.next(1));
     }
-    assert!(heard.len() <= 4, "what was not acknowledged may come, but once: {heard:?}");
+    assert!(heard.len() <= 4, "an event that was not acknowledged is sent at most once: {heard:?}");
     assert!(!heard.iter().any(|event| event.starts_with("gap")), "{heard:?}");
 }
 
@@ -91,13 +91,13 @@ fn redis_restarted_empty_is_a_gap() {
     }
     fleet.redis.restart();
     for source in &mut sources {
-        assert_eq!(source.next(1), [format!("gap: {last} ")], "though nothing new has come yet");
+        assert_eq!(source.next(1), [format!("gap: {last} ")], "the gap is sent before a new event");
     }
     let third = fleet.nodes[1].publish("3");
     for source in &mut sources {
         assert_eq!(source.next(1), ["3"]);
     }
-    // Who was away, and comes back to a node that saw it, and to one that has begun since.
+    // A client reconnects to a node that noticed the gap, and to a node that started later.
     let [one, two, _] = &mut fleet.nodes;
     assert_eq!(one.events(&last).next(2), [format!("gap: {last} "), "3".to_owned()]);
     two.restart();
@@ -120,7 +120,7 @@ fn redis_stream_that_is_deleted_is_a_gap() {
     assert_eq!(source.next(2), [format!("gap: {second} "), "3".to_owned()]);
 }
 
-/// Ids are made of the time of day, as Redis knows it.
+/// Redis generates ids from its clock.
 #[test]
 fn redis_restarted_empty_with_an_earlier_clock_is_a_gap_and_skips_nothing() {
     let mut fleet = Fleet::start();
@@ -135,7 +135,7 @@ fn redis_restarted_empty_with_an_earlier_clock_is_a_gap_and_skips_nothing() {
     assert_eq!(fleet.nodes[0].events("5-5").next(1), ["3"]);
 }
 
-/// As Redis does by default: what was saved last, some minutes ago.
+/// By default Redis saves its data every few minutes, and restores the last copy.
 #[test]
 fn redis_restarted_with_an_older_copy_is_a_gap_and_repeats_nothing() {
     let mut fleet = Fleet::start();

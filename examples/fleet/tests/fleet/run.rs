@@ -1,4 +1,4 @@
-//! The script `run`, as a newcomer starts it.
+//! The script `run`, which starts the fleet.
 
 use super::client::{ask, Source};
 use super::processes::{listens, post, publish, until, MACHINE};
@@ -6,7 +6,7 @@ use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
 
-/// A fleet that `run` has started, and which is asked to stop when this is dropped.
+/// A fleet that `run` has started. It receives SIGTERM when this value is dropped.
 struct Script {
     child: Child,
     output: BufReader<ChildStdout>,
@@ -43,7 +43,7 @@ impl Drop for Script {
     }
 }
 
-/// The processes that have this in their command line.
+/// Returns the command lines that contain `text`.
 fn processes(text: &str) -> Vec<String> {
     let lines = std::fs::read_dir("/proc").unwrap().flatten().filter_map(|process| {
         let line = std::fs::read(process.path().join("cmdline")).ok()?;
@@ -78,13 +78,13 @@ fn run_restarts_killed_nodes_and_leaves_nothing_behind() {
         assert_eq!(run.line(), format!("node {node} is started again\n"));
         let serves =
             || Source::try_connect(port, &id).is_ok_and(|source| source.head.contains(&format!("node={node};")));
-        until("it serves again", serves);
+        until("the node serves again", serves);
 
         run.signal(signal);
         assert!(run.child.wait().unwrap().success());
         assert!(!listens(port) && !listens(redis));
         assert_eq!(processes(folder.0.to_str().unwrap()), [""; 0]);
-        assert_eq!(processes(&format!("127.0.0.1:{redis}")), [""; 0], "Redis, and the nodes that were told of it");
+        assert_eq!(processes(&format!("127.0.0.1:{redis}")), [""; 0], "Redis and the nodes have ended");
         assert_eq!(std::fs::read_dir(&folder.0).unwrap().count(), 0);
     }
 }
