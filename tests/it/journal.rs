@@ -231,7 +231,7 @@ fn rotation_keeps_the_whole_history_in_two_files() {
     assert_eq!(history(&channel, 60), before, "the history is the same after opening the file again");
 }
 
-/// The files are in the states in which a process leaves them if it ends during a rotation.
+/// The test creates the files that a process leaves behind if it ends during a rotation.
 #[test]
 fn rotation_that_was_interrupted_is_finished_on_open() {
     let folder = Folder::new();
@@ -309,7 +309,7 @@ fn incomplete_event_at_the_end_is_truncated_and_printed_once() {
     assert!(output.status.success(), "{said}");
     let text = String::from_utf8(output.stdout).unwrap();
     // With one test thread the harness prints the name of the test without a line break, so the first line begins with
-    // it.
+    // the name.
     let torn = text.lines().filter_map(|line| line.split_once("torn: "));
     let expected = torn.map(|(_, bytes)| format!("log.sse: its last {bytes} bytes are no whole event, and were cut"));
     let expected: Vec<_> = expected.collect();
@@ -539,7 +539,7 @@ fn rotation_onto_another_file_fails_and_leaves_it_unchanged() {
     }
 }
 
-/// The old segment is a symbolic link to itself, so the system can report neither that it exists nor that it does not.
+/// The old segment is a symbolic link to itself, so looking it up fails with an error other than `NotFound`.
 #[test]
 #[cfg(unix)]
 fn previous_segment_that_cannot_be_examined_is_not_replaced() {

@@ -2,8 +2,8 @@
 //!
 //! Each listener receives the acknowledged events once and in order. It may also receive an event that was published
 //! and not acknowledged, because the server was killed first. On a busy machine a listener can lag so far that the
-//! history has evicted its next event: it then receives a `gap`, and the test checks that the missing events did not
-//! fit into the history.
+//! history has evicted its next event: it then receives a `gap`. The test checks that the missing events did not fit
+//! into the history.
 
 use super::event_stream::{parse, Event, Parser};
 use super::examples::Example;
@@ -261,14 +261,14 @@ fn server_killed_a_hundred_times_loses_nothing_that_it_acknowledged() {
         }
         for round in 0..ROUNDS {
             if round % 4 > 0 {
-                all_listen(); // in every fourth round the server can be killed before
+                all_listen(); // in every fourth round the server may be killed before all listeners have connected
             }
             let enough = stage.state.lock().unwrap().acknowledged.len() + random.below(200);
             stage.wait("progress", |state| (state.acknowledged.len() >= enough).then_some(()));
             next();
         }
         stage.change(|state| state.over = true);
-        next(); // publishers see that they must stop when their server is killed
+        next(); // a publisher checks whether it must stop when its server is killed
         assert!(is_acknowledged(&mut connect(next()).unwrap(), END));
         listeners.into_iter().map(|listener| listener.join().unwrap()).collect()
     });
@@ -307,8 +307,8 @@ fn union(lives: &[Life]) -> BTreeMap<usize, String> {
     events
 }
 
-/// Asserts that a listener received every event once and in order, except events that a gap replaced, and that the
-/// history could not hold the event before `next` of each gap.
+/// Asserts that a listener received every event once and in order. Events may be missing only where a gap names them.
+/// The history must have been too small for the last event that is missing.
 fn assert_whole(life: &Life, events: &BTreeMap<usize, String>, sent: &[String]) {
     let numbers: BTreeMap<&str, usize> = events.iter().map(|(number, data)| (data.as_str(), *number)).collect();
     for pair in life.events.windows(2) {
@@ -340,8 +340,8 @@ fn chunk_length(data: &str) -> usize {
     format!("{frame:x}\r\n\r\n").len() + frame
 }
 
-/// Asserts that each acknowledged event was received by a listener or was evicted first. No listener received the
-/// number of an evicted event.
+/// Asserts that each acknowledged event was received by a listener or was evicted first. The numbers of
+/// evicted events are missing at all listeners.
 fn assert_acknowledged_are_there(acknowledged: &[String], events: &BTreeMap<usize, String>) {
     let received: HashSet<_> = events.values().collect();
     let lost: Vec<_> = acknowledged.iter().filter(|data| !received.contains(data)).collect();

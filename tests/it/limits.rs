@@ -155,7 +155,7 @@ fn takeover_is_not_counted_in_max_connections() {
     while streams.len() < 2 {
         streams.push(wait(200).1);
     }
-    // No further connection can be taken over. A request that takes nothing over is still answered.
+    // A further takeover is refused. A request without a takeover is still answered.
     last.get_or_insert(wait(503));
     assert!(last.unwrap().0.header("retry-after").is_some());
     let deadline = Instant::now() + TIMEOUT;
@@ -188,8 +188,8 @@ fn timeout_of_zero_is_refused_and_of_duration_max_never_ends() {
     assert_eq!(client.answer().text(), "hi");
 }
 
-/// Starts a server that refuses each takeover. The receiver gets the log line of each response, without address and
-/// duration, and whether the hook received a request.
+/// Starts a server that refuses each takeover. For each response the receiver gets the log line, without address and
+/// duration, and a flag that is `true` if the hook received a request.
 fn full(max_connections: usize) -> (Running, Receiver<(String, bool)>) {
     let (called, calls) = mpsc::channel();
     let called = Mutex::new(called);
@@ -231,7 +231,7 @@ fn connection_beyond_max_connections_is_reported_as_503() {
 
 #[test]
 fn clients_beyond_max_connections_hold_no_more_than_128_threads_while_the_hook_blocks() {
-    let _room = Room::for_clients(70); // up to 70 sockets of the server linger
+    let _room = Room::for_clients(70); // up to 70 sockets of the server stay open while they drain
     let gate = Arc::new(Mutex::new(()));
     let called = Arc::new(AtomicUsize::new(0));
     let (hook_gate, hook_called) = (Arc::clone(&gate), Arc::clone(&called));

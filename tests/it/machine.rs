@@ -69,12 +69,12 @@ pub struct Room {
 }
 
 impl Room {
-    /// Waits for room for `wanted` connections with both ends in this process.
+    /// Waits until there is room for `wanted` connections with both ends in this process.
     pub fn for_both_ends(wanted: usize) -> Room {
         Room::take(wanted, 2)
     }
 
-    /// Waits for room for `wanted` connections with one end in this process.
+    /// Waits until there is room for `wanted` connections with one end in this process.
     pub fn for_clients(wanted: usize) -> Room {
         Room::take(wanted, 1)
     }
@@ -85,7 +85,7 @@ impl Room {
         let connections = wanted.min(shared / descriptors_each);
         if connections < wanted {
             let limit = descriptor_limit();
-            // `println` would not do: the harness shows its output only for failed tests.
+            // This does not use `println`, because the harness shows its output only for failed tests.
             let _ = writeln!(
                 io::stderr(),
                 "{} opens {connections} connections instead of {wanted}: the limit is {limit} descriptors",
@@ -110,7 +110,7 @@ impl Drop for Room {
 }
 
 /// Returns a loopback address for one test, if the system has more than one. On its own address, a test can free a port
-/// and no other test gets that port.
+/// without losing it to another test.
 pub fn own_loopback_address() -> Ipv4Addr {
     static COUNT: AtomicUsize = AtomicUsize::new(0);
     if cfg!(target_os = "linux") {
@@ -127,7 +127,7 @@ pub struct TemporaryDirectory(PathBuf);
 impl TemporaryDirectory {
     pub fn new() -> TemporaryDirectory {
         static COUNT: AtomicUsize = AtomicUsize::new(0);
-        // The time makes the name differ from a directory that an earlier process with the same id left behind.
+        // The time makes the name unique: an earlier process with the same id may have left a directory.
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos();
         let name = format!("brooklet-{}-{now}-{}", process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
         let directory = std::env::temp_dir().join(name);

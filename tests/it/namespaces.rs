@@ -41,8 +41,8 @@ fn run_in_a_namespace(test: &str) -> Option<String> {
     Some(stderr)
 }
 
-/// Starts a server, and waits until its thread is blocked in `accept`. `others` is the number of threads that already
-/// are.
+/// Starts a server, and waits until its thread is blocked in `accept`. `others` is the number of threads that are
+/// already blocked.
 fn start(server: Server, others: usize) -> (Handle, Receiver<std::io::Result<()>>) {
     let (handle, (done, returns)) = (server.handle(), mpsc::channel());
     thread::spawn(move || done.send(server.get("/", |_| "hello").serve()));

@@ -22,7 +22,8 @@ mod router;
 
 const LIMITS: Limits = Limits { max_headers: 8 };
 
-/// The length, the framing and the request line of a head; `None` if the head is incomplete; the status of an error.
+/// The result of parsing: the length, framing and request line of a head, or `None` if it is incomplete, or an error's
+/// status.
 type Outcome = Result<Option<(usize, RequestFraming, String)>, StatusCode>;
 
 /// Parses a head like a connection whose reads end at each of `ends`.
@@ -42,7 +43,7 @@ fn parse(bytes: &[u8], ends: impl IntoIterator<Item = usize>) -> Outcome {
 }
 
 /// Asserts that the outcome does not depend on where the bytes are split. `bytes` must end with a line break, because
-/// the parser need not detect an error in an unfinished line. Also asserts that a head needs all of its bytes and no
+/// the parser may miss an error in an unfinished line. Also asserts that a head needs all of its bytes and no
 /// more.
 fn check(bytes: &[u8], cut: usize) -> Outcome {
     let whole = parse(bytes, [bytes.len()]);

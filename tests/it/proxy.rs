@@ -597,7 +597,7 @@ fn connection_of_nginx_is_reused_with_keepalive() {
     assert_eq!(ask("/peer"), peer);
     assert_eq!(ask("/stream"), ":\nevent: close\ndata: close\n\n");
     assert_ne!(ask("/peer"), peer, "a stream ends its connection");
-    // The kept connections end with the server. The next request must not fail because of that.
+    // The kept connections end with the server, but the next request must not fail.
     let address = server.address();
     drop(server);
     let _server = serve(|_| start(Server::bind(address).unwrap()));

@@ -139,7 +139,7 @@ const RULES: &[Rule] = &[
         requests: &[b"OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n", b"OPTIONS http://a HTTP/1.1\r\nHost: a\r\n\r\n"],
     },
     Rule {
-        name: "asterisk-form with another method and any other form of target is refused",
+        name: "asterisk-form with another method is refused, and so is any other form of target",
         source: "RFC 9112 3.2",
         outcome: Refused(400),
         requests: &[
@@ -269,7 +269,7 @@ const RULES: &[Rule] = &[
     },
     // Host.
     Rule {
-        name: "a request has exactly one Host field, even if two are equal",
+        name: "a request without Host or with two is refused, even if the two are equal",
         source: "RFC 9112 3.2",
         outcome: Refused(400),
         requests: &[
@@ -281,7 +281,7 @@ const RULES: &[Rule] = &[
         ],
     },
     Rule {
-        name: "Host is a host with an optional port",
+        name: "a Host that is not a host with an optional port is refused",
         source: "RFC 9110 7.2, RFC 3986 3.2.2",
         outcome: Refused(400),
         requests: &[
@@ -551,8 +551,8 @@ fn server() -> Running {
     })
 }
 
-/// Sends the pieces, and asserts the outcome. Then sends another request, which must be answered exactly if the
-/// connection stays open.
+/// Sends the pieces, and asserts the outcome. Then sends another request, which must be answered only if the connection
+/// stays open.
 fn check(server: &Running, rule: &Rule, request: &[u8], pieces: &[&[u8]]) {
     let what = || format!("{} ({}): {:?}", rule.name, rule.source, String::from_utf8_lossy(request));
     let mut client = server.connect();

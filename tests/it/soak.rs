@@ -29,10 +29,11 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// A single heap. By default glibc uses several heaps for its threads, and their sizes vary from run to run.
 const ONE_HEAP: &str = "export MALLOC_ARENA_MAX=1;";
 
-/// How much memory may grow after the warm-up. In ten minutes a leak of 20 bytes per connection exceeds this.
+/// The limit on the growth of memory after the warm-up, in KiB. In ten minutes a leak of 20 bytes per connection
+/// exceeds it.
 const RSS_KB: usize = 2 * 1024;
 
-/// The maximum number of threads that wait for connections. How many have ended varies from run to run.
+/// The maximum number of threads that wait for connections. The actual number varies from run to run.
 const WAITING: usize = 64;
 
 #[test]
@@ -232,7 +233,7 @@ fn settled(child: &Child, descriptors: usize) -> Held {
             return now;
         }
         assert!(waited.elapsed() < TIMEOUT + PATIENCE, "{now:?}, with {descriptors} descriptors at the start");
-        thread::sleep(REST); // the other process sends no signal when it is done
+        thread::sleep(REST); // the server cannot notify this process
     }
 }
 

@@ -1,4 +1,4 @@
-//! The bytes of event streams, and the end of a stream on both sides.
+//! Event streams: the bytes on the wire, and how a stream ends.
 
 use super::event_stream::{parse, Parser};
 use super::support::{serve, Chunks, Client, Running, TIMEOUT};
@@ -63,7 +63,7 @@ fn head_is_sent_before_the_first_event() {
     assert_eq!(client.rest(), b"event: close\ndata: close\n\n");
 }
 
-/// The bytes on the wire, except the value of `Date`.
+/// Returns the bytes on the wire, except the value of `Date`.
 fn transcript(server: &Running, request: &str) -> String {
     let mut client = server.connect();
     client.send(request);
@@ -646,7 +646,7 @@ fn last_event_arrives_despite_unread_input() {
     assert_eq!(client.rest(), b"event: close\ndata: close\n\n");
 }
 
-/// Receives the path and the error of each request from the hook.
+/// The receiver of the path and the error of each request.
 type Reports = Receiver<(String, Option<String>)>;
 
 /// Starts a server whose hook reports each request to the test.

@@ -1,4 +1,4 @@
-//! `Handle::shutdown`: what happens to requests, streams and other connections, and when `serve` returns.
+//! `Handle::shutdown`: how requests, streams and other connections end, and when `serve` returns.
 
 use super::machine::{own_loopback_address, Room};
 use super::support::{serve, serve_on, Client, Running, TIMEOUT};
@@ -248,7 +248,7 @@ fn shutdown_sends_a_close_event_to_a_thousand_streams() {
     assert_at_once(server);
 }
 
-/// A writer's reports to the test.
+/// The senders with which a writer reports to the test.
 #[derive(Clone)]
 struct Telling {
     path: &'static str,
@@ -595,8 +595,8 @@ fn connection_during_the_grace_is_refused() {
     let mut client = slow.ask();
     slow.server.handle().shutdown(LONG);
     let stopped = Instant::now();
-    // The listener may close a moment later. Until then its queue may fill, so each attempt to connect has a short
-    // timeout.
+    // The listener closes a moment after the call. Until then its queue may fill, so each attempt to connect has a
+    // short timeout.
     let connect = || TcpStream::connect_timeout(&address, Duration::from_millis(50)).map_err(|error| error.kind());
     while connect().err() != Some(ErrorKind::ConnectionRefused) {
         assert!(stopped.elapsed() < SLACK, "connections are still accepted");

@@ -11,7 +11,7 @@ type Module = Vec<String>;
 struct Sources {
     /// The code of each module, without comments and tests.
     code: BTreeMap<Module, String>,
-    /// The imports of each module: each name, and its path.
+    /// The imports of each module, as pairs of a name and its path.
     imports: BTreeMap<Module, Vec<(String, Vec<String>)>>,
 }
 
@@ -79,7 +79,8 @@ impl Sources {
         Target::Module(at)
     }
 
-    /// Returns the modules whose items a module names. A module with children does not count if a path only passes it.
+    /// Returns the modules whose items a module names. A module with children counts only if a path ends at one
+    /// of its own items.
     fn needs(&self, module: &Module) -> BTreeSet<Module> {
         let imported = self.imports[module].iter().map(|(_, path)| path.clone());
         let paths = imported.chain(paths(&self.code[module]));
@@ -142,7 +143,8 @@ fn paths(code: &str) -> impl Iterator<Item = Vec<String>> + '_ {
         .map(|word| word.split("::").map(str::to_owned).filter(|name| !name.is_empty()).collect())
 }
 
-/// Walks the dependencies of a module depth first. Returns a cycle if the walk meets a module of its own way again.
+/// Walks the dependencies of a module depth first. Returns a cycle if a module depends on an
+/// earlier module of the walk.
 fn cycle(
     module: &Module,
     needs: &BTreeMap<Module, BTreeSet<Module>>,

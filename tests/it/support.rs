@@ -1,6 +1,6 @@
 //! A server on its own port, and a client that sends and reads bytes.
 //!
-//! Every socket has a timeout, so a test that hangs fails. No test sleeps to wait for another thread.
+//! Every socket has a timeout, so a test that hangs fails. This module never sleeps to wait for another thread.
 
 use brooklet::{Handle, Server};
 use std::io::{self, Read, Write};
@@ -104,7 +104,7 @@ impl Chunks {
     }
 }
 
-/// A response in its parts.
+/// A parsed response.
 #[derive(Debug, PartialEq, Eq, Clone)]
 pub struct Answer {
     pub status: u16,
@@ -177,7 +177,7 @@ impl Client {
         answer
     }
 
-    /// Reads the head of a response, and nothing after it. For responses to HEAD, and for streams.
+    /// Reads the head of a response, and nothing after it. Use it for responses to HEAD and for streams.
     #[track_caller]
     pub fn head(&mut self) -> Answer {
         let head = String::from_utf8(self.until(b"\r\n\r\n")).unwrap();

@@ -31,7 +31,7 @@ pub struct Child {
     unread_stderr: Option<process::ChildStderr>,
 }
 
-/// What the test does with its end of a child's standard error.
+/// The test's end of a child's standard error.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Stderr {
     Read,
@@ -136,7 +136,7 @@ fn lines(pipe: impl Read + Send + 'static) -> Receiver<String> {
 /// server stops when its standard input ends, so it does not outlive the test that started it.
 pub fn be_a_server(build: impl FnOnce(Server) -> Server) {
     if std::env::var_os(IS_CHILD).is_none() {
-        return; // this is not a test if all ignored tests are run
+        return; // all ignored tests are being run, and this is not a test
     }
     let server = build(Server::bind((own_loopback_address(), 0)).unwrap());
     let (handle, address) = (server.handle(), server.local_addr());
@@ -184,7 +184,7 @@ struct Exhausted {
     /// A connection that stays open, because the server accepts no new one.
     control: Client,
     streams: Vec<Client>,
-    /// Connections that stay open until the server should recover.
+    /// Open connections, which use up the server's descriptors or threads.
     held: Vec<Client>,
     /// The last number that was sent to the streams.
     said: usize,
@@ -306,8 +306,8 @@ fn server_with_streams() {
     be_a_server(with_streams);
 }
 
-/// Asserts all promises for a server that has run out of a resource. Its streams continue, it refuses new clients with
-/// a 503, it prints one line to standard error, and it recovers.
+/// Asserts that a server that has run out of descriptors or threads continues its streams, refuses new clients with a
+/// 503, prints one line to standard error, and recovers.
 #[track_caller]
 fn assert_refuses_and_recovers(mut starved: Exhausted, complaint: &str) {
     starved.assert_streams_go_on();
@@ -419,7 +419,7 @@ fn incomplete_heads_of_ten_thousand_clients_do_not_block_others() {
     child.assert_alive();
     println!("all opened after {opened:?}, others served after {served:?}, all answered 408 after {answered:?}");
     let Some(before) = threads_before else { return };
-    // Each check follows a request, so that the loop waits for the server. No other client is connected.
+    // A request before each check of the threads keeps the loop from spinning. No other client is connected.
     let mut client = child.connect();
     let closed = Instant::now();
     let after = loop {
@@ -506,7 +506,7 @@ fn refusals_by_each_limit_are_printed_once_a_minute() {
         }
     };
     let _stream = get("/stream", 200);
-    // This comes before `control`, which keeps the only connection: a client that is refused a takeover needs it too.
+    // A client that is refused a takeover needs the only connection, so this comes before `control`, which keeps it.
     (0..3).for_each(|_| drop(get("/stream", 503)));
     let mut control = get("/say/7", 200);
     (0..3).for_each(|_| drop(get("/", 503)));

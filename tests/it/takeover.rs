@@ -152,7 +152,7 @@ fn takeover_with_another_response_is_reported_and_a_foreign_placeholder_is_500()
     let mut client = server.connect();
     client.send("GET /failed HTTP/1.1\r\nHost: localhost\r\n\r\n");
     client.assert_end();
-    assert_eq!(tellings.recv_timeout(TIMEOUT).unwrap(), "disk on fire", "its own error, if it returned one");
+    assert_eq!(tellings.recv_timeout(TIMEOUT).unwrap(), "disk on fire", "the error that the handler returned");
     server.connect().send("GET /swap HTTP/1.1\r\nHost: localhost\r\n\r\n");
     tellings.recv_timeout(TIMEOUT).unwrap();
     assert_eq!(server.get("/swap").status, 500);

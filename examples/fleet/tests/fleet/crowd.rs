@@ -14,7 +14,7 @@ const CLIENTS: usize = 300;
 const PUBLISHERS: usize = 3;
 
 /// The pause of a publisher between two events, in milliseconds. All publishers together send about 60 events per
-/// second, which are 18,000 deliveries.
+/// second, which makes 18,000 deliveries.
 const PAUSE: std::ops::Range<u64> = 20..80;
 
 /// Returns how long nodes are killed and restarted: `FLEET_SECONDS`, or half a minute.

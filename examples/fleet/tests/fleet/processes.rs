@@ -264,7 +264,7 @@ impl Fleet {
         Fleet { _machine: Some(machine), ..Fleet::start_alone(options) }
     }
 
-    /// Starts a fleet without a lock on the machine. The caller must hold it.
+    /// Starts a fleet without locking the machine. The caller must hold the lock.
     pub fn start_alone(options: &'static str) -> Fleet {
         let redis = Redis::start(options);
         let nodes = ["one", "two", "three"].map(|name| Node::start(name, redis.port));

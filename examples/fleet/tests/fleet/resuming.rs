@@ -59,7 +59,7 @@ fn publish_at_a_node_that_dies_is_not_repeated() {
     relay.acknowledging.hold();
     let publisher = thread::spawn(move || post(port, "/publish", "in doubt"));
     relay.acknowledging.await_held();
-    fleet.nodes[0].process.kill(); // nginx uses the first node first
+    fleet.nodes[0].process.kill(); // nginx tries the first node first
     relay.acknowledging.release();
     assert_eq!(publisher.join().unwrap().status, 502);
     publish(port, "after");
@@ -114,7 +114,7 @@ fn node_that_starts_late_has_the_history() {
     let ids: Vec<(String, Vec<String>)> = fleet.redis.command("XRANGE fleet - +");
     let late = Node::start("late", fleet.redis.port);
     let rest = late.events(&ids[0].0).next(ids.len() - 1);
-    assert_eq!(rest, ids[1..].iter().map(|(_, fields)| fields[1].clone()).collect::<Vec<_>>(), "all events of the stream");
+    assert_eq!(rest, ids[1..].iter().map(|(_, fields)| fields[1].clone()).collect::<Vec<_>>(), "all of the stream");
     assert_eq!(late.events("").next(20).last().unwrap(), "1099", "a new client receives the last events");
 }
 
