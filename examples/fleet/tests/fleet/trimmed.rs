@@ -42,7 +42,7 @@ fn node_stopped_while_redis_trims_sends_gap_in_place_of_the_lost_events() {
     assert_eq!(two.events(&first).next(3), ["missed", "kept", "next"]);
 }
 
-/// One entry is half as large as a history, so no node takes it. Another entry has no `data` field.
+/// One entry is larger than the whole history of a node. Another entry has no `data` field.
 #[test]
 fn foreign_entries_in_the_redis_stream_do_not_stop_a_node() {
     let fleet = Fleet::start();
