@@ -526,7 +526,7 @@ fn stream_that_the_server_closes_ends_without_an_error() {
     }
 }
 
-/// nginx uses HTTP/1.1 to the server. It could not detect the failure in HTTP/1.0, where a body ends with the
+/// nginx uses HTTP/1.1 for its requests to the server, so it detects the failure. In HTTP/1.0 a body ends with the
 /// connection.
 #[test]
 #[ignore = "needs nginx: cargo test -- --ignored proxy"]
@@ -596,7 +596,7 @@ fn connection_of_nginx_is_reused_with_keepalive() {
     assert!(ask("-I /chunked").starts_with("HTTP/2 200"));
     assert_eq!(ask("/peer"), peer);
     assert_eq!(ask("/stream"), ":\nevent: close\ndata: close\n\n");
-    assert_ne!(ask("/peer"), peer, "a stream ends its connection");
+    assert_ne!(ask("/peer"), peer, "a stream does not keep its connection");
     // The kept connections end with the server, but the next request must not fail.
     let address = server.address();
     drop(server);

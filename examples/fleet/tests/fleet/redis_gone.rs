@@ -37,7 +37,7 @@ fn streams_stay_open_while_redis_is_stopped() {
         publish(port, "after");
     }
     for source in sources.iter_mut().chain([&mut newcomer]) {
-        assert_eq!(source.next(3), ["after"; 3], "no event that was not acknowledged, and no gap");
+        assert_eq!(source.next(3), ["after"; 3], "no unacknowledged event and no gap");
     }
 }
 
