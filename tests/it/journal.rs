@@ -231,7 +231,7 @@ fn rotation_keeps_the_whole_history_in_two_files() {
     assert_eq!(history(&channel, 60), before, "the history is the same after opening the file again");
 }
 
-/// The test creates the files that a process leaves behind if it ends during a rotation.
+/// The test creates the files that a process leaves if it ends during a rotation.
 #[test]
 fn rotation_that_was_interrupted_is_finished_on_open() {
     let folder = Folder::new();
