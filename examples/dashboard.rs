@@ -1,7 +1,8 @@
 //! Live charts: this machine's load and memory and this server's own subscribers, once a second, to everybody who looks.
 //!
-//! Run `cargo run --example dashboard` and open http://127.0.0.1:8080/ in a few windows: the third chart counts them. The
-//! numbers alone: `curl -N http://127.0.0.1:8080/samples`. Load and memory are Linux's, from `/proc`.
+//! Run `cargo run --example dashboard` and open http://127.0.0.1:8080/ in a few browsers: the third chart counts them. Tabs
+//! of the same browser share a stream, because a browser opens six connections to a server at most. The numbers alone:
+//! `curl -N http://127.0.0.1:8080/samples`. Load and memory are Linux's, from `/proc`.
 
 use brooklet::sse::{Channel, ChannelConfig, Newcomers};
 use brooklet::{Response, Server};

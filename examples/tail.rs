@@ -1,8 +1,8 @@
 //! Pipe anything in and watch it from anywhere: each line of standard input is an event.
 //!
 //! Run `ping 127.0.0.1 | cargo run --example tail`, then open http://127.0.0.1:8080/ in as many browsers as you like, or
-//! `curl -N http://127.0.0.1:8080/lines`. Who comes late gets the last hundred lines first. When the input ends, everybody
-//! is told, and the program ends too.
+//! `curl -N http://127.0.0.1:8080/lines`. A client that connects late first receives the last hundred lines. When the input
+//! ends, each client receives an `end` event, and the program ends too. The page leaves out terminal colours; curl shows them.
 
 use brooklet::sse::{Channel, ChannelConfig, Message, Newcomers};
 use brooklet::{Handle, Response, Server};

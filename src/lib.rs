@@ -1,7 +1,8 @@
 // brooklet 0.1.0
 // SPDX-License-Identifier: MIT. Copyright (c) 2026 The brooklet developers. The text of the licence is in the file LICENSE.
 
-//! A minimal blocking HTTP/1.1 server with Server-Sent Events: standard library only, no `unsafe`, a thread a connection.
+//! A minimal blocking HTTP/1.1 server with Server-Sent Events. It uses the standard library only and no `unsafe` code, and gives
+//! each connection a thread.
 //!
 //! # From nothing to a live page
 //!
@@ -10,7 +11,7 @@
 //! cargo add brooklet --path ../brooklet
 //! ```
 //!
-//! Or without a dependency: copy `src/` to `src/vendor/brooklet/`, and begin `main.rs` with
+//! Instead of adding a dependency, you can copy `src/` to `src/vendor/brooklet/` and begin `main.rs` with these lines:
 //!
 //! ```text
 //! #[rustfmt::skip]
@@ -19,7 +20,7 @@
 //! mod brooklet;
 //! ```
 //!
-//! The rest of `main.rs` is the same either way:
+//! The rest of `main.rs` is the same in both cases:
 //!
 //! ```no_run
 //! use brooklet::{sse, Context, Response, Server};
@@ -31,7 +32,7 @@
 //! <script>
 //!     const source = new EventSource("/count");
 //!     source.onmessage = event => document.getElementById("count").textContent = event.data;
-//!     source.addEventListener("close", () => source.close()); // else it reconnects
+//!     source.addEventListener("close", () => source.close()); // otherwise the browser reconnects
 //! </script>"#;
 //!
 //! fn main() -> io::Result<()> {
@@ -44,23 +45,24 @@
 //!     sse::stream(ctx, |mut events| {
 //!         for n in 1..=10 {
 //!             events.send_message(n.to_string())?;
-//!             events.wait(Duration::from_secs(1))?; // a sleep that ends early when the client leaves
+//!             events.wait(Duration::from_secs(1))?; // returns an error as soon as the client leaves
 //!         }
 //!         events.close()
 //!     })
 //! }
 //! ```
 //!
-//! `cargo run`, and the page that it names counts to ten. `curl -N http://127.0.0.1:8080/count` shows what the page is
-//! sent: `data: 1`, an empty line, a second later `data: 2`, and in the end `event: close`.
+//! Call `cargo run` and open the address that it prints: the page counts to ten. `curl -N http://127.0.0.1:8080/count` prints the
+//! stream: `data: 1` and an empty line, a second later `data: 2`, and at the end `event: close`.
 //!
-//! A handler is a function from a [`Context`] to something that turns into a [`Response`]. It may block: the thread is its
-//! connection's own. [`Server::route`] tells what patterns there are, [`sse::Connection`] what a stream can do.
+//! A handler is a function from a [`Context`] to a [`Response`], or to a value that converts into one. It may block, because its
+//! connection has a thread of its own. [`Server::route`] describes the patterns of routes, and [`sse::Connection`] the methods of
+//! a stream.
 //!
-//! # One event for everybody
+//! # The same events for all clients
 //!
-//! Each stream above counts for itself, in a thread of its own. Where all get the same, a [`sse::Channel`] sends it
-//! without a thread for each, and keeps it for those who come back:
+//! Each stream above counts for itself, in a thread of its own. A [`sse::Channel`] sends the same events to all clients, without a
+//! thread for each of them. It also keeps the latest events for clients that reconnect:
 //!
 //! ```no_run
 //! # use brooklet::{sse, Server};
@@ -79,12 +81,12 @@
 //! # }
 //! ```
 //!
-//! [`sse::Channel::open`] keeps it in a file too, from which it comes back when the program starts again.
+//! [`sse::Channel::open`] also keeps the events in a file, so that they survive the end of the process.
 //!
-//! # Taking the connection over
+//! # Taking a connection over
 //!
-//! [`Context::takeover_conn`] hands the TCP [`Connection`] out, to be answered by whichever thread, now or in an hour:
-//! [`sse::start_connection`] makes an event stream of it, or you write to it what you like.
+//! [`Context::takeover_conn`] gives the handler its TCP [`Connection`], and any thread may answer on it later.
+//! [`sse::start_connection`] begins an event stream on it. You can also write the bytes of a response yourself.
 //!
 //! ```no_run
 //! # use brooklet::{sse, Context, Response};
@@ -97,7 +99,7 @@
 //!         events.send_message(sse::Message::new().event("done").id(1).data("an hour later"))?;
 //!         events.close()
 //!     });
-//!     no_result // the server neither answers nor closes
+//!     no_result // the server neither answers nor closes the connection
 //! }
 //! ```
 //!
@@ -117,35 +119,61 @@
 //! # }
 //! ```
 //!
-//! Ctrl-C ends the process without a goodbye: `std` knows no signals.
+//! [`Handle::shutdown`] describes what happens to each connection. Ctrl-C ends the process at once, because `std` cannot handle
+//! signals.
 //!
 //! # Testing
 //!
-//! [`Server::spawn`] serves in a thread until the test ends, on a port of its own.
+//! [`Server::spawn`] starts a server in a thread of its own, on any free port. The server stops when the test ends.
 //!
-//! # Limits
+//! # What happens when
 //!
-//! Whatever a client can have too much of has a limit: [`Config`] says of each what a client sees beyond it, and
-//! [`sse::ChannelConfig`] has those of a channel. Two checks keep the pages of other sites out:
-//! [`check_host`](Config::check_host) and [`check_origin`](Config::check_origin).
+//! | event | effect |
+//! |---|---|
+//! | a client leaves | [`wait`](sse::Connection::wait) returns an error at once, [`wait_for`](sse::Connection::wait_for) and [`forward`](sse::Connection::forward) within half a second. [`Context::client_left`] returns `true`. A channel notices within 5 s and calls [`on_leave`](sse::Channel::on_leave) |
+//! | the network of a client fails | the server notices after about 15 minutes, or earlier with `TCP_USER_TIMEOUT`: see [`Server::from`](Server#impl-From<TcpListener>-for-Server) |
+//! | a client reconnects | it sends the id of the last event that it received ([`last_event_id`](Context::last_event_id)). A channel sends the events after that one, or first a `gap` event |
+//! | a client does not read | its own thread blocks, and the client is disconnected after 30 s. A channel does not block, and disconnects the client after 30 s, or when its next event is evicted |
+//! | a client sends nothing, or half a request | the server closes the connection, or answers 408, and the thread is free again |
+//! | a handler panics | the client receives a 500, or its stream breaks off, and the connection ends. All other connections continue |
+//! | a handler overflows its stack | Rust aborts the process. [`Config::stack_size`] is the size of the stack |
+//! | the server stops | requests that have begun are answered, streams end with a `close` event, and the connections that remain after the grace period are disconnected |
+//! | the server starts again | a channel does not know the ids of the earlier run. A client that sends one receives a `gap` event and then the history. A channel [with a file](sse::Channel::open) knows them |
+//! | file descriptors or threads run out | new clients receive a 503 with `Retry-After`, and connected clients are served. A line is printed to standard error once a minute. The server recovers by itself |
+//! | memory runs out | `std` aborts the process if an allocation fails, and the server cannot prevent that |
+//!
+//! # Security
+//!
+//! [`Config`] limits all resources that a client can use, and describes the response of a client that exceeds a limit. Pages of
+//! other sites cannot use the server, because it checks [`Host`](Config::check_host) and [`Origin`](Config::check_origin).
+//!
+//! # Copying
+//!
+//! A copy of `src/` builds without warnings in the 2021 and 2024 editions. Its unit tests run with those of your project. The first
+//! lines of `lib.rs` name the version and the licence; the text of the licence is in the file `LICENSE`, which belongs to the copy.
+//!
+//! The examples of this documentation would become documentation tests of your library, and would not find the crate `brooklet`. A
+//! library without documentation tests of its own sets `doctest = false` under `[lib]` in `Cargo.toml`. A library with such tests
+//! writes `#[cfg(not(doctest))]` above the lines that mount the copy, and above each `use`, each signature and each `pub use` that
+//! names `brooklet` or a module with such a line.
 //!
 //! # Organization
 //!
-//! `http` is bytes in and bytes out. `server` is sockets and threads, and uses `http`. `sse` uses both. Nothing below
-//! `sse/channel/` is needed by the rest, and nothing below `sse/channel/file/` by the channel. `files` uses `http` and
-//! `server`, and nothing uses it. Files without a directory are in `server/` above the line, and in `sse/channel/` below it.
+//! `http` is bytes in and bytes out. `server` is sockets and threads, and uses `http`. `sse` uses both. No other file needs a file
+//! below `sse/channel/`, and no other file of a channel needs one below `sse/channel/file/`. `files` uses `http` and `server`, and no
+//! other file uses it. In the map, a file without a directory is in `server/` above the line, and in `sse/channel/` below it.
 //!
 //! ```text
 //! accept.rs ─> serve.rs: one loop for each connection, in a thread of its own
 //!                ├─ buffered_socket.rs reads a head within its timeouts; http/parse.rs checks it, line ends included
-//!                ├─ body.rs hands the body out; http/framing.rs and chunked.rs find its end
+//!                ├─ body.rs reads the body; http/framing.rs and chunked.rs find its end
 //!                ├─ dispatch.rs: host_and_origin.rs, the guards, router.rs, the handler with its context.rs
 //!                ├─ http/outgoing.rs writes the http/response.rs; exchange.rs reports it
 //!                └─ linger.rs closes. registry.rs knows every connection, and stops them all
 //! context.rs, takeover_conn ─> connection.rs in your thread ─> sse/connection.rs, whose `wait` notices that the client left
 //! ────
 //! sse/channel/mod.rs, publish ─> hub.rs appends to history.rs, and to a store.rs: file/mod.rs with segment.rs, record.rs, syncer.rs
-//!          subscribe ─> cursor.rs finds the place to begin, or makes a `gap`
+//!          subscribe ─> cursor.rs finds the offset to begin at, or makes a `gap` event
 //!          broadcaster.rs, a thread for many ─> subscriber.rs writes, and notices that the client left
 //! ```
 #![forbid(unsafe_code)]

@@ -1,4 +1,4 @@
-//! Request bodies: by length and chunked, asked for with 100, cut short, too large, left unread.
+//! Request bodies: by length and chunked, with `Expect: 100-continue`, incomplete, too large, and unread.
 
 use super::support::{serve, Running, TIMEOUT};
 use brooklet::{Config, Context, Error, Server, StatusCode};
@@ -33,7 +33,7 @@ fn post(target: &str, rest: &str) -> String {
 }
 
 #[test]
-fn by_length_and_chunked() {
+fn body_by_length_or_chunked_is_read_whole() {
     let server = echo();
     let mut client = server.connect();
     let mut check = |rest: &str, body: &str| {
@@ -49,7 +49,7 @@ fn by_length_and_chunked() {
 }
 
 #[test]
-fn byte_by_byte() {
+fn body_sent_byte_by_byte_is_read_whole() {
     let server = echo();
     for rest in ["Content-Length: 5\r\n\r\nhello", "Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n"] {
         let mut client = server.connect();
@@ -61,7 +61,7 @@ fn byte_by_byte() {
 }
 
 #[test]
-fn a_large_body_arrives_whole() {
+fn body_as_large_as_limit_is_read_whole() {
     let server = echo();
     let body = "x".repeat(100_000);
     let answer = server.ask(post("/", &format!("Content-Length: 100000\r\n\r\n{body}")));
@@ -69,7 +69,7 @@ fn a_large_body_arrives_whole() {
 }
 
 #[test]
-fn continue_is_sent_when_the_handler_starts_to_read_and_not_before() {
+fn continue_is_sent_only_when_handler_reads() {
     let server = echo();
     let mut client = server.connect();
     client.send(post("/", "Content-Length: 5\r\nExpect: 100-Continue\r\n\r\n"));
@@ -77,7 +77,8 @@ fn continue_is_sent_when_the_handler_starts_to_read_and_not_before() {
     client.send("hello");
     assert_eq!(client.answer().text(), "5:hello");
 
-    // Nobody reads: the answer comes at once, and the end, for the body may or may not come.
+    // The handler does not read the body. The server answers at once and closes the connection, because it cannot know
+    // whether the client will send the body.
     client.send(post("/ignore", "Content-Length: 5\r\nExpect: 100-continue\r\n\r\n"));
     let answer = client.answer();
     assert_eq!((answer.text(), answer.header("connection")), ("ignored", Some("close")));
@@ -86,7 +87,7 @@ fn continue_is_sent_when_the_handler_starts_to_read_and_not_before() {
 }
 
 #[test]
-fn no_continue_for_a_body_that_is_there_already_nor_to_http_10() {
+fn continue_is_not_sent_for_received_body_or_to_http_10() {
     let server = echo();
     let answer = server.ask(post("/", "Content-Length: 5\r\nExpect: 100-continue\r\n\r\nhello"));
     assert_eq!((answer.status, answer.text()), (200, "5:hello"));
@@ -97,7 +98,7 @@ fn no_continue_for_a_body_that_is_there_already_nor_to_http_10() {
 }
 
 #[test]
-fn a_body_cut_short_is_an_error_and_never_a_shorter_body() {
+fn incomplete_body_is_unexpected_eof_and_400() {
     let server = echo();
     for rest in [
         "Content-Length: 9\r\n\r\nhello",
@@ -117,7 +118,7 @@ fn a_body_cut_short_is_an_error_and_never_a_shorter_body() {
 }
 
 #[test]
-fn a_broken_body_stays_broken_and_ends_the_connection() {
+fn malformed_body_fails_each_read_and_closes_connection() {
     let server = echo();
     let mut client = server.connect();
     client.send(post("/twice", "Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\nx\r\n0\r\n\r\nGET / HTTP/1.1\r\n"));
@@ -129,11 +130,11 @@ fn a_broken_body_stays_broken_and_ends_the_connection() {
 }
 
 #[test]
-fn too_large_is_413_whether_it_is_announced_or_not() {
+fn body_over_limit_is_413_by_length_and_chunked() {
     let server = echo();
     let mut client = server.connect();
     client.send(post("/", "Content-Length: 100001\r\nExpect: 100-continue\r\n\r\n"));
-    assert_eq!(client.answer().status, 413, "before anything is read");
+    assert_eq!(client.answer().status, 413, "the response comes before the body");
     client.finish();
     client.assert_end();
     let chunk = format!("4000\r\n{}\r\n", "x".repeat(0x4000));
@@ -142,7 +143,7 @@ fn too_large_is_413_whether_it_is_announced_or_not() {
 }
 
 #[test]
-fn limit_of_one_route_replaces_the_general_one() {
+fn limit_body_in_handler_or_guard_replaces_max_body_bytes() {
     let limits = |server: Server| {
         server
             .config(Config { max_body_bytes: 1_000, ..Config::default() })
@@ -184,7 +185,7 @@ fn limit_of_one_route_replaces_the_general_one() {
         let chunks = format!("Transfer-Encoding: chunked\r\n\r\n{length:x}\r\n{body}\r\n0\r\n\r\n");
         assert_eq!(server.ask(post(target, &chunks)).status, status, "{target} {length}, chunked");
     }
-    // The client is asked for a body that is allowed, and not for one that is too large.
+    // The server sends `100 Continue` only for a body within the limit.
     let mut client = server.connect();
     client.send(post("/upload", "Content-Length: 2000\r\nExpect: 100-continue\r\n\r\n"));
     assert_eq!(client.until(b"\r\n\r\n"), b"HTTP/1.1 100 Continue\r\n\r\n");
@@ -193,12 +194,12 @@ fn limit_of_one_route_replaces_the_general_one() {
 }
 
 #[test]
-fn what_the_handler_leaves_unread_does_not_become_the_next_request() {
+fn unread_body_does_not_become_next_request() {
     let server = echo();
     let mut client = server.connect();
     let smuggled = "GET /smuggled HTTP/1.1\r\nHost: localhost\r\n\r\n";
     for target in ["/ignore", "/three"] {
-        // In the buffer already, by length and chunked; and still on its way.
+        // These bodies arrive together with the head.
         client.send(post(target, &format!("Content-Length: {}\r\n\r\n{smuggled}", smuggled.len())));
         assert_eq!(client.answer().status, 200);
         client.send(post(
@@ -207,6 +208,7 @@ fn what_the_handler_leaves_unread_does_not_become_the_next_request() {
         ));
         assert_eq!(client.answer().status, 200);
     }
+    // This body arrives after the response.
     client.send(post("/ignore", "Content-Length: 60000\r\n\r\n"));
     assert_eq!(client.answer().text(), "ignored");
     client.send("x".repeat(60_000));
@@ -215,7 +217,7 @@ fn what_the_handler_leaves_unread_does_not_become_the_next_request() {
 }
 
 #[test]
-fn a_long_rest_ends_the_connection_but_not_before_the_answer_is_read() {
+fn long_unread_body_closes_connection_after_response() {
     let server = echo();
     let mut client = server.connect();
     client.send(post("/ignore", "Content-Length: 90000\r\n\r\n"));
@@ -227,7 +229,7 @@ fn a_long_rest_ends_the_connection_but_not_before_the_answer_is_read() {
 }
 
 #[test]
-fn text_that_is_not_utf_8_is_400() {
+fn body_text_that_is_not_utf_8_is_400() {
     let server = echo();
     let mut client = server.connect();
     client.send(post("/text", "Content-Length: 1\r\n\r\n"));
@@ -236,7 +238,7 @@ fn text_that_is_not_utf_8_is_400() {
 }
 
 #[test]
-fn an_answer_does_not_wait_for_a_body_that_nobody_reads() {
+fn response_does_not_wait_for_unread_body() {
     let server = echo();
     for piece in ["", "5", "5\r\n", "5\r\nhe", "5\r\nhello\r\n"] {
         let answer = server.ask(post("/nope", &format!("Transfer-Encoding: chunked\r\n\r\n{piece}")));
@@ -244,9 +246,9 @@ fn an_answer_does_not_wait_for_a_body_that_nobody_reads() {
     }
 }
 
-/// Many clients read only when they have sent everything.
+/// Many clients read the response only after they have sent the whole request.
 #[test]
-fn a_client_that_sends_its_whole_body_before_it_reads_gets_the_answer() {
+fn response_reaches_client_that_sends_whole_body_first() {
     let server = echo();
     for connection in ["", "Connection: close\r\n"] {
         for (target, length, status) in [("/nope", 90_000, 404), ("/", 3_000_000, 413)] {
@@ -258,9 +260,9 @@ fn a_client_that_sends_its_whole_body_before_it_reads_gets_the_answer() {
     }
 }
 
-/// A browser's cancelled upload is a reset: no handler is to blame for it.
+/// A browser resets the connection when its user cancels an upload. This is an error of the client: the status is 400.
 #[test]
-fn a_reset_in_the_body_is_the_clients_end_and_no_fault_of_the_handlers() {
+fn reset_within_body_is_reported_with_400() {
     let (tell, told) = mpsc::channel();
     let (start, reading) = mpsc::channel();
     let (tell, start) = (Mutex::new(tell), Mutex::new(start));
@@ -279,9 +281,9 @@ fn a_reset_in_the_body_is_the_clients_end_and_no_fault_of_the_handlers() {
     client.send("POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\n\r\nhalf");
     client.stream.peek(&mut [0]).unwrap();
     reading.recv_timeout(TIMEOUT).unwrap();
-    client.reset(); // for it leaves an answer unread
+    client.reset(); // the first response is unread, so this sends RST
     assert_eq!(told.recv_timeout(TIMEOUT).unwrap(), (Some(StatusCode::NO_CONTENT), None));
     let (status, error) = told.recv_timeout(TIMEOUT).unwrap();
     assert_eq!(status, Some(StatusCode::BAD_REQUEST));
-    assert!(matches!(error, Some(ErrorKind::BrokenPipe | ErrorKind::ConnectionReset)), "nobody got it: {error:?}");
+    assert!(matches!(error, Some(ErrorKind::BrokenPipe | ErrorKind::ConnectionReset)), "the write fails: {error:?}");
 }

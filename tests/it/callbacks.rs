@@ -1,4 +1,4 @@
-//! Every method, called from within every callback: no lock is held while code of the program runs.
+//! A callback may call every method, because the server holds no lock while it runs a callback.
 
 use super::channel::{eventually, subscribe, subscribe_on, Subscriber};
 use super::support::{serve, Running, TIMEOUT};
@@ -14,18 +14,19 @@ use std::sync::{Arc, Barrier, Mutex};
 use std::thread;
 use std::time::Duration;
 
-/// A channel, a handle of the running server, and another server: a callback can reach all of them.
+/// The values whose methods a callback calls. Each callback holds a clone.
 #[derive(Clone)]
 struct Api {
     channel: Channel,
     handle: Arc<Mutex<Option<Handle>>>,
     other: Arc<Server>,
-    /// The name of each callback that called everything, and returned from that.
+    /// Sends the name of a callback after all its calls have returned.
     called: Sender<&'static str>,
 }
 
 impl Api {
-    /// Calls every method of `Channel`, `Handle` and `Server` that takes `&self`, but those that end something.
+    /// Calls every method of `Channel`, `Handle` and `Server` that takes `&self`. The methods that end a channel or a
+    /// server are called on a new channel and a new server.
     fn call_all(&self, callback: &'static str) {
         let channel = &self.channel;
         channel.publish(callback).unwrap();
@@ -41,7 +42,7 @@ impl Api {
         }
         server.handle().shutdown(TIMEOUT);
         let standard_error = thread::spawn(|| io::stderr().lock().flush());
-        standard_error.join().unwrap().unwrap(); // the server does not hold that either
+        standard_error.join().unwrap().unwrap(); // the server does not hold the lock of standard error
         let short_lived = Channel::new();
         short_lived.publish("then closed").unwrap();
         short_lived.finish();
@@ -54,7 +55,7 @@ impl Api {
     }
 }
 
-/// Calls everything when it is formatted.
+/// A value that calls every method when it is formatted.
 struct Calling {
     api: Api,
     callback: &'static str,
@@ -67,7 +68,7 @@ impl fmt::Display for Calling {
     }
 }
 
-/// Calls everything when it is dropped.
+/// A value that calls every method when it is dropped.
 struct CallingOnDrop(Calling);
 
 impl Drop for CallingOnDrop {
@@ -84,7 +85,7 @@ impl fmt::Debug for Calling {
 
 impl std::error::Error for Calling {}
 
-/// A server that has all callbacks of a handler; and the names of those that returned.
+/// Starts a server with all its callbacks. The receiver yields the name of each callback that has made its calls.
 fn server_of_callbacks() -> (Running, Api, Receiver<&'static str>) {
     let (called, calls) = mpsc::channel();
     let other = Arc::new(Server::bind("127.0.0.1:0").unwrap());
@@ -148,7 +149,7 @@ fn server_of_callbacks() -> (Running, Api, Receiver<&'static str>) {
 }
 
 #[test]
-fn callback_of_a_server_may_call_every_method() {
+fn server_callback_may_call_every_method() {
     for callback in ["guard", "hook", "handler", "producer", "stream", "display", "error", "first", "disconnect"] {
         let (server, api, calls) = server_of_callbacks();
         let mut tagged = server.connect();
@@ -159,14 +160,14 @@ fn callback_of_a_server_may_call_every_method() {
         }
         let mut client = server.connect();
         client.send(format!("GET /{callback} HTTP/1.1\r\nHost: localhost\r\n\r\n"));
-        calls.recv_timeout(TIMEOUT).unwrap_or_else(|_| panic!("{callback} hangs"));
+        calls.recv_timeout(TIMEOUT).unwrap_or_else(|_| panic!("`{callback}` hangs"));
         client.head();
     }
 }
 
 /// Without a hook, the server formats the error for standard error.
 #[test]
-fn error_that_is_printed_may_call_every_method() {
+fn printed_error_may_call_every_method() {
     let (called, calls) = mpsc::channel();
     let other = Arc::new(Server::bind("127.0.0.1:0").unwrap());
     let api = Api { channel: Channel::new(), handle: Arc::default(), other, called };
@@ -180,7 +181,7 @@ fn error_that_is_printed_may_call_every_method() {
 }
 
 #[test]
-fn hook_of_a_channel_may_call_every_method_and_replace_itself() {
+fn channel_hook_may_call_every_method_and_replace_itself() {
     let (server, api, calls) = server_of_callbacks();
     let [join, leave] = [(); 2].map(|()| api.clone());
     api.channel.on_join(move |channel, _| {
@@ -199,11 +200,11 @@ fn hook_of_a_channel_may_call_every_method_and_replace_itself() {
     let mut first = subscribe(&server, "/feed", "");
     assert_eq!(calls.recv_timeout(TIMEOUT), Ok("on_join"));
     eventually(|| api.channel.subscribers() == 1);
-    set_leave(); // the call of everything has replaced it
+    set_leave(); // `call_all` has replaced `on_leave`, so this sets it again
     first.client.finish();
     drop(first);
     assert_eq!(calls.recv_timeout(TIMEOUT), Ok("on_leave"));
-    // Both the thread that subscribes and the one that sends go on.
+    // The thread that subscribes and the thread that sends both continue.
     let mut second = subscribe(&server, "/feed", "");
     eventually(|| api.channel.subscribers() == 1);
     api.channel.publish("still here").unwrap();
@@ -211,7 +212,7 @@ fn hook_of_a_channel_may_call_every_method_and_replace_itself() {
 }
 
 #[test]
-fn value_of_a_replaced_hook_may_call_every_method_when_it_is_dropped() {
+fn drop_of_replaced_hook_may_call_every_method() {
     let (_server, api, calls) = server_of_callbacks();
     let values = ["on_join", "on_leave"].map(|hook| CallingOnDrop(api.calling(hook)));
     let [join, leave] = values;
@@ -221,12 +222,12 @@ fn value_of_a_replaced_hook_may_call_every_method_when_it_is_dropped() {
     thread::spawn(move || channel.on_join(|_, _| ()));
     let mut dropped = [(); 2].map(|()| calls.recv_timeout(TIMEOUT).unwrap());
     dropped.sort_unstable();
-    assert_eq!(dropped, ["on_join", "on_leave"], "the first call of everything replaces both");
+    assert_eq!(dropped, ["on_join", "on_leave"], "the first `call_all` replaces both hooks");
 }
 
-/// Each of them waits for the other, so they only end if both are called at the same time.
+/// Each of the two hook calls waits for the other. They return only if both run at the same time.
 #[test]
-fn on_join_runs_in_parallel_while_it_is_replaced() {
+fn on_join_runs_concurrently_while_it_is_replaced() {
     let channel = Channel::new();
     let feed = channel.clone();
     let server = serve(|server| server.get("/", move |ctx| feed.subscribe(ctx)));
@@ -241,18 +242,18 @@ fn on_join_runs_in_parallel_while_it_is_replaced() {
     });
     let _subscribers = [(); 2].map(|()| subscribe(&server, "/", ""));
     for _ in 0..2 {
-        joins.recv_timeout(TIMEOUT).expect("the second hook is called while the first one waits");
+        joins.recv_timeout(TIMEOUT).expect("a second call starts while the first one waits");
     }
     thread::spawn(move || gate.wait());
     for _ in 0..2 {
-        joins.recv_timeout(TIMEOUT).expect("both return");
+        joins.recv_timeout(TIMEOUT).expect("both hook calls return");
     }
     eventually(|| channel.subscribers() == 2);
 }
 
-/// The last things that a program does, from where it does them.
+/// A program may close its channel and shut down its server in a handler, in `on_join` or in `on_leave`.
 #[test]
-fn callback_may_close_its_channel_and_stop_its_server() {
+fn callback_may_close_channel_and_shut_down_server() {
     for callback in ["/handler", "on_join", "on_leave"] {
         let channel = Channel::new();
         let feed = channel.clone();
@@ -286,12 +287,12 @@ fn callback_may_close_its_channel_and_stop_its_server() {
             eventually(|| channel.subscribers() == 1);
             drop(client);
         }
-        ends.recv_timeout(TIMEOUT).unwrap_or_else(|_| panic!("{callback} hangs"));
+        ends.recv_timeout(TIMEOUT).unwrap_or_else(|_| panic!("`{callback}` hangs"));
         server.join().unwrap();
     }
 }
 
-/// Panics when it is dropped.
+/// A value that panics when it is dropped.
 struct PanicOnDrop;
 
 impl Drop for PanicOnDrop {
@@ -302,19 +303,22 @@ impl Drop for PanicOnDrop {
     }
 }
 
-const WITH_PANICS: &str = "callbacks::a_server_with_panics";
+const WITH_PANICS: &str = "callbacks::server_with_panics";
 
-/// More than there are broadcasters, so that each of them has some.
+/// Returns the number of channels: two for each broadcaster.
 fn channels() -> usize {
     2 * thread::available_parallelism().map_or(1, usize::from)
 }
 
-/// `/feed/{n}` are channels, whose `on_leave` panics with a value whose `Drop` panics; `/say/{n}` publishes. `/panic` is a
-/// channel of its own, which is dropped by its broadcaster when the client leaves, and makes it panic. That is certain only
-/// when the handler has dropped the channel before: `/dropped` says how many handlers have.
+/// `/feed/{n}` subscribes to channel `n`, and `/say/{n}` publishes to it. The `on_leave` of these channels panics with
+/// a value whose `Drop` panics.
+///
+/// `/panic` subscribes to a new channel. When the client leaves, the broadcaster drops the last clone of this channel
+/// and panics. The handler must have dropped its own clone by then: `/dropped` returns the number of handlers that have
+/// done so.
 #[test]
-#[ignore = "a child of other tests"]
-fn a_server_with_panics() {
+#[ignore = "other tests start it as a child process"]
+fn server_with_panics() {
     be_a_server(|server| {
         let handle = server.handle();
         let channels: Arc<Vec<Channel>> = Arc::new((0..channels()).map(|_| Channel::new()).collect());
@@ -355,7 +359,7 @@ fn feed(child: &Child, n: usize, fields: &str) -> Subscriber {
 }
 
 #[test]
-fn panic_of_a_broadcaster_disconnects_its_subscribers_which_resume() {
+fn broadcaster_panic_disconnects_subscribers_and_resume_loses_no_event() {
     let child = Child::start(WITH_PANICS, "");
     let mut subscribers: Vec<_> = (0..channels()).map(|n| feed(&child, n, "")).collect();
     let ids: Vec<_> = (0..channels()).map(|n| child.get(&format!("/say/{n}")).text().to_owned()).collect();
@@ -375,7 +379,7 @@ fn panic_of_a_broadcaster_disconnects_its_subscribers_which_resume() {
     for (n, subscriber) in resumed.iter_mut().enumerate() {
         assert_eq!(subscriber.next().last_event_id, missed[n]);
         let id = child.get(&format!("/say/{n}")).text().to_owned();
-        assert_eq!(subscriber.next().last_event_id, id, "events are announced again");
+        assert_eq!(subscriber.next().last_event_id, id, "a new event reaches the subscriber");
     }
     child.get("/stop");
     let (_, printed) = child.end();
@@ -384,7 +388,7 @@ fn panic_of_a_broadcaster_disconnects_its_subscribers_which_resume() {
 }
 
 #[test]
-fn panic_value_that_panics_when_dropped_ends_only_the_hook() {
+fn panic_in_drop_of_panic_value_ends_only_hook() {
     let child = Child::start(WITH_PANICS, "");
     let mut staying = feed(&child, 0, "");
     let leaving = feed(&child, 0, "");
@@ -401,9 +405,9 @@ fn panic_value_that_panics_when_dropped_ends_only_the_hook() {
     assert!(!printed.contains("a thread that sends"), "{printed}");
 }
 
-/// Hooks run on the stack of a broadcaster.
+/// A broadcaster calls `on_leave` on its own thread.
 #[test]
-fn on_leave_has_the_stack_that_a_thread_has_by_default() {
+fn on_leave_has_default_thread_stack() {
     let channel = Channel::new();
     let feed = channel.clone();
     let server = serve(|server| server.get("/", move |ctx| feed.subscribe(ctx)));

@@ -1,4 +1,4 @@
-//! One event to many subscribers.
+//! `sse::Channel`: an event is published once and reaches many subscribers.
 
 use super::event_stream::{parse, Event, Parser};
 use super::machine::Room;
@@ -25,7 +25,7 @@ fn feeding_after(channel: &Channel, build: impl FnOnce(Server) -> Server) -> Run
     })
 }
 
-/// A subscriber that reads events one by one.
+/// A client of a channel that reads events one by one.
 pub struct Subscriber {
     pub client: Client,
     parser: Parser,
@@ -59,7 +59,7 @@ impl Subscriber {
     }
 }
 
-/// Waits for something that happens by itself in bounded time, by asking again.
+/// Calls `what` until it returns `true`. Panics after twice [`TIMEOUT`].
 #[track_caller]
 pub fn eventually(what: impl Fn() -> bool) {
     let deadline = Instant::now() + 2 * TIMEOUT;
@@ -74,7 +74,7 @@ fn await_subscribers(channel: &Channel, count: usize) {
 }
 
 #[test]
-fn every_subscriber_gets_every_event_in_order() {
+fn publish_reaches_every_subscriber_in_order() {
     let room = Room::for_both_ends(50);
     let channel = Channel::new();
     let server = feeding(&channel);
@@ -90,7 +90,7 @@ fn every_subscriber_gets_every_event_in_order() {
 }
 
 #[test]
-fn a_newcomer_gets_what_comes_from_now_on_or_the_last_few() {
+fn newcomer_receives_later_events_or_also_last_n() {
     let channel = Channel::new();
     let server = feeding(&channel);
     channel.publish("before").unwrap();
@@ -106,9 +106,9 @@ fn a_newcomer_gets_what_comes_from_now_on_or_the_last_few() {
     assert_eq!([subscriber.data(), subscriber.data()], ["b", "c"]);
 }
 
-/// The head tells a client that it is open: whoever it then tells to publish, it gets that.
+/// A client may trigger an event as soon as it has read the response head. It must receive that event.
 #[test]
-fn who_has_read_the_head_gets_what_is_published_from_then_on() {
+fn subscriber_with_response_head_receives_next_event() {
     let channel = Channel::new();
     let server = feeding(&channel);
     for n in 0..1_000 {
@@ -118,9 +118,10 @@ fn who_has_read_the_head_gets_what_is_published_from_then_on() {
     }
 }
 
-/// A round may be on its way when a server stops: what was published meanwhile comes before the goodbye.
+/// The broadcaster may be writing when the server shuts down. It still sends the events that are published
+/// meanwhile, and then the `close` event.
 #[test]
-fn what_was_published_before_a_stop_comes_before_its_goodbye() {
+fn shutdown_sends_published_events_before_close_event() {
     for _ in 0..100 {
         let channel = Channel::new();
         let server = feeding(&channel);
@@ -135,7 +136,7 @@ fn what_was_published_before_a_stop_comes_before_its_goodbye() {
 }
 
 #[test]
-fn who_comes_back_goes_on_behind_the_last_event_by_header_or_query() {
+fn resume_by_header_or_query_sends_missed_events() {
     let channel = Channel::new();
     let server = feeding(&channel);
     let first = channel.publish("a").unwrap();
@@ -149,11 +150,11 @@ fn who_comes_back_goes_on_behind_the_last_event_by_header_or_query() {
         Event { kind: "message".into(), data: "c".into(), ..by_header.parser.events[1].clone() }
     );
     let mut both = subscribe(&server, "/?lastEventId=nonsense", &format!("Last-Event-ID: {first}\r\n"));
-    assert_eq!(both.data(), "b", "the header wins");
+    assert_eq!(both.data(), "b", "the header wins over the query");
 }
 
 #[test]
-fn who_comes_back_too_late_or_from_elsewhere_is_told_of_the_gap() {
+fn resume_with_evicted_or_unknown_id_sends_gap() {
     let channel = Channel::with_config(ChannelConfig { max_events: 2, ..ChannelConfig::default() });
     let server = feeding(&channel);
     let ids: Vec<_> = (0..5).map(|n| channel.publish(n.to_string()).unwrap().to_string()).collect();
@@ -165,11 +166,11 @@ fn who_comes_back_too_late_or_from_elsewhere_is_told_of_the_gap() {
         assert_eq!([subscriber.data(), subscriber.data()], ["3", "4"]);
     }
     let mut subscriber = subscribe(&server, "/", &format!("Last-Event-ID: {}\r\n", ids[2]));
-    assert_eq!(subscriber.next().kind, "message", "the one before the oldest misses nothing");
+    assert_eq!(subscriber.next().kind, "message", "the history still contains the next event");
 }
 
 #[test]
-fn an_invalid_or_too_large_message_reaches_nobody() {
+fn publish_of_invalid_or_too_large_message_fails_and_sends_nothing() {
     let channel = Channel::with_config(ChannelConfig { max_bytes: 1_000, ..ChannelConfig::default() });
     let server = feeding(&channel);
     let mut subscriber = subscribe(&server, "/", "");
@@ -185,7 +186,7 @@ fn an_invalid_or_too_large_message_reaches_nobody() {
 }
 
 #[test]
-fn head_and_other_methods_get_what_http_says() {
+fn head_request_receives_fields_and_does_not_subscribe() {
     let channel = Channel::new();
     let server = feeding(&channel);
     let mut client = server.connect();
@@ -195,9 +196,9 @@ fn head_and_other_methods_get_what_http_says() {
     assert_eq!(channel.subscribers(), 0);
 }
 
-/// As the tools of language models ask: a body, and the answer is a stream.
+/// APIs of language models work like this: the client posts a question, and the response is an event stream.
 #[test]
-fn subscribe_by_post_answers_with_the_stream() {
+fn subscribe_by_post_sends_stream() {
     let channel = Channel::new();
     let post = channel.clone();
     let server = serve(|server| {
@@ -217,7 +218,7 @@ fn subscribe_by_post_answers_with_the_stream() {
 }
 
 #[test]
-fn finish_ends_streams_without_close_event_and_late_clients_receive_what_they_missed() {
+fn finish_ends_streams_without_close_event_and_resume_still_works() {
     let newcomers = Newcomers::Last(2);
     let channel = Channel::with_config(ChannelConfig { newcomers, max_events: 3, ..ChannelConfig::default() });
     let server = feeding(&channel);
@@ -229,7 +230,7 @@ fn finish_ends_streams_without_close_event_and_late_clients_receive_what_they_mi
         (0..5).for_each(|n| assert_eq!(subscriber.data(), n.to_string()));
     }
     channel.clone().finish();
-    channel.close(); // no effect
+    channel.close(); // has no effect after `finish`
     present.client.assert_end();
     present_1_0.client.assert_end();
     assert_eq!(channel.publish("late").unwrap_err().kind(), ErrorKind::BrokenPipe);
@@ -251,7 +252,7 @@ fn finish_ends_streams_without_close_event_and_late_clients_receive_what_they_mi
 }
 
 #[test]
-fn first_message_of_a_finished_channel_is_followed_by_the_last_chunk() {
+fn first_message_of_finished_channel_precedes_last_chunk() {
     let channel = Channel::new();
     let last = channel.publish("last").unwrap();
     let firsts = [Message::from("state"), Message::from("state").id(&last)];
@@ -260,7 +261,7 @@ fn first_message_of_a_finished_channel_is_followed_by_the_last_chunk() {
         let server = serve(|server| {
             server.get("/", move |ctx| {
                 let first = || {
-                    finishes.finish(); // also when the end of the channel comes meanwhile
+                    finishes.finish(); // ends the channel while `first` runs
                     first.clone()
                 };
                 finishes.subscribe_with(ctx, Subscription::new().first(first))
@@ -274,7 +275,7 @@ fn first_message_of_a_finished_channel_is_followed_by_the_last_chunk() {
     }
 }
 
-/// To a newcomer, and to a client that comes from another channel.
+/// Both a newcomer and a client with an unknown id receive 204.
 #[test]
 fn finished_channel_without_events_answers_204() {
     let channel = Channel::with_config(ChannelConfig { newcomers: Newcomers::Last(9), ..ChannelConfig::default() });
@@ -288,7 +289,7 @@ fn finished_channel_without_events_answers_204() {
 }
 
 #[test]
-fn close_says_goodbye_after_everything_else_and_then_answers_204() {
+fn close_sends_close_event_last_and_then_answers_204() {
     let room = Room::for_both_ends(20);
     let channel = Channel::new();
     let server = feeding(&channel);
@@ -307,7 +308,7 @@ fn close_says_goodbye_after_everything_else_and_then_answers_204() {
 }
 
 #[test]
-fn dropping_the_last_handle_ends_streams_without_close_event() {
+fn drop_of_last_channel_ends_streams_without_close_event() {
     let channel = Channel::new();
     let other = channel.clone();
     let slot = std::sync::Arc::new(Mutex::new(Some(channel)));
@@ -323,7 +324,7 @@ fn dropping_the_last_handle_ends_streams_without_close_event() {
 }
 
 #[test]
-fn a_server_that_stops_sends_a_jittered_retry_and_close() {
+fn shutdown_sends_jittered_retry_and_close_event() {
     let room = Room::for_both_ends(50);
     let channel = Channel::new();
     let server = feeding(&channel);
@@ -333,7 +334,7 @@ fn a_server_that_stops_sends_a_jittered_retry_and_close() {
     let asked = Instant::now();
     server.handle().shutdown(Duration::from_secs(60));
     server.join().unwrap();
-    assert!(asked.elapsed() < TIMEOUT, "nobody is waited for");
+    assert!(asked.elapsed() < TIMEOUT, "the shutdown does not wait for clients");
     let mut retries = Vec::new();
     for subscriber in &mut subscribers {
         assert_eq!((subscriber.data(), subscriber.next().kind), ("last".to_owned(), "close".to_owned()));
@@ -343,12 +344,12 @@ fn a_server_that_stops_sends_a_jittered_retry_and_close() {
     assert!(retries.len() == room.connections && retries.iter().all(|retry| (1_000..5_000).contains(retry)));
     retries.sort_unstable();
     retries.dedup();
-    assert!(retries.len() > room.connections / 2, "one each");
+    assert!(retries.len() > room.connections / 2, "most clients receive different retries");
     await_subscribers(&channel, 0);
     channel.publish("the channel lives on").unwrap();
 }
 
-/// A channel that looks for those who have left as often as it sends keep-alives.
+/// Creates a channel that sends keep-alives every 50 ms. It also checks every 50 ms whether subscribers have left.
 fn watchful(max_events: usize) -> Channel {
     Channel::with_config(ChannelConfig {
         max_events,
@@ -358,7 +359,7 @@ fn watchful(max_events: usize) -> Channel {
 }
 
 #[test]
-fn who_leaves_is_noticed_though_nothing_is_published() {
+fn leave_without_publish_is_noticed() {
     let channel = watchful(100);
     let (left, leaving) = mpsc::channel();
     let left = Mutex::new(left);
@@ -371,7 +372,7 @@ fn who_leaves_is_noticed_though_nothing_is_published() {
     let mut counts: Vec<_> = (0..3).map(|_| coming.recv_timeout(TIMEOUT).unwrap()).collect();
     counts.sort_unstable();
     assert_eq!(counts.last(), Some(&3));
-    drop(subscribers.pop()); // FIN
+    drop(subscribers.pop()); // sends FIN
     assert_eq!(leaving.recv_timeout(TIMEOUT).unwrap(), (2, 2));
     subscribers.last_mut().unwrap().client.send("stray bytes, which must not hide the end");
     drop(subscribers.pop());
@@ -402,7 +403,7 @@ fn hooks_may_publish_and_panic() {
 }
 
 #[test]
-fn keep_alive_comments_come_in_silence_and_retry_comes_first() {
+fn idle_stream_sends_retry_and_then_keep_alives() {
     let config = ChannelConfig {
         keep_alive: Duration::from_millis(20),
         retry: Some(Duration::from_millis(1_234)),
@@ -414,12 +415,12 @@ fn keep_alive_comments_come_in_silence_and_retry_comes_first() {
     assert_eq!(subscriber.client.until(b":\n:\n"), b"retry: 1234\n:\n:\n");
 }
 
-/// How long `publish` waits at most for the thread that writes to the subscribers.
+/// The longest time that `publish` waits for the thread that writes to the subscribers.
 const PACE: Duration = Duration::from_millis(100);
 
-/// Far more than the history holds, as fast as it goes: a client that reads gets all of it.
+/// Publishes many more events than the history holds, without a pause. Clients that read receive all of them.
 #[test]
-fn burst_larger_than_history_leaves_no_reader_behind() {
+fn burst_larger_than_history_reaches_every_reader() {
     for attempt in 0..20 {
         let channel = Channel::with_config(ChannelConfig { max_events: 100, ..ChannelConfig::default() });
         let server = feeding(&channel);
@@ -431,7 +432,7 @@ fn burst_larger_than_history_leaves_no_reader_behind() {
             started.elapsed() < PACE
         };
         if !(0..20_000).all(publishes_in_time) {
-            println!("attempt {attempt}: the thread that writes did not run for {PACE:?}, and `publish` went on");
+            println!("attempt {attempt} does not count: the writing thread did not run for {PACE:?}, so `publish` did not wait");
             continue;
         }
         for subscriber in &mut subscribers {
@@ -439,16 +440,16 @@ fn burst_larger_than_history_leaves_no_reader_behind() {
         }
         return;
     }
-    panic!("the thread that writes never kept up with the burst");
+    panic!("no attempt counts: the writing thread never kept up with the burst");
 }
 
-/// Events of this size fill a client's buffers soon.
+/// Returns the data of a large event. A few such events fill the buffers of a client that does not read.
 fn large(n: usize) -> String {
     format!("{n} {}", "x".repeat(100_000))
 }
 
 #[test]
-fn who_reads_nothing_is_cut_and_is_told_of_the_gap_when_it_comes_back() {
+fn lag_disconnect_ends_stalled_stream_and_resume_sends_gap() {
     let channel = Channel::with_config(ChannelConfig { max_bytes: 1_000_000, ..ChannelConfig::default() });
     let server = feeding(&channel);
     let mut stalled = subscribe(&server, "/", "");
@@ -459,7 +460,7 @@ fn who_reads_nothing_is_cut_and_is_told_of_the_gap_when_it_comes_back() {
         n += 1;
         assert!(n < 10_000);
     }
-    // What it got is whole events in order, and perhaps a piece of one.
+    // The client has received whole events in order, and perhaps a part of the next event.
     let stream = stalled.client.rest_of_broken_stream();
     let events = parse(&stream);
     assert!(events.iter().enumerate().all(|(n, event)| event.data == large(n)));
@@ -472,7 +473,7 @@ fn who_reads_nothing_is_cut_and_is_told_of_the_gap_when_it_comes_back() {
 }
 
 #[test]
-fn who_may_skip_is_told_of_the_gap_on_the_same_connection() {
+fn lag_skip_sends_gap_on_same_connection() {
     let channel =
         Channel::with_config(ChannelConfig { max_bytes: 1_000_000, lag: Lag::Skip, ..ChannelConfig::default() });
     let server = feeding(&channel);
@@ -484,8 +485,8 @@ fn who_may_skip_is_told_of_the_gap_on_the_same_connection() {
     assert_eq!(channel.subscribers(), 1);
 }
 
-/// Reads up to the last of `events` large events: each comes once and in order, and a `gap` event where some are missing.
-/// Returns which event each gap names as the last one before it, and which event that was.
+/// Reads up to the last of `events` large events. Asserts that they arrive in order, and that a `gap` event replaces
+/// missing events. Returns the id of the event before each gap, first as the gap gives it and then as it was received.
 fn read_with_gaps(slow: &mut Subscriber, events: usize) -> Vec<(String, String)> {
     let (mut expected, mut gaps, mut last_id) = (0, Vec::new(), String::new());
     while expected < events {
@@ -496,7 +497,7 @@ fn read_with_gaps(slow: &mut Subscriber, events: usize) -> Vec<(String, String)>
             assert_eq!(after, first.last_event_id);
             gaps.push((before.to_owned(), last_id));
             let n: usize = first.data.split(' ').next().unwrap().parse().unwrap();
-            assert!(n > expected, "something is missing, and only then");
+            assert!(n > expected, "a gap replaces at least one event");
             (expected, last_id) = (n + 1, first.last_event_id);
         } else {
             assert_eq!(event.data, large(expected));
@@ -507,7 +508,7 @@ fn read_with_gaps(slow: &mut Subscriber, events: usize) -> Vec<(String, String)>
 }
 
 #[test]
-fn a_thousand_channels_with_a_subscriber_each_work() {
+fn many_channels_with_one_subscriber_each_deliver() {
     let room = Room::for_both_ends(1_000);
     let channels: Vec<_> = (0..room.connections).map(|_| Channel::new()).collect();
     let channels = std::sync::Arc::new(channels);
@@ -526,16 +527,16 @@ fn a_thousand_channels_with_a_subscriber_each_work() {
         .for_each(|(n, subscriber)| assert_eq!(subscriber.data(), n.to_string()));
 }
 
-/// Four threads publish while up to 200 clients connect, read some, drop the connection in the middle of anything and resume. The
-/// pace is the publishers' own subscriptions: each waits for its last event before it goes on.
+/// Four threads publish. Up to 200 clients connect, read some events, drop the connection at any point and resume. Each
+/// publisher has a subscription too, and receives its last event before it publishes the next burst.
 #[test]
-fn nothing_is_lost_doubled_or_out_of_order_in_any_clients_whole_life() {
+fn resume_many_times_delivers_each_event_once_in_order() {
     const EVENTS: usize = 4_000;
     const PUBLISHERS: usize = 4;
-    // What a client has dropped the server may hold until it writes to it again.
+    // The server may notice a dropped connection late, so each client counts as two connections.
     let room = Room::for_both_ends(2 * (200 + PUBLISHERS));
     let clients = room.connections / 2 - PUBLISHERS;
-    // With the last event first, who comes for the first time when all is over finds that out.
+    // A client may connect for the first time after the `end` event. `Last(1)` sends it this event.
     let newcomers = Newcomers::Last(1);
     let channel = Channel::with_config(ChannelConfig { max_events: 2 * EVENTS, newcomers, ..ChannelConfig::default() });
     let server = feeding(&channel);
@@ -554,12 +555,12 @@ fn nothing_is_lost_doubled_or_out_of_order_in_any_clients_whole_life() {
                         let field = last_id.iter().map(|id| format!("Last-Event-ID: {id}\r\n")).collect::<String>();
                         let mut subscriber = subscribe(server, "/", &field);
                         connections += 1;
-                        // Some read to the end; the others drop the connection, now and then with events unread.
+                        // Drops the first 20 connections, each after a random number of events.
                         for _ in 0..if connections > 20 { u64::MAX } else { random(400) } {
                             let event = subscriber.next();
                             assert_eq!(event.kind, "message");
                             let sequence: usize = event.last_event_id.split_once('-').unwrap().1.parse().unwrap();
-                            assert!(next.map_or(true, |next| next == sequence), "{next:?} expected, {sequence} came");
+                            assert!(next.map_or(true, |next| next == sequence), "{sequence} is not {next:?}");
                             if event.data == "end" {
                                 return (sequence, connections);
                             }
@@ -593,11 +594,11 @@ fn nothing_is_lost_doubled_or_out_of_order_in_any_clients_whole_life() {
             assert_eq!(last, published);
             connections += its_connections;
         }
-        assert!(connections > 2 * clients, "they did come back: {connections}");
+        assert!(connections > 2 * clients, "the clients made only {connections} connections");
     });
 }
 
-/// A subscription stands as soon as its head is read; that it is heard is known when something comes back.
+/// Publishes the same event repeatedly until the publisher's own subscription receives it.
 fn await_hearing(channel: &Channel, own: &mut Subscriber, publisher: usize) {
     let hello = format!("{publisher}: hello");
     own.client.stream.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
@@ -610,7 +611,7 @@ fn await_hearing(channel: &Channel, own: &mut Subscriber, publisher: usize) {
 }
 
 impl Subscriber {
-    /// Whether these data come before the read times out.
+    /// Returns whether an event with this data arrives before a read times out.
     fn heard(&mut self, data: &str) -> bool {
         while let Some(frame) = self.client.try_until(b"\n\n") {
             self.parser.feed(&frame);
@@ -624,7 +625,7 @@ impl Subscriber {
 }
 
 #[test]
-fn many_who_leave_at_once_do_not_drive_out_those_who_stay() {
+fn many_leaves_at_once_disconnect_no_other_subscriber() {
     let room = Room::for_both_ends(220);
     let channel = watchful(20);
     channel.on_leave(|channel, count| drop(channel.publish(format!("{count} here"))));
@@ -642,7 +643,7 @@ fn many_who_leave_at_once_do_not_drive_out_those_who_stay() {
 }
 
 #[test]
-fn who_leaves_after_sending_much_is_noticed_too() {
+fn leave_after_large_input_is_noticed() {
     let channel = Channel::with_config(ChannelConfig { keep_alive: Duration::MAX, ..ChannelConfig::default() });
     let server = feeding(&channel);
     let mut subscriber = subscribe(&server, "/", "");
@@ -653,7 +654,7 @@ fn who_leaves_after_sending_much_is_noticed_too() {
 }
 
 #[test]
-fn last_event_id_is_that_of_the_header_or_else_of_the_query_and_empty_is_none() {
+fn last_event_id_in_header_wins_over_query_and_empty_is_none() {
     let channel = Channel::with_config(ChannelConfig { newcomers: Newcomers::Last(1), ..ChannelConfig::default() });
     let server = feeding(&channel);
     for id in ["a", "\u{e9}", "c", "d"] {
@@ -663,13 +664,13 @@ fn last_event_id_is_that_of_the_header_or_else_of_the_query_and_empty_is_none() 
         ("/", &b""[..], "d"),
         ("/", b"Last-Event-ID: a\r\n", "\u{e9}"),
         ("/", b"Last-Event-ID: \xc3\xa9\r\n", "c"),
-        ("/", b"Last-Event-ID: \xe9\r\n", "c"), // as clients on Node send it
+        ("/", b"Last-Event-ID: \xe9\r\n", "c"), // as Node.js clients send it
         ("/?lastEventId=c", b"", "d"),
         ("/?lastEventId=%C3%A9", b"", "c"),
         ("/?lastEventId=c", b"Last-Event-ID: a\r\n", "\u{e9}"),
         ("/?lastEventId=c", b"Last-Event-ID:\r\n", "d"),
         ("/?lastEventId=", b"Last-Event-ID:\r\n", "d"),
-        ("/?lastEventId=a%0Ab", b"", "d"), // these three cannot be the id of an event
+        ("/?lastEventId=a%0Ab", b"", "d"), // no event can have one of these three ids
         ("/?lastEventId=a%0D", b"", "d"),
         ("/?lastEventId=%00", b"", "d"),
     ] {
@@ -689,9 +690,9 @@ fn subscribe_1_0(server: &Running, fields: &str) -> Subscriber {
     Subscriber { client, parser: Parser::default(), taken: 0 }
 }
 
-/// The bytes on the wire, except the value of `Date`.
+/// Compares every byte of the body on the wire.
 #[test]
-fn stream_of_a_channel_is_chunked_to_http_11_and_plain_to_http_10() {
+fn channel_stream_is_chunked_to_http_11_and_plain_to_http_10() {
     let retry = Some(Duration::from_millis(1_234));
     let channel = Channel::with_config(ChannelConfig { retry, ..ChannelConfig::default() });
     let server = feeding(&channel);
@@ -724,9 +725,9 @@ fn stream_of_a_channel_is_chunked_to_http_11_and_plain_to_http_10() {
     assert_eq!((plain.0, plain.1.as_str()), (None, frames));
 }
 
-/// Events that fill the buffers many times over, to clients of both versions that read slowly or resume.
+/// The events fill the buffers many times over. A client of each version receives them, and an HTTP/1.0 client resumes.
 #[test]
-fn http_10_subscriber_receives_each_event_once_beside_one_of_http_11() {
+fn http_10_subscriber_receives_each_event_once() {
     let channel = Channel::with_config(ChannelConfig { max_bytes: 100_000_000, ..ChannelConfig::default() });
     let server = feeding(&channel);
     let mut subscribers = [subscribe_1_0(&server, ""), subscribe(&server, "/", "")];
@@ -747,7 +748,7 @@ fn http_10_subscriber_receives_each_event_once_beside_one_of_http_11() {
 }
 
 #[test]
-fn http_10_subscriber_that_may_skip_receives_whole_events_and_gaps() {
+fn lag_skip_to_http_10_sends_whole_events_and_gaps() {
     let lag = Lag::Skip;
     let channel = Channel::with_config(ChannelConfig { max_bytes: 1_000_000, lag, ..ChannelConfig::default() });
     let server = feeding(&channel);
@@ -755,13 +756,13 @@ fn http_10_subscriber_that_may_skip_receives_whole_events_and_gaps() {
     await_subscribers(&channel, 1);
     (0..300).for_each(|n| drop(channel.publish(large(n)).unwrap()));
     let gaps = read_with_gaps(&mut slow, 300);
-    // On a busy machine an id may be evicted while its event is written, and then its line is empty.
+    // On a busy machine the event may be evicted while the server writes it. The `gap` event then has an empty id.
     let is_true = |(before, last_id): &(String, String)| before == last_id || before.is_empty();
     assert!(!gaps.is_empty() && gaps.iter().all(is_true), "{gaps:?}");
 }
 
 #[test]
-fn http_10_subscriber_receives_keep_alives_and_the_close_event_of_a_stop() {
+fn http_10_subscriber_receives_keep_alives_and_close_event() {
     let channel = watchful(10);
     let server = feeding(&channel);
     let mut subscriber = subscribe_1_0(&server, "");
@@ -772,18 +773,18 @@ fn http_10_subscriber_receives_keep_alives_and_the_close_event_of_a_stop() {
 }
 
 #[test]
-fn a_keep_alive_of_zero_does_not_run_wild() {
+fn keep_alive_of_zero_is_sent_every_10_ms() {
     let channel = Channel::with_config(ChannelConfig { keep_alive: Duration::ZERO, ..ChannelConfig::default() });
     let server = feeding(&channel);
     let started = Instant::now();
     let mut subscriber = subscribe(&server, "/", "");
     (0..10).for_each(|_| assert_eq!(subscriber.client.exactly(2), b":\n"));
-    assert!(started.elapsed() >= Duration::from_millis(90), "10 ms each");
+    assert!(started.elapsed() >= Duration::from_millis(90), "the keep-alives are 10 ms apart");
 }
 
-/// For a channel whose events come from elsewhere, where some were lost.
+/// A program calls `publish_gap` if the source of its events has lost some of them.
 #[test]
-fn a_gap_that_is_published_reaches_everybody_who_was_there_before_it_and_nobody_who_was_not() {
+fn publish_gap_reaches_only_clients_from_before_it() {
     let channel = Channel::new();
     let server = feeding(&channel);
     let mut present = subscribe(&server, "/", "");
@@ -803,7 +804,7 @@ fn a_gap_that_is_published_reaches_everybody_who_was_there_before_it_and_nobody_
     assert_eq!((later.data(), newcomer.data()), ("now".to_owned(), "now".to_owned()));
 }
 
-/// A channel whose clients first receive the state: the number that was published last, with its id.
+/// A channel whose clients first receive the state: the last published number, with the id of its event.
 #[derive(Default)]
 struct Counter {
     channel: Channel,
@@ -833,7 +834,7 @@ impl Counter {
 }
 
 #[test]
-fn first_message_comes_once_to_a_newcomer_and_after_a_gap_but_not_on_resume() {
+fn first_message_is_sent_to_newcomer_and_after_gap_but_not_on_resume() {
     let counter = Arc::new(Counter::default());
     let server = counter.serve();
     let mut earliest = subscribe(&server, "/", "");
@@ -855,9 +856,9 @@ fn first_message_comes_once_to_a_newcomer_and_after_a_gap_but_not_on_resume() {
     }
 }
 
-/// Each client comes while a burst is published.
+/// Each client connects while a burst of events is published.
 #[test]
-fn first_message_with_an_id_is_followed_by_the_very_next_event() {
+fn first_message_during_burst_is_followed_by_next_event() {
     let counter = Arc::new(Counter::default());
     let server = counter.serve();
     let (start, starts) = mpsc::channel();
@@ -879,9 +880,9 @@ fn first_message_with_an_id_is_followed_by_the_very_next_event() {
     bursts.join().unwrap();
 }
 
-/// An event that is published while `first` runs may be in the state, or not yet.
+/// An event that is published while `first` runs may or may not be part of the state.
 #[test]
-fn first_message_is_followed_by_the_event_after_its_id() {
+fn first_message_with_id_is_followed_by_event_after_it() {
     let channel = Channel::new();
     let [newer, older, none] = [(); 3].map(|()| channel.clone());
     let ids: Vec<_> = (0..3).map(|n| channel.publish(n.to_string()).unwrap()).collect();
@@ -912,7 +913,7 @@ fn first_message_is_followed_by_the_event_after_its_id() {
 }
 
 #[test]
-fn first_message_that_the_format_cannot_hold_is_500_and_one_that_panics_too() {
+fn first_message_that_is_invalid_or_panics_is_500() {
     let channel = Channel::new();
     let [invalid, panics] = [(); 2].map(|()| channel.clone());
     let server = serve(|server| {
@@ -928,9 +929,9 @@ fn first_message_that_the_format_cannot_hold_is_500_and_one_that_panics_too() {
     assert_eq!(channel.subscribers(), 0);
 }
 
-/// `/{seconds}` ends after that time; `/past` has ended when it begins.
+/// A stream of `/` ends after 300 ms, a stream of `/past` ends at once, and a stream of `/always` has no end.
 #[test]
-fn subscription_that_ends_sends_nothing_more_and_no_close_event_and_the_client_resumes() {
+fn subscription_until_ends_stream_without_close_event_and_resume_works() {
     let channel = Channel::new();
     let feed = channel.clone();
     let end = Instant::now() + Duration::from_millis(300);
@@ -962,19 +963,19 @@ fn subscription_that_ends_sends_nothing_more_and_no_close_event_and_the_client_r
 }
 
 #[test]
-fn connection_of_a_silent_channel_ends_at_its_greatest_age() {
+fn max_age_ends_connection_of_idle_channel() {
     let max_age = Some(Duration::from_millis(100));
     let channel = Channel::with_config(ChannelConfig { max_age, ..ChannelConfig::default() });
     let server = feeding(&channel);
     let started = Instant::now();
     let mut subscriber = subscribe(&server, "/", "");
     subscriber.client.assert_end();
-    assert!(started.elapsed() >= Duration::from_millis(90), "up to a tenth earlier");
+    assert!(started.elapsed() >= Duration::from_millis(90), "the connection ends at most 10 % before `max_age`");
     await_subscribers(&channel, 0);
 }
 
 #[test]
-fn disconnect_ends_the_streams_of_the_tags_that_are_selected() {
+fn disconnect_ends_streams_of_selected_tags() {
     let channel = Channel::new();
     let feed = channel.clone();
     let server = serve(|server| {
@@ -1005,14 +1006,14 @@ fn disconnect_ends_the_streams_of_the_tags_that_are_selected() {
     staying.iter_mut().for_each(|subscriber| assert_eq!(subscriber.data(), "after"));
     banned.iter_mut().for_each(|subscriber| subscriber.client.assert_end());
     await_subscribers(&channel, 2);
-    assert_eq!(channel.disconnect(|user| user == "a"), 0, "they are gone");
+    assert_eq!(channel.disconnect(|user| user == "a"), 0, "no subscriber with this tag is left");
     let mut resumed = subscribe(&server, "/?user=a", &format!("Last-Event-ID: {id}\r\n"));
     assert_eq!(resumed.data(), "after");
 }
 
-/// Its stream breaks off, because it may have received a part of an event.
+/// The client may have received only a part of an event, so its stream ends without the last chunk.
 #[test]
-fn disconnect_ends_the_stream_of_a_client_that_reads_nothing() {
+fn disconnect_ends_stream_of_stalled_client() {
     let channel = Channel::with_config(ChannelConfig { max_bytes: 100_000_000, ..ChannelConfig::default() });
     let feed = channel.clone();
     let server = serve(|server| server.get("/", move |ctx| feed.subscribe_with(ctx, Subscription::new().tag("slow"))));
@@ -1024,14 +1025,14 @@ fn disconnect_ends_the_stream_of_a_client_that_reads_nothing() {
 }
 
 #[test]
-fn id_of_an_event_is_a_response() {
+fn id_returned_by_handler_becomes_response() {
     let channel = Channel::new();
     let server = serve(|server| server.post("/", move |mut ctx| channel.publish(ctx.body_text()?)));
     let id = server.ask("POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\n\r\nx");
     assert!(id.status == 200 && id.text().ends_with("-0"), "{}", id.text());
 }
 
-// The map of the documentation, which has these lines.
+// The documentation of `Channel` has these lines.
 #[derive(Default)]
 struct Topics(Mutex<HashMap<String, Arc<Channel>>>);
 
@@ -1047,7 +1048,7 @@ impl Topics {
 // The map ends here.
 
 #[test]
-fn map_of_channels_in_the_documentation_is_the_one_that_is_tested() {
+fn channel_map_in_documentation_is_tested_code() {
     let this = include_str!("channel.rs");
     let map = this.split("has these lines.\n").nth(1).unwrap().split("// The map ends").next().unwrap();
     let documented: String = map.lines().map(|line| format!("/// {line}").trim_end().to_owned() + "\n").collect();
@@ -1055,10 +1056,10 @@ fn map_of_channels_in_the_documentation_is_the_one_that_is_tested() {
     assert!(source.contains(&documented), "{documented}");
 }
 
-/// Pages that reload again and again, each with a topic of its own that nobody else listens to, while other topics come
-/// and go. No page is sent a `close` event, or is left with a channel that is not in the map.
+/// Each page reloads many times. It is the only subscriber of its topic, and other topics are added and removed
+/// meanwhile. No page receives a `close` event, and no page subscribes to a channel that has left the map.
 #[test]
-fn page_that_reloads_finds_the_channel_of_its_topic_in_the_map() {
+fn page_reload_finds_channel_of_its_topic_in_map() {
     const RELOADS: usize = 100;
     let room = Room::for_both_ends(60);
     let pages = room.connections / 6;
@@ -1083,5 +1084,5 @@ fn page_that_reloads_finds_the_channel_of_its_topic_in_the_map() {
     });
     eventually(|| topics.0.lock().unwrap().values().all(|channel| channel.subscribers() == 0));
     let topics = topics.0.lock().unwrap().len();
-    assert!(topics < pages * RELOADS / 2, "{topics} topics are kept");
+    assert!(topics < pages * RELOADS / 2, "the map still has {topics} topics");
 }

@@ -1,4 +1,4 @@
-//! Clients that other people wrote: ureq, and curl where there is one.
+//! Requests from other HTTP clients: ureq and curl.
 
 use super::event_stream::parse;
 use super::machine::TemporaryDirectory;
@@ -22,7 +22,7 @@ fn everything() -> Running {
                     Err(std::io::Error::other("on purpose"))
                 })
             })
-            .on_response(|_| ()) // or standard error would tell of that
+            .on_response(|_| ()) // keeps the error of `/fails` off standard error
             .get("/sse", |ctx| {
                 sse::stream(ctx, |mut events| {
                     for n in 0..3 {
@@ -36,7 +36,7 @@ fn everything() -> Running {
 }
 
 #[test]
-fn ureq_gets_posts_and_streams() {
+fn ureq_receives_responses_and_streams() {
     let server = everything();
     let url = |path: &str| format!("http://{}{path}", server.address());
     let agent = ureq::Agent::from(ureq::Agent::config_builder().proxy(None).build());
@@ -53,21 +53,21 @@ fn curl(server: &Running, arguments: &[&str], path: &str) -> Output {
     let url = format!("http://{}{path}", server.address());
     let mut command = Command::new("curl");
     command.args(["-sS", "--max-time", "9", "--noproxy", "*"]).args(arguments).arg(url);
-    command.output().expect("curl is a part of this suite: install it")
+    command.output().expect("the tests run curl: install it")
 }
 
-/// 18 is curl's number for a transfer that is not whole.
+/// curl exits with 18 if a transfer is incomplete.
 #[test]
-fn curl_of_a_stream_whose_closure_fails_ends_with_status_18() {
+fn curl_of_failed_stream_exits_with_18() {
     let server = everything();
     let output = curl(&server, &["-N"], "/fails");
     assert_eq!((output.status.code(), &*output.stdout), (Some(18), &b":\ndata: half\n\n"[..]));
     let output = curl(&server, &["-N", "--http1.0"], "/fails");
-    assert_eq!(output.status.code(), Some(0), "HTTP/1.0 has no such end");
+    assert_eq!(output.status.code(), Some(0), "curl cannot detect the failure in HTTP/1.0, which has no chunks");
 }
 
 #[test]
-fn curl_ends_by_itself_with_status_0() {
+fn curl_of_closed_stream_exits_with_0() {
     let server = everything();
     let curl = |arguments: &[&str], path: &str| {
         let output = curl(&server, arguments, path);
@@ -81,7 +81,7 @@ fn curl_ends_by_itself_with_status_0() {
     assert_eq!(curl(&["-N", "--http1.0"], "/sse"), stream);
     assert!(curl(&["-I"], "/sse").contains("text/event-stream"));
     assert_eq!(curl(&["-d", "posted"], "/echo"), "posted");
-    // 1 MB of body: curl asks for 100-continue first.
+    // With a body of 1 MB, curl sends `Expect: 100-continue`.
     let directory = TemporaryDirectory::new();
     let large = directory.path().join("large");
     std::fs::write(&large, "x".repeat(1_000_000)).unwrap();

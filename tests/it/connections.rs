@@ -1,4 +1,4 @@
-//! Keep-alive, pipelining, HTTP/1.0, and who says when a connection ends.
+//! Connections: keep-alive, pipelining, HTTP/1.0, and the end of a connection.
 
 use super::machine::Room;
 use super::support::{serve, Running};
@@ -18,7 +18,7 @@ fn hello() -> Running {
 }
 
 #[test]
-fn a_connection_serves_many_requests() {
+fn connection_serves_many_requests() {
     let server = hello();
     let mut client = server.connect();
     for n in 0..100 {
@@ -40,7 +40,7 @@ fn pipelined_requests_are_answered_in_order() {
 }
 
 #[test]
-fn a_good_request_before_a_bad_one_is_answered() {
+fn valid_request_before_malformed_one_is_answered() {
     let server = hello();
     let mut client = server.connect();
     client.send("GET / HTTP/1.1\r\nHost: localhost\r\n\r\nGET / HTTP/1.1\r\nHost localhost\r\n\r\n");
@@ -51,14 +51,14 @@ fn a_good_request_before_a_bad_one_is_answered() {
 }
 
 #[test]
-fn an_answer_does_not_wait_for_half_of_the_next_request() {
+fn response_does_not_wait_for_incomplete_next_request() {
     let server = hello();
     let mut client = server.connect();
     client.send("GET / HTTP/1.1\r\nHost: localhost\r\n\r\nGET /n/2 HT");
     assert_eq!(client.answer().text(), "hello");
     client
         .send("TP/1.1\r\nHost: localhost\r\n\r\nPOST /echo HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\nh");
-    assert_eq!(client.answer().text(), "2", "nor for half of its body");
+    assert_eq!(client.answer().text(), "2", "the response does not wait for the body of the next request");
     client.send("i");
     assert_eq!(client.answer().text(), "hi");
 }
@@ -81,7 +81,7 @@ fn pipelined_response_does_not_wait_for_next_handler() {
 }
 
 #[test]
-fn the_client_may_end_it() {
+fn connection_close_in_request_ends_connection() {
     let server = hello();
     for connection in ["close", "Keep-Alive, Close"] {
         let mut client = server.connect();
@@ -93,7 +93,7 @@ fn the_client_may_end_it() {
 }
 
 #[test]
-fn the_handler_may_end_it() {
+fn close_of_response_ends_connection() {
     let server = hello();
     let mut client = server.connect();
     let answer = client.get("/bye");
@@ -103,7 +103,7 @@ fn the_handler_may_end_it() {
 }
 
 #[test]
-fn http_10_ends_unless_it_asks_not_to() {
+fn http_10_without_keep_alive_ends_connection() {
     let server = hello();
     let mut client = server.connect();
     for _ in 0..2 {
@@ -118,7 +118,7 @@ fn http_10_ends_unless_it_asks_not_to() {
 }
 
 #[test]
-fn a_client_that_half_closes_after_its_request_is_answered() {
+fn half_closed_client_receives_response() {
     let server = hello();
     let mut client = server.connect();
     client.send("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n");
@@ -128,7 +128,7 @@ fn a_client_that_half_closes_after_its_request_is_answered() {
 }
 
 #[test]
-fn many_connections_are_served_at_once() {
+fn many_connections_are_served_concurrently() {
     let room = Room::for_both_ends(100);
     let (arrived, arrivals) = mpsc::channel();
     let (go, wait) = mpsc::channel::<()>();
@@ -150,7 +150,7 @@ fn many_connections_are_served_at_once() {
 }
 
 #[test]
-fn a_taken_port_is_an_error_that_names_the_address() {
+fn bind_to_used_port_fails_with_address() {
     let first = Server::bind("127.0.0.1:0").unwrap();
     let address = first.local_addr().to_string();
     let error = Server::bind(&address).unwrap_err();
@@ -159,14 +159,14 @@ fn a_taken_port_is_an_error_that_names_the_address() {
 }
 
 #[test]
-fn an_address_that_cannot_be_had_is_an_error_that_says_what_to_do() {
+fn bind_to_invalid_address_fails_with_advice() {
     let no_port = "a host and a port, as in 127.0.0.1:8080";
     for (address, advice) in [
         ("no such address", no_port),
         ("127.0.0.1", no_port),
         ("127.0.0.1:65536", no_port),
         (":8080", no_port),
-        ("192.0.2.1:0", "0.0.0.0 takes all that it has"), // of a network for documentation
+        ("192.0.2.1:0", "0.0.0.0 takes all that it has"), // an address that no machine has (RFC 5737)
     ] {
         let message = Server::bind(address).unwrap_err().to_string();
         let named = message.starts_with(&format!("cannot listen on {address}: "));
@@ -174,10 +174,10 @@ fn an_address_that_cannot_be_had_is_an_error_that_says_what_to_do() {
     }
 }
 
-/// What the client sends behind its last request is not read; a plain close would turn it into a reset, which destroys what
-/// of the response is still on its way.
+/// The client sends bytes after its last request, and no handler reads them. If the server closed the socket at once,
+/// the kernel would send a reset, and the client would lose the rest of the response.
 #[test]
-fn a_large_response_survives_input_that_nobody_reads() {
+fn large_response_survives_unread_input() {
     let server = serve(|server| server.get("/", |_| "x".repeat(3_000_000)));
     for request in ["GET / HTTP/1.0\r\n\r\n", "GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"] {
         let mut client = server.connect();

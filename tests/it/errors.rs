@@ -7,7 +7,7 @@ use std::sync::mpsc::{self, Receiver};
 use std::sync::Mutex;
 use std::{fmt, io};
 
-/// A server, and what its hook is called with: the status, and the error as it stands at the end of the line.
+/// Starts a server. The receiver yields the status of each response, and the error at the end of its log line.
 fn reporting(build: impl FnOnce(brooklet::Server) -> brooklet::Server) -> (Running, Receiver<(u16, String)>) {
     let (report, reports) = mpsc::channel();
     let report = Mutex::new(report);
@@ -21,7 +21,7 @@ fn reporting(build: impl FnOnce(brooklet::Server) -> brooklet::Server) -> (Runni
     (server, reports)
 }
 
-/// An error type of a program, with a source, as `thiserror` makes them.
+/// An error type of a program, with a source, like a type that derives `thiserror::Error`.
 #[derive(Debug)]
 struct Failed(&'static str, io::Error);
 
@@ -50,7 +50,7 @@ fn fire() -> Failed {
 }
 
 #[test]
-fn error_of_a_program_is_reported_with_its_sources_and_not_sent() {
+fn handler_error_is_reported_with_sources_and_not_sent() {
     let (server, reports) = reporting(|server| {
         server
             .get("/own", |_| Err::<&str, _>(fire()))
@@ -83,7 +83,7 @@ fn error_of_a_program_is_reported_with_its_sources_and_not_sent() {
 }
 
 #[test]
-fn error_with_a_status_keeps_it_in_a_box_and_below_other_errors() {
+fn error_with_status_keeps_it_when_boxed_or_nested() {
     let gone = || Error::new(StatusCode::GONE, format!("nothing since {}", 2019));
     let (server, reports) = reporting(|server| {
         server
@@ -108,14 +108,14 @@ fn error_with_a_status_keeps_it_in_a_box_and_below_other_errors() {
     assert_eq!((answer.status, answer.text()), (400, "the body is not UTF-8\n"));
     assert_eq!(reports.recv_timeout(TIMEOUT).unwrap().0, 400);
     let answer = server.get("/503");
-    assert_eq!((answer.status, answer.text()), (503, "later\n"), "the source is not sent");
+    assert_eq!((answer.status, answer.text()), (503, "later\n"), "the client does not receive the source");
     let cause = "cannot query: 503 Service Unavailable: later: the pool is empty".to_owned();
     assert_eq!(reports.recv_timeout(TIMEOUT).unwrap(), (503, cause));
 }
 
-/// The client gives up while a slow handler fails: that is when somebody looks for the cause.
+/// A client often disconnects while a slow handler fails. The program still receives the cause.
 #[test]
-fn cause_is_reported_also_if_the_client_has_left() {
+fn cause_is_reported_after_client_has_left() {
     let (enter, entered) = mpsc::channel();
     let enter = Mutex::new(enter);
     let (server, reports) = reporting(|server| {
@@ -135,12 +135,12 @@ fn cause_is_reported_also_if_the_client_has_left() {
     assert_eq!(reports.recv_timeout(TIMEOUT).unwrap(), (502, "cannot save: disk on fire".to_owned()));
 }
 
-/// In a process of its own, so that its standard error can be read.
+/// Starts the server in a child process, because the test reads its standard error.
 #[test]
-fn causes_are_on_standard_error_without_a_hook_except_those_of_4xx() {
+fn cause_without_hook_is_printed_except_for_4xx() {
     let mut process = Command::new(std::env::current_exe().unwrap());
     let output = process
-        .args(["--exact", "errors::without_hook", "--ignored", "--nocapture"])
+        .args(["--exact", "errors::server_without_hook", "--ignored", "--nocapture"])
         .output()
         .unwrap();
     let text = String::from_utf8(output.stderr).unwrap();
@@ -151,8 +151,8 @@ fn causes_are_on_standard_error_without_a_hook_except_those_of_4xx() {
 }
 
 #[test]
-#[ignore = "a process that another test starts"]
-fn without_hook() {
+#[ignore = "another test starts it as a child process"]
+fn server_without_hook() {
     let server = serve(|server| {
         server
             .get("/own", |_| Err::<&str, _>(fire()))

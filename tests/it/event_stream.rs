@@ -1,12 +1,12 @@
-//! An event-stream parser, written from the WHATWG algorithm (HTML 9.2.6) and not from our encoder; and what goes
-//! through both comes back as it was.
+//! An event-stream parser that follows the WHATWG algorithm (HTML 9.2.6). It shares no code with the encoder. The
+//! tests use it to read the events that the server writes.
 
 use super::support::serve;
 use brooklet::sse::{self, Message};
 use std::io::{self, ErrorKind};
 use std::sync::{Arc, Mutex};
 
-/// What a browser dispatches.
+/// An event as a browser dispatches it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Event {
     pub kind: String,
@@ -14,12 +14,12 @@ pub struct Event {
     pub last_event_id: String,
 }
 
-/// The state of "interpreting an event stream".
+/// The state of the algorithm "interpreting an event stream".
 #[derive(Default)]
 pub struct Parser {
-    /// Bytes of a line that has not ended.
+    /// The bytes of the unfinished line.
     line: Vec<u8>,
-    /// The last byte was a CR: an LF would be its second half.
+    /// Whether the last byte was a CR. An LF after it belongs to the same line break.
     after_cr: bool,
     started: bool,
     data: String,
@@ -95,7 +95,7 @@ pub fn parse(stream: &[u8]) -> Vec<Event> {
 }
 
 #[test]
-fn the_parser_reads_the_specifications_own_examples() {
+fn parser_reads_examples_of_specification() {
     let event =
         |kind: &str, data: &str, id: &str| Event { kind: kind.into(), data: data.into(), last_event_id: id.into() };
     assert_eq!(parse(b"data: YHOO\ndata: +2\ndata: 10\n\n"), [event("message", "YHOO\n+2\n10", "")]);
@@ -110,12 +110,12 @@ fn the_parser_reads_the_specifications_own_examples() {
     );
 }
 
-/// Text as a client gets it: every kind of line break is `\n`.
+/// Returns the text as a client receives it, with `\n` for every line break.
 fn with_plain_breaks(text: &str) -> String {
     text.replace("\r\n", "\n").replace('\r', "\n")
 }
 
-/// Every sequence of up to so many nasty pieces.
+/// Returns every sequence of up to `pieces` pieces that are hard to encode.
 pub fn nasty_texts(pieces: usize) -> Vec<String> {
     const PIECES: [&str; 15] =
         ["", "\n", "\r", "\r\n", " ", ":", "data:", "id: 1", "\0", "\u{feff}", "é", "\u{1f600}", "x", "\t", "event"];
@@ -128,7 +128,7 @@ pub fn nasty_texts(pieces: usize) -> Vec<String> {
     texts
 }
 
-/// Sends each text as data, event and id. Returns how many were refused.
+/// Sends each text as data, as an event name and as an id. Returns the number of refused messages.
 pub fn send_nasty(events: &mut sse::Connection, texts: &[String]) -> io::Result<usize> {
     let mut refused = 0;
     for text in texts {
@@ -144,7 +144,7 @@ pub fn send_nasty(events: &mut sse::Connection, texts: &[String]) -> io::Result<
 }
 
 #[test]
-fn whatever_can_be_represented_comes_back_and_the_rest_is_refused_with_nothing_written() {
+fn message_round_trips_or_is_refused_without_output() {
     let texts = Arc::new(nasty_texts(4));
     let refused = Arc::new(Mutex::new(0));
     let (sent, count) = (Arc::clone(&texts), Arc::clone(&refused));

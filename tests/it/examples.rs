@@ -7,8 +7,9 @@ use std::io::{self, BufRead, BufReader, Write};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
+use std::sync::mpsc;
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// The example's program, which `cargo test` builds along with this one.
 pub fn program(name: &str) -> PathBuf {
@@ -27,7 +28,7 @@ pub struct Example {
     pub child: Child,
     pub address: SocketAddr,
     /// What it prints behind its first line.
-    output: BufReader<ChildStdout>,
+    output: Option<BufReader<ChildStdout>>,
 }
 
 impl Example {
@@ -38,7 +39,7 @@ impl Example {
 
     fn start_in(name: &str, folder: &Path) -> Example {
         let mut command = Command::new(program(name));
-        command.arg("127.0.0.1:0").current_dir(folder);
+        command.args(arguments(name)).current_dir(folder);
         Example::run(command)
     }
 
@@ -50,7 +51,7 @@ impl Example {
         output.read_line(&mut line).unwrap();
         let (_, rest) = line.split_once("http://").unwrap_or_else(|| panic!("no address in {line:?}"));
         let address = rest.split('/').next().unwrap().parse().unwrap();
-        Example { child, address, output }
+        Example { child, address, output: Some(output) }
     }
 
     /// How many of its threads have that name; 0 where the system does not tell.
@@ -107,11 +108,14 @@ impl Drop for Example {
 
 /// These wait for the most part, so they wait together.
 #[test]
-fn clock_takeover_and_chat_do_what_they_say() {
+fn clock_takeover_chat_and_tokens_do_what_they_say() {
     std::thread::scope(|scope| {
         scope.spawn(clock_ticks_three_times_and_says_goodbye);
         scope.spawn(takeover_answers_after_ten_seconds_and_others_at_once);
         scope.spawn(chat_sends_what_is_said_to_everybody_and_remembers_it);
+        scope.spawn(tokens_with_stream_sends_words_and_resumes_after_a_lost_connection);
+        scope.spawn(tokens_without_listeners_stops);
+        scope.spawn(tokens_without_stream_answers_one_json_object);
     });
 }
 
@@ -126,7 +130,7 @@ fn clock_ticks_three_times_and_says_goodbye() {
     let clock = Example::start("clock");
     let page = clock.get("/");
     assert_eq!(page.header("content-type"), Some("text/html; charset=utf-8"));
-    assert!(page.text().contains("source.close()"));
+    assert!(page.text().contains("follow(\"/sse\""));
     let events = parse(&clock.get("/sse").body);
     let got: Vec<_> = events
         .iter()
@@ -138,12 +142,12 @@ fn clock_ticks_three_times_and_says_goodbye() {
 fn takeover_answers_after_ten_seconds_and_others_at_once() {
     let takeover = Example::start("takeover");
     let mut slow = Client::connect(takeover.address);
-    slow.stream.set_read_timeout(Some(std::time::Duration::from_secs(30))).unwrap();
-    let asked = std::time::Instant::now(); // before the server can begin to count
+    slow.stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    let asked = Instant::now(); // before the server can begin to count
     slow.send("GET /slow HTTP/1.1\r\nHost: localhost\r\n\r\n");
     assert_eq!(takeover.get("/").text(), "at once\n");
     assert_eq!(slow.answer().text(), "at last\n");
-    assert!(asked.elapsed() >= std::time::Duration::from_secs(10));
+    assert!(asked.elapsed() >= Duration::from_secs(10));
 }
 
 #[test]
@@ -157,7 +161,7 @@ fn a_taken_port_is_said_clearly() {
 
 fn chat_sends_what_is_said_to_everybody_and_remembers_it() {
     let chat = Example::start("chat");
-    assert!(chat.get("/").text().contains("EventSource(\"/room\")"));
+    assert!(chat.get("/").text().contains("follow(\"/room\""));
     let say = |text: &str| chat.post("/say", text);
     let enter = || chat.open("/room");
     assert_eq!(chat.threads("brooklet-sse"), 0, "nobody listens, so no thread waits to write to them");
@@ -185,7 +189,7 @@ fn tail_shows_each_line_late_comers_get_the_last_and_the_end_is_told() {
     let mut tail = Example::start("tail");
     let mut input = tail.child.stdin.take().unwrap();
     let mut write = |text: &[u8]| input.write_all(text).unwrap();
-    assert!(tail.get("/").text().contains("EventSource(\"/lines\")"));
+    assert!(tail.get("/").text().contains("follow(\"/lines\""));
     write(b"first\r\nnot \xff text\n");
     let mut client = tail.open("/lines");
     client.until_event("data: not \u{fffd} text\n".as_bytes());
@@ -198,39 +202,145 @@ fn tail_shows_each_line_late_comers_get_the_last_and_the_end_is_told() {
     assert!(tail.end().success(), "the program ends with its input");
 }
 
-#[test]
-fn tokens_come_one_by_one_and_stop_when_the_client_hangs_up() {
-    let mut tokens = Example::start("tokens");
-    let post = || {
-        let mut client = Client::connect(tokens.address);
-        client.send(
-            "POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 15\r\n\r\n{\"stream\":true}",
-        );
-        client.stream_head();
-        client
-    };
-    let mut leaving = post();
-    leaving.until(b"}\n\n");
-    drop(leaving);
-    let mut line = String::new();
-    tokens.output.read_line(&mut line).unwrap();
-    assert!(line.starts_with("the client has left after ") && line.ends_with(" words\n"), "{line}");
-    let words: usize = line.split(' ').nth(5).unwrap().parse().unwrap();
+/// Sends a request to the example `tokens`, with more lines in its head.
+fn ask_tokens(tokens: &Example, fields: &str, body: impl AsRef<[u8]>) -> Client {
+    let mut client = Client::connect(tokens.address);
+    client.stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap(); // an answer takes 7 s by itself
+    let (path, length) = ("/v1/chat/completions", body.as_ref().len());
+    client.send(format!("POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n{fields}\r\n"));
+    client.send(body);
+    client
+}
 
-    let events = parse(&post().rest());
+/// The text of the first member `name` in a JSON object.
+fn member<'j>(json: &'j str, name: &str) -> &'j str {
+    let value = json
+        .split(&format!("\"{name}\":\""))
+        .nth(1)
+        .unwrap_or_else(|| panic!("no {name} in {json}"));
+    value.split('"').next().unwrap()
+}
+
+fn tokens_with_stream_sends_words_and_resumes_after_a_lost_connection() {
+    let tokens = Example::start("tokens");
+    let request = "{\"messages\": [{\"content\": \"\\\"\"}], \"stream\" :\n true}";
+    let mut lost = ask_tokens(&tokens, "", request);
+    lost.stream_head();
+    let mut events = parse(&lost.until(b"small"));
+    events.extend(
+        parse(&[b"id: unread\ndata: unread".to_vec(), lost.until(b"\n\n")].concat())
+            .into_iter()
+            .skip(1),
+    );
+    drop(lost);
+    let last = events.last().unwrap().last_event_id.clone();
+    let mut back = ask_tokens(&tokens, &format!("Last-Event-ID: {last}\r\n"), request);
+    back.stream_head();
+    events.extend(parse(&back.rest()));
+
     let (done, chunks) = events.split_last().unwrap();
-    assert_eq!(done.data, "[DONE]");
-    let content = |data: &str| data.split("\"content\":\"").nth(1).unwrap().split('"').next().unwrap().to_owned();
-    let text: String = chunks.iter().map(|chunk| content(&chunk.data)).collect();
-    assert!(words < text.split(' ').count(), "{line}");
-    assert!(text.starts_with("A brooklet is") && text.ends_with("nobody does."), "{text}");
-    assert!(chunks.last().unwrap().data.contains("\"finish_reason\":\"stop\""));
+    assert_eq!((done.kind.as_str(), done.data.as_str()), ("message", "[DONE]"));
+    let id = member(&chunks[0].data, "id");
+    for (n, event) in events.iter().enumerate() {
+        assert_eq!(event.last_event_id, format!("{id}/{n}"));
+    }
+    assert!(chunks.iter().all(|chunk| member(&chunk.data, "id") == id));
+    assert_eq!(member(&chunks[0].data, "role"), "assistant");
+    let (stop, words) = chunks.split_last().unwrap();
+    assert!(stop.data.contains("\"finish_reason\":\"stop\""), "{}", stop.data);
+    let text: String = words.iter().map(|chunk| member(&chunk.data, "content")).collect();
+    assert!(text.starts_with("A brooklet is a small stream. ") && text.ends_with(" long."), "{text}");
+    assert!(words.len() > 20);
+}
+
+fn tokens_without_listeners_stops() {
+    let mut tokens = Example::start("tokens");
+    let (print, printed) = mpsc::channel();
+    let mut output = tokens.output.take().unwrap();
+    thread::spawn(move || {
+        let mut line = String::new();
+        output.read_line(&mut line).map(|_| print.send(line))
+    });
+    let mut leaving = ask_tokens(&tokens, "", "{\"stream\":true}");
+    leaving.stream_head();
+    let first = parse(&leaving.until(b"\n\n")).remove(0);
+    drop(leaving);
+    let line = printed.recv_timeout(Duration::from_secs(30)).unwrap();
+    assert!(line.starts_with("nobody listens: stopped after ") && line.ends_with(" chunks\n"), "{line}");
+    let mut late = ask_tokens(&tokens, &format!("Last-Event-ID: {}\r\n", first.last_event_id), "{}");
+    assert_eq!(late.answer().status, 404, "the half answer is forgotten");
+}
+
+fn tokens_without_stream_answers_one_json_object() {
+    let tokens = Example::start("tokens");
+    let plain = [
+        "{}",
+        "",
+        "{\"stream\":false}",
+        "{\"messages\":[{\"content\":\"\\\"stream\\\": true, \\\\\"}]}",
+        "{\"user\":\"stream\",\"store\":true}",
+        "{\"stream\"",
+        "\"stream\":",
+        "\"stream\" \u{e9}: true \0 }}}]\"",
+    ];
+    let mut clients = plain.map(|body| ask_tokens(&tokens, "", body)); // these wait, so they wait together
+    for (client, body) in clients.iter_mut().zip(plain) {
+        let answer = client.answer();
+        assert_eq!((answer.status, answer.header("content-type")), (200, Some("application/json")), "{body}");
+        assert_eq!(member(answer.text(), "object"), "chat.completion");
+        assert_eq!(member(answer.text(), "role"), "assistant");
+        assert!(member(answer.text(), "content").ends_with(" long."), "{}", answer.text());
+        assert_eq!(member(answer.text(), "finish_reason"), "stop");
+    }
+    assert_eq!(ask_tokens(&tokens, "", b"{\"stream\":true, \xff}").answer().status, 400);
+    for id in ["chatcmpl-0/1", "/", "\u{e9}", "x"] {
+        let mut stranger = ask_tokens(&tokens, &format!("Last-Event-ID: {id}\r\n"), "{\"stream\":true}");
+        assert_eq!(stranger.answer().status, 404, "{id}");
+    }
+}
+
+#[test]
+fn htmx_sends_all_votes_as_html() {
+    let directory = TemporaryDirectory::new();
+    std::fs::write(directory.path().join("htmx.min.js"), "htmx").unwrap();
+    let poll = Example::start_in("htmx", directory.path());
+    let page = poll.get("/");
+    assert!(page.text().contains("<script src=\"/htmx/htmx.min.js\">") && !page.text().contains("<script>"));
+    assert_eq!(poll.get("/htmx/htmx.min.js").text(), "htmx");
+    let row = |drink: &str, most: u32, votes: u32| {
+        format!(
+            "<button hx-post=\"/vote/{drink}\">{drink}</button><meter max={most} value={votes}></meter><b>{votes}</b>"
+        )
+    };
+    let event = |rows: [String; 3]| format!("data: {}\n", rows.concat());
+    let mut first = poll.open("/poll");
+    first.until_event(event([row("coffee", 1, 0), row("tea", 1, 0), row("water", 1, 0)]).as_bytes());
+    assert_eq!(
+        ["tea", "tea", "water", "gin", "%00", ""].map(|drink| poll.post(&format!("/vote/{drink}"), "")),
+        [204, 204, 204, 404, 400, 404]
+    );
+    let all = event([row("coffee", 2, 0), row("tea", 2, 2), row("water", 2, 1)]);
+    first.until_event(all.as_bytes());
+    let newcomer = String::from_utf8(poll.open("/poll").until(b"\n\n")).unwrap();
+    assert!(newcomer.starts_with(&all), "{newcomer}");
+}
+
+#[test]
+fn htmx_without_its_scripts_names_the_missing_directory() {
+    let directory = TemporaryDirectory::new();
+    let output = Command::new(program("htmx"))
+        .arg("127.0.0.1:0")
+        .current_dir(directory.path())
+        .output()
+        .unwrap();
+    let message = String::from_utf8(output.stderr).unwrap();
+    assert!(!output.status.success() && message.contains("target/npm/node_modules/htmx.org/dist"), "{message}");
 }
 
 #[test]
 fn dashboard_shows_newcomers_the_last_minutes_and_counts_them() {
     let dashboard = Example::start("dashboard");
-    assert!(dashboard.get("/").text().contains("EventSource(\"/samples\")"));
+    assert!(dashboard.get("/").text().contains("follow(\"/samples\""));
     let watch = || dashboard.open("/samples");
     let sample = |client: &mut Client| parse(&client.until(b"\n\n")).remove(0).data;
     let mut first = watch();
@@ -249,7 +359,7 @@ fn dashboard_shows_newcomers_the_last_minutes_and_counts_them() {
 #[test]
 fn progress_starts_once_cancels_and_tells_newcomers_where_it_is() {
     let progress = Example::start("progress");
-    assert!(progress.get("/").text().contains("EventSource(\"/progress\")"));
+    assert!(progress.get("/").text().contains("follow(\"/progress\""));
     let press = |button: &str| progress.post(button, "");
     let watch = || progress.open("/progress");
     let mut page = watch();
@@ -266,13 +376,21 @@ fn progress_starts_once_cancels_and_tells_newcomers_where_it_is() {
     page.until(br#"data: {"state":"running","percent":0,"found":0}"#);
 }
 
-const NAMES: [&str; 8] = ["hello", "clock", "takeover", "chat", "tail", "dashboard", "progress", "tokens"];
+const NAMES: [&str; 9] = ["hello", "clock", "takeover", "chat", "tail", "dashboard", "progress", "tokens", "htmx"];
+
+/// The arguments of an example. `htmx` also has a directory, where a user has htmx itself.
+fn arguments(name: &str) -> &'static [&'static str] {
+    if name == "htmx" {
+        return &["127.0.0.1:0", "."];
+    }
+    &["127.0.0.1:0"]
+}
 
 /// The same example, which may have this many descriptors.
 fn limited(name: &str, descriptors: usize) -> Command {
     let mut command = Command::new("sh");
-    command.args(["-c", &format!("ulimit -n {descriptors}; exec \"$0\" 127.0.0.1:0")]);
-    command.arg(program(name));
+    command.args(["-c", &format!("ulimit -n {descriptors}; exec \"$0\" \"$@\"")]);
+    command.arg(program(name)).args(arguments(name));
     command
 }
 

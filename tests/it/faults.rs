@@ -1,10 +1,11 @@
 //! A server whose system calls fail. strace injects the errors, at several moments for each call.
 //!
-//! Clients publish, listen and ask all the time. Afterwards the process lives and serves. Every listener has received every
-//! event once and in order, over a new connection if the old one broke. Every acknowledged event is among them, and no
-//! refused event is. Descriptors and threads come back. Each test prints how many calls failed.
+//! While calls fail, clients publish, subscribe and send requests. Afterwards the process still serves them. Every
+//! listener has received every event once and in order. If the connection of a listener ends early, the listener
+//! resumes. The listeners have received every acknowledged event and no refused event. The server releases its
+//! descriptors and threads. Each test prints the number of failed calls.
 //!
-//! strace counts the calls of each thread.
+//! strace counts the calls of each thread separately.
 #![cfg(target_os = "linux")]
 
 use super::channel::eventually;
@@ -25,47 +26,52 @@ use std::sync::{Condvar, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// How many events are published while calls fail, and how long more are if none has failed by then.
+/// The number of events that are published while calls fail.
 const ROUNDS: usize = 40;
+
+/// If no call has failed after `ROUNDS` events, more events are published for up to this time.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 const LISTENERS: usize = 3;
 
-/// About 20 events, so that the file is rotated often.
+/// The maximum size of the file: about 20 events, so that the channel rotates it often.
 const MAX_BYTES: usize = 5_000;
 
-/// How many events a listener may lack, so that no event is evicted before all listeners have it.
+/// The maximum number of events that a listener may lag. With this limit the channel evicts no event that
+/// a listener needs.
 const LAG: usize = 5;
 
-/// A round has one request of a client on its own connection; each twentieth has as many at once, more than threads wait for.
+/// The number of concurrent requests in every twentieth round. It is larger than the number of threads that wait for
+/// connections. The other rounds have one request.
 const CROWD: usize = 72;
 
-/// The most threads that stay to wait for connections.
+/// The maximum number of threads that wait for connections.
 const WAITING: usize = 64;
 
-/// strace, attached to a process.
+/// A running strace, which is attached to a process.
 struct Strace {
     process: Child,
     log: PathBuf,
 }
 
 impl Strace {
-    /// Makes calls fail until it is detached. A fault is a call, an error and a moment: `write:error=EIO:when=1`.
+    /// Attaches strace to a process. Calls fail until strace is detached. A fault is a call, an error and a moment,
+    /// such as `write:error=EIO:when=1`.
     fn attach(process: u32, faults: &[&str], log: &Path) -> Strace {
         let mut strace = strace(faults, log);
         strace.args(["-p", &process.to_string()]).stderr(Stdio::piped());
-        let mut strace = strace.spawn().expect("strace is installed");
+        let mut strace = strace.spawn().expect("the tests run strace: install it");
         let mut said = BufReader::new(strace.stderr.take().unwrap());
         let mut line = String::new();
         said.read_line(&mut line).unwrap();
         assert!(line.contains("attached"), "strace cannot attach to a process here: {line}");
-        thread::spawn(move || io::copy(&mut said, &mut io::sink())); // it prints a line for each new thread
+        thread::spawn(move || io::copy(&mut said, &mut io::sink())); // strace prints a line for each new thread
         Strace { process: strace, log: log.to_owned() }
     }
 
-    /// Ends strace, and returns how many calls it made fail.
+    /// Ends strace. Returns the number of calls that it made fail.
     fn detach(mut self) -> usize {
-        // Not `Child::kill`: strace must first let calls go on that it has stopped.
+        // Before strace ends, it must resume the calls that it has stopped. `Child::kill` would prevent this.
         let killed = Command::new("kill").args(["-INT", &self.process.id().to_string()]).status();
         assert!(killed.unwrap().success());
         self.process.wait().unwrap();
@@ -77,7 +83,7 @@ impl Strace {
     }
 }
 
-/// The command line of a strace that logs and fails only these calls.
+/// Returns a command that runs strace. It logs these calls only, and makes them fail.
 fn strace(faults: &[&str], log: &Path) -> Command {
     let calls: Vec<_> = faults.iter().map(|fault| fault.split(':').next().unwrap()).collect();
     let mut command = Command::new("strace");
@@ -96,7 +102,7 @@ fn injected(log: &Path) -> usize {
     String::from_utf8_lossy(&fs::read(log).unwrap()).matches("(INJECTED)").count()
 }
 
-/// The clients' knowledge of the channel.
+/// The events that the clients have published and received. All clients share this value.
 #[derive(Default)]
 struct Stage {
     state: Mutex<State>,
@@ -107,10 +113,10 @@ struct Stage {
 struct State {
     acknowledged: Vec<String>,
     refused: HashSet<String>,
-    /// What each listener has received.
+    /// The events that each listener has received.
     received: [Vec<Event>; LISTENERS],
     listening: usize,
-    /// How many streams have ended before the last event.
+    /// The number of streams that have ended before the last event.
     broken: usize,
 }
 
@@ -133,10 +139,10 @@ impl Stage {
         }
     }
 
-    /// Waits until each listener has received all acknowledged events but the last `lag`.
+    /// Blocks until each listener has received all acknowledged events except the last `lag`.
     #[track_caller]
     fn wait_for_listeners(&self, lag: usize) {
-        self.wait("a listener does not get its events", |state| {
+        self.wait("a listener does not receive its events", |state| {
             let Some(last) = state.acknowledged.len().checked_sub(lag + 1) else { return true };
             let last = &state.acknowledged[last];
             state.received.iter().all(|events| events.iter().rev().any(|event| event.data == *last))
@@ -144,7 +150,8 @@ impl Stage {
     }
 }
 
-/// Listens, and resumes after its last event when the stream ends, until it receives the last one or the server is gone.
+/// Subscribes, and resumes after the last received event when the stream ends. Returns when it has received the event
+/// `END` or the server refuses connections.
 fn listen(stage: &Stage, address: SocketAddr, listener: usize) {
     let mut last_id = None;
     let mut is_over = false;
@@ -162,7 +169,7 @@ fn listen(stage: &Stage, address: SocketAddr, listener: usize) {
     }
 }
 
-/// Subscribes, and calls `take` with each event, until that returns `false` or the stream ends.
+/// Subscribes and calls `take` with each event. Returns when `take` returns `false` or the stream ends.
 fn read_events(
     address: SocketAddr,
     last_id: Option<String>,
@@ -174,7 +181,7 @@ fn read_events(
     write!(stream, "GET /hub HTTP/1.1\r\nHost: localhost\r\n{id_field}\r\n")?;
     let mut stream = BufReader::new(stream);
     if read_head(&mut stream)?.0 != 200 {
-        return Err(io::Error::other("not now"));
+        return Err(io::Error::other("the server refuses the subscription"));
     }
     stage.change(|state| state.listening += 1);
     let mut chunks = Chunks::default();
@@ -203,7 +210,7 @@ fn connect(address: SocketAddr) -> io::Result<TcpStream> {
     Ok(stream)
 }
 
-/// Reads a response's head. Returns the status and the length of the body.
+/// Reads the head of a response. Returns the status and the length of the body.
 fn read_head(stream: &mut impl BufRead) -> io::Result<(u16, usize)> {
     let mut status = None;
     let mut length = 0;
@@ -227,7 +234,7 @@ fn read_head(stream: &mut impl BufRead) -> io::Result<(u16, usize)> {
     }
 }
 
-/// Sends a request, and returns the status of the answer.
+/// Sends a request. Returns the status of the response.
 fn ask(stream: &TcpStream, request: &str) -> io::Result<u16> {
     (&mut &*stream).write_all(request.as_bytes())?;
     let mut answer = BufReader::new(stream);
@@ -238,14 +245,15 @@ fn ask(stream: &TcpStream, request: &str) -> io::Result<u16> {
 
 const GET: &str = "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
 
-/// The clients that publish and ask, and the outcomes.
+/// The clients that publish and send requests, with the number of each outcome.
 struct Clients<'a> {
     address: SocketAddr,
     stage: &'a Stage,
     folder: &'a Folder,
-    /// Whether a refused event leaves nothing in the files. It may if its record can neither be synced nor truncated.
+    /// Whether the files must not contain refused events. They may contain an event whose record can neither be synced
+    /// nor truncated.
     leaves_nothing: bool,
-    /// The connection over which events are published.
+    /// The connection of the publisher, if it is open.
     publisher: Option<TcpStream>,
     published: usize,
     counts: Counts,
@@ -257,7 +265,7 @@ struct Counts {
     unserved: usize,
     events: usize,
     refused: usize,
-    /// Neither acknowledged nor refused, because the connection broke.
+    /// The events that were neither acknowledged nor refused, because the connection ended.
     unknown: usize,
 }
 
@@ -274,7 +282,7 @@ impl Clients<'_> {
         self.publish(&format!("{} {}", self.published, "x".repeat(200)))
     }
 
-    /// Publishes an event, and returns whether it was acknowledged. No event is sent twice.
+    /// Publishes an event without a retry. Returns whether the server acknowledged it.
     fn publish(&mut self, data: &str) -> bool {
         self.stage.wait_for_listeners(LAG);
         let length = data.len();
@@ -285,14 +293,14 @@ impl Clients<'_> {
         match ask(&stream, &request) {
             Ok(200) => {
                 self.publisher = Some(stream);
-                assert_eq!(kept(self.folder).last().unwrap().data, data, "what was acknowledged is in the file");
+                assert_eq!(kept(self.folder).last().unwrap().data, data, "an acknowledged event is in the file");
                 self.stage.change(|state| state.acknowledged.push(data.to_owned()));
                 return true;
             }
             Ok(status) => {
                 self.publisher = (status == 500).then_some(stream);
                 let is_kept = kept(self.folder).iter().any(|event| event.data == data);
-                assert!(!is_kept || !self.leaves_nothing, "what was refused is not in the file: {data}");
+                assert!(!is_kept || !self.leaves_nothing, "a refused event is not in the file: {data}");
                 self.counts.refused += 1;
                 self.stage.change(|state| state.refused.extend([data.to_owned()]));
             }
@@ -301,7 +309,7 @@ impl Clients<'_> {
         false
     }
 
-    /// Sends as many requests at once, each on its own connection. Returns whether all were served.
+    /// Sends `clients` requests at once, each on its own connection. Returns whether all were served.
     fn ask(&mut self, clients: usize) -> bool {
         let streams: Vec<_> = (0..clients).map(|_| connect(self.address)).collect();
         for stream in streams.iter().flatten() {
@@ -317,7 +325,7 @@ impl Clients<'_> {
         unserved == 0
     }
 
-    /// Publishes and asks while calls fail.
+    /// Publishes events and sends requests while calls fail.
     fn keep_busy(&mut self, strace: &Strace) {
         let started = Instant::now();
         let mut round = 0;
@@ -329,7 +337,7 @@ impl Clients<'_> {
     }
 }
 
-/// A server, its clients and its folder.
+/// A server, its clients, and the log of strace.
 struct Run<'a> {
     server: Example,
     clients: Clients<'a>,
@@ -340,16 +348,17 @@ struct Run<'a> {
 struct Faults<'a> {
     /// Each call with its errors.
     calls: &'a [(&'a str, &'a [&'a str])],
-    /// Which calls of a thread fail: its first; its third; its seventh, and every twentieth after that.
+    /// The calls of a thread that fail, as strace numbers them. `7+20` is the seventh call and every twentieth call
+    /// after it.
     moments: &'a [&'a str],
-    /// What else fails all the time.
+    /// The faults that strace injects all the time.
     besides: &'a [&'a str],
     sync: &'a str,
 }
 
 const FAULTS: Faults<'_> = Faults { calls: &[], moments: &["1", "3", "7+20"], besides: &[], sync: "always" };
 
-/// Has each call fail with each of its errors at each moment.
+/// Makes each call fail with each of its errors at each moment. Asserts that the server recovers each time.
 fn survive(faults: &Faults<'_>) {
     let folder = Folder::new();
     let logs = TemporaryDirectory::new();
@@ -364,7 +373,7 @@ fn survive(faults: &Faults<'_>) {
             let stage = &stage;
             scope.spawn(move || listen(stage, address, listener));
         }
-        stage.wait("all listen", |state| state.listening == LISTENERS);
+        stage.wait("a listener cannot subscribe", |state| state.listening == LISTENERS);
         let clients = Clients {
             address,
             stage: &stage,
@@ -378,7 +387,7 @@ fn survive(faults: &Faults<'_>) {
         for _ in 0..3 * MAX_BYTES / 200 {
             assert!(run.clients.publish_next());
         }
-        let descriptors = run.count("fd"); // when nobody asks
+        let descriptors = run.count("fd"); // while no client sends a request
         let threads = run.count("task");
         for (call, errors) in faults.calls {
             for error in *errors {
@@ -394,12 +403,12 @@ fn survive(faults: &Faults<'_>) {
     });
     assert_whole(&stage.state.into_inner().unwrap(), &folder);
     let complaints = fs::read_to_string(complaints).unwrap();
-    assert!(!complaints.contains("somebody else"), "a call has failed, and nobody has touched the files: {complaints}");
-    assert!(!complaints.contains("move it away"), "a call has failed, and nothing is in the way: {complaints}");
+    assert!(!complaints.contains("somebody else"), "no other process has changed the files: {complaints}");
+    assert!(!complaints.contains("move it away"), "no foreign file is in the directory: {complaints}");
 }
 
 impl Run<'_> {
-    /// Has calls fail for a while, and asserts that the server recovers. Returns how many calls failed.
+    /// Makes calls fail for a while. Asserts that the server recovers. Returns the number of failed calls.
     fn fail(&mut self, fault: &str, besides: &[&str]) -> usize {
         let faults = &[&[fault], besides].concat();
         let stage = self.clients.stage;
@@ -409,11 +418,11 @@ impl Run<'_> {
         self.clients.keep_busy(&strace);
         let hits = strace.detach();
 
-        assert_eq!(self.server.child.try_wait().unwrap(), None, "the process lives: {faults:?}");
+        assert_eq!(self.server.child.try_wait().unwrap(), None, "the process still runs: {faults:?}");
         let counts = std::mem::take(&mut self.clients.counts);
-        // The connection may be closed by now, and the error of a sync is reported to the next event.
+        // Some attempts may fail: the connection may be closed, and `publish` may report an earlier failed sync.
         let is_published = (0..3).any(|_| self.clients.publish_next());
-        assert!(is_published && self.clients.publish_next(), "events are published again: {faults:?}");
+        assert!(is_published && self.clients.publish_next(), "the server accepts events again: {faults:?}");
         stage.wait_for_listeners(0);
         self.serves_again(faults);
         let resumed = stage.state.lock().unwrap().broken;
@@ -421,39 +430,39 @@ impl Run<'_> {
         hits
     }
 
-    /// Waits until many clients at once are served.
+    /// Blocks until the server serves many clients at once.
     fn serves_again(&mut self, faults: &[&str]) {
         let deadline = Instant::now() + TIMEOUT;
         while !self.clients.ask(CROWD) {
-            assert!(Instant::now() < deadline, "clients are served again: {faults:?}");
+            assert!(Instant::now() < deadline, "the server serves many clients again: {faults:?}");
         }
     }
 
-    /// How many entries a directory of the process has.
+    /// Returns the number of entries in the directory `/proc/{pid}/{directory}`.
     fn count(&self, directory: &str) -> usize {
         fs::read_dir(format!("/proc/{}/{directory}", self.server.child.id())).unwrap().count()
     }
 }
 
-/// Every listener has received every event once and in order, and the files hold the last ones.
+/// Asserts that every listener has received every event once and in order, and that the files contain the last events.
 fn assert_whole(state: &State, folder: &Folder) {
     let first = &state.received[0];
     for events in &state.received {
-        assert_eq!(data(events), data(first), "all receive the same");
+        assert_eq!(data(events), data(first), "all listeners receive the same events");
         for pair in events.windows(2) {
             let (had, next) = (sequence(&pair[0]), sequence(&pair[1]));
             assert_eq!(next, had + 1, "{:?} after {:?}", pair[1], pair[0]);
         }
     }
     let received: HashSet<_> = data(first).into_iter().collect();
-    assert_eq!(received.len(), first.len(), "nothing is doubled");
+    assert_eq!(received.len(), first.len(), "no event is received twice");
     let lost: Vec<_> = state.acknowledged.iter().filter(|data| !received.contains(data.as_str())).collect();
-    assert!(lost.is_empty(), "acknowledged and lost: {lost:?}");
+    assert!(lost.is_empty(), "acknowledged events were lost: {lost:?}");
     let refused: Vec<_> = state.refused.iter().filter(|data| received.contains(data.as_str())).collect();
-    assert!(refused.is_empty(), "refused and sent: {refused:?}");
+    assert!(refused.is_empty(), "refused events were sent: {refused:?}");
 
     let kept = kept(folder);
-    assert!(kept.len() >= MAX_BYTES / 300, "{} events are in the files", kept.len());
+    assert!(kept.len() >= MAX_BYTES / 300, "the files contain only {} events", kept.len());
     assert_eq!(kept, first[first.len() - kept.len()..]);
     let config = ChannelConfig { max_bytes: MAX_BYTES, newcomers: Newcomers::Last(10), ..ChannelConfig::default() };
     let restored = history(&open_with(&folder.log(), config), 10);
@@ -468,7 +477,7 @@ fn sequence(event: &Event) -> usize {
     event.last_event_id.rsplit('-').next().unwrap().parse().unwrap()
 }
 
-/// The events in the files of a channel, `.new` included if a rotation is unfinished.
+/// Returns the events in the files of a channel. After an unfinished rotation the current file is `.new`.
 fn kept(folder: &Folder) -> Vec<Event> {
     let read = |name| fs::read(folder.join(name)).unwrap_or_default();
     let present = if folder.log().exists() { "log.sse" } else { "log.sse.new" };
@@ -477,7 +486,7 @@ fn kept(folder: &Folder) -> Vec<Event> {
 
 #[test]
 #[ignore = "needs strace"]
-fn accept_that_fails_serves_again() {
+fn accept_that_fails_leaves_server_serving() {
     survive(&Faults { calls: &[("accept4", &["ECONNABORTED", "EMFILE", "ENFILE", "ENOMEM", "EPROTO"])], ..FAULTS });
 }
 
@@ -489,13 +498,13 @@ fn receive_that_fails_ends_one_connection() {
 
 #[test]
 #[ignore = "needs strace"]
-fn send_that_fails_doubles_nothing() {
+fn send_that_fails_duplicates_no_event() {
     survive(&Faults { calls: &[("sendto", &["EINTR", "ECONNRESET", "ENOBUFS"])], ..FAULTS });
 }
 
 #[test]
 #[ignore = "needs strace"]
-fn event_stream_to_a_client_that_cannot_be_reached_is_no_fault_of_the_program() {
+fn event_stream_to_unreachable_client_prints_no_error() {
     let folder = Folder::new();
     let logs = TemporaryDirectory::new();
     let complaints = logs.path().join("stderr");
@@ -503,12 +512,12 @@ fn event_stream_to_a_client_that_cannot_be_reached_is_no_fault_of_the_program() 
     command.stderr(fs::File::create(&complaints).unwrap());
     let server = Example::run(command);
     for how in ["each", "joined", "forward"] {
-        let unreachable = "sendto:error=EHOSTUNREACH:when=2+"; // the first one sends the head
+        let unreachable = "sendto:error=EHOSTUNREACH:when=2+"; // the first call sends the head
         let strace = Strace::attach(server.child.id(), &[unreachable], &logs.path().join("log"));
         server.open(&format!("/sse?how={how}")).rest_of_broken_stream();
         assert!(strace.detach() > 0, "{how}");
     }
-    // This is a fault, so that the lines of the streams would be there too by now.
+    // The server prints this error. It would have printed errors of the streams earlier.
     assert_eq!(server.post("/publish", &"x".repeat(300)), 500);
     let said = || fs::read_to_string(&complaints).unwrap();
     eventually(|| said().contains("max_bytes"));
@@ -529,7 +538,7 @@ fn sync_that_fails_refuses_the_event() {
 
 #[test]
 #[ignore = "needs strace"]
-fn sync_of_a_thread_that_fails_is_reported_by_the_next_publish() {
+fn background_sync_that_fails_is_reported_by_next_publish() {
     survive(&Faults { calls: &[("fdatasync", &["EIO"])], moments: &["1"], sync: "20", ..FAULTS });
 }
 
@@ -543,7 +552,7 @@ fn truncation_that_fails_is_tried_again() {
     });
 }
 
-/// The second rename of a rotation, and the attempts of the next events.
+/// The moments include the second rename of a rotation, and the retries when the next events are published.
 #[test]
 #[ignore = "needs strace"]
 fn rename_that_fails_loses_no_event() {
@@ -554,10 +563,10 @@ fn rename_that_fails_loses_no_event() {
     });
 }
 
-/// Without syncs, the files are examined for rotations only: each of these calls fails.
+/// Without syncs, the server calls `statx` only in a rotation. The test makes each of these calls fail.
 #[test]
 #[ignore = "needs strace"]
-fn rotation_that_cannot_examine_a_file_loses_no_event() {
+fn rotation_with_failed_statx_loses_no_event() {
     survive(&Faults {
         calls: &[("statx", &["EIO"])],
         moments: &["1", "2", "3", "4", "5", "6", "7"],
@@ -584,14 +593,15 @@ fn rotation_that_fails_loses_no_event() {
 
 #[test]
 #[ignore = "needs strace"]
-fn thread_that_cannot_start_serves_again() {
+fn thread_start_that_fails_leaves_server_serving() {
     survive(&Faults { calls: &[("clone3", &["EAGAIN"])], sync: "20", ..FAULTS });
 }
 
-/// The events that an arrangement of the files below has.
+/// The number of events in the files of [`arranged`].
 const ARRANGED: usize = 20;
 
-/// Files as a process may leave them: none; a record that is torn; a rotation between its two renames.
+/// Creates files as a process may leave them: no files (`new`), a torn record (`torn`), or a rotation that ended
+/// between its two renames (`unfinished`).
 fn arranged(arrangement: &str) -> Folder {
     let folder = Folder::new();
     if arrangement == "new" {
@@ -613,14 +623,14 @@ fn arranged(arrangement: &str) -> Folder {
     folder
 }
 
-/// Opens a channel in a process of its own, where a call that concerns its files fails. Returns the error's message, unless
-/// it was opened, and how many calls failed.
+/// Opens a channel in a child process, where a call on its files fails. Returns the error message, or `None` if the
+/// channel was opened, and the number of failed calls.
 fn open_with_fault(folder: &Folder, fault: &str, log: &Path) -> (Option<String>, usize) {
     let mut command = strace(&[fault], log);
     for name in ["log.sse", "log.sse.old", "log.sse.new"] {
         command.arg("-P").arg(folder.join(name));
     }
-    // It opens the file, and then ends because the port is not valid.
+    // The process opens the file. It then ends, because its port is not valid.
     let output = command
         .arg("-qq")
         .arg(program("testbed"))
@@ -667,6 +677,6 @@ fn open_that_fails_changes_no_file() {
             }
         }
         println!("{arrangement}: {}", outcomes.join(", "));
-        assert!(outcomes.len() >= 3, "calls have failed: {outcomes:?}");
+        assert!(outcomes.len() >= 3, "at least three calls fail: {outcomes:?}");
     }
 }

@@ -1,16 +1,16 @@
-//! Header fields of responses: which of guard, handler and server wins.
+//! Header fields of responses: a field of the handler replaces the same field of a guard.
 
 use super::support::{serve, Answer};
 use brooklet::{sse, Response};
 
-/// The values of a field, in order.
+/// Returns the values of a field in order.
 fn values<'a>(answer: &'a Answer, name: &str) -> Vec<&'a str> {
     let fields = answer.head.lines().filter_map(|line| line.split_once(": "));
     fields.filter(|field| field.0.eq_ignore_ascii_case(name)).map(|field| field.1).collect()
 }
 
 #[test]
-fn guards_field_is_default_that_handler_replaces() {
+fn guard_field_is_default_that_handler_replaces() {
     let server = serve(|server| {
         server
             .before(|ctx| {
@@ -45,7 +45,7 @@ fn guards_field_is_default_that_handler_replaces() {
 }
 
 #[test]
-fn handler_replaces_and_removes_fields_of_guard_in_context() {
+fn guard_field_is_replaced_or_removed_through_context() {
     let server = serve(|server| {
         server
             .allow_origin("https://app.example")
@@ -74,7 +74,7 @@ fn handler_replaces_and_removes_fields_of_guard_in_context() {
     {
         let answer = client.get(target);
         assert_eq!((answer.status, values(&answer, "X")), (200, x), "{target}");
-        assert_eq!(values(&answer, "Vary"), ["Origin"], "a cache must know, {target}");
+        assert_eq!(values(&answer, "Vary"), ["Origin"], "a handler cannot remove the server's `Vary`: {target}");
     }
     let answer = server.ask("GET /own-origin HTTP/1.1\r\nHost: localhost\r\nOrigin: https://app.example\r\n\r\n");
     assert_eq!(values(&answer, "Access-Control-Allow-Origin"), ["*"]);

@@ -1,4 +1,4 @@
-//! A directory of files: which are sent, how much of them, and no way out.
+//! `Files`: the files and ranges that it sends, and the paths that it refuses.
 
 use super::machine::TemporaryDirectory;
 use super::support::{serve, Answer, Client, Running, TIMEOUT};
@@ -11,20 +11,21 @@ use std::sync::Mutex;
 use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// What no client may read: it lies beside the served directory.
+/// The content of a file beside the served directory. No client may read it.
 const SECRET: &str = "the secret";
 
-/// 26 bytes, each one different.
+/// The content of `abc.txt`: 26 different bytes.
 const ALPHABET: &str = "abcdefghijklmnopqrstuvwxyz";
 
-/// When the files of a site were modified: `Sun, 06 Nov 1994 08:49:37 GMT` and a half.
+/// The modification time of the files of a site: half a second after `LAST_MODIFIED`.
 const MODIFIED: Duration = Duration::from_millis(784_111_777_500);
 const LAST_MODIFIED: &str = "Sun, 06 Nov 1994 08:49:37 GMT";
 
-/// The directory `public` with a few files, at `/assets/`, and at `/raw?path=..` past the checks of the router.
+/// A server of the files in `public`. `/assets/{*path}` takes the path from the URL, where the router checks it. `/raw`
+/// takes the path from the query, where the router does not check it.
 struct Site {
     server: Running,
-    /// What each response reported: its status, and the error.
+    /// The status and the error of each response, as `on_response` receives them.
     reports: Receiver<(u16, Option<String>)>,
     directory: TemporaryDirectory,
 }
@@ -69,7 +70,7 @@ impl Site {
         self.server.get(&format!("/assets/{path}"))
     }
 
-    /// Asks for `abc.txt` with more fields, each with its line end.
+    /// Requests `abc.txt` with more header fields. Each field ends with a line break.
     fn get_with(&self, fields: &str) -> Answer {
         self.ask("GET", "abc.txt", fields)
     }
@@ -88,9 +89,9 @@ fn set_modified(path: &Path, time: SystemTime) {
     File::options().write(true).open(path).unwrap().set_modified(time).unwrap();
 }
 
-/// Prints what a test leaves out. Not with `println`, which the harness shows of failed tests only.
+/// Prints which part a test skips. Uses standard error, because the harness hides `println` if the test passes.
 fn leave_out(what: &str) {
-    let _ = writeln!(io::stderr(), "{} leaves out {what}", thread::current().name().unwrap_or("a test"));
+    let _ = writeln!(io::stderr(), "{} skips {what}", thread::current().name().unwrap_or("a test"));
 }
 
 #[test]
@@ -109,16 +110,16 @@ fn file_is_sent_with_its_type_length_and_validators() {
 }
 
 #[test]
-fn head_has_the_fields_of_get_and_no_body() {
+fn head_request_has_fields_of_get_and_no_body() {
     let site = Site::new();
     let mut client = site.server.connect();
     client.send("HEAD /assets/abc.txt HTTP/1.1\r\nHost: localhost\r\nRange: bytes=0-1\r\n\r\n");
     let (head, get) = (client.head(), site.get("abc.txt"));
-    assert_eq!(head.status, 200, "a range is for GET alone");
+    assert_eq!(head.status, 200, "`Range` applies to GET only");
     for name in ["content-type", "content-length", "last-modified", "etag", "accept-ranges"] {
         assert_eq!(head.header(name), get.header(name), "{name}");
     }
-    assert_eq!(client.get("/assets/abc.txt").text(), ALPHABET, "the next response follows");
+    assert_eq!(client.get("/assets/abc.txt").text(), ALPHABET, "the next response follows the head");
     client.send("HEAD /assets/nope HTTP/1.1\r\nHost: localhost\r\n\r\n");
     assert_eq!(client.head().status, 404);
 }
@@ -130,7 +131,7 @@ fn methods_other_than_get_and_head_are_405() {
 }
 
 #[test]
-fn content_type_follows_from_the_extension() {
+fn content_type_depends_on_extension() {
     let site = Site::new();
     for (name, content_type) in [
         ("a.html", "text/html; charset=utf-8"),
@@ -176,18 +177,18 @@ fn content_type_follows_from_the_extension() {
 }
 
 #[test]
-fn names_are_decoded_once() {
+fn path_is_decoded_once() {
     let site = Site::new();
     site.write("a b+é.txt", "spaced");
     site.write("50%25.txt", "percent");
     assert_eq!(site.get("a%20b+%C3%A9.txt").text(), "spaced");
     assert_eq!(site.get("50%2525.txt").text(), "percent");
     assert_eq!(site.get("50%25.txt").status, 404);
-    assert_eq!(site.get("abc.txt?path=../secret.txt").text(), ALPHABET, "a query is no path");
+    assert_eq!(site.get("abc.txt?path=../secret.txt").text(), ALPHABET, "the query is not part of the path");
 }
 
 #[test]
-fn directory_is_its_index_after_a_redirect_to_the_slash() {
+fn directory_redirects_to_slash_and_serves_index() {
     let site = Site::new();
     let answer = site.get("docs/");
     assert_eq!((answer.status, answer.text()), (200, "<h1>docs</h1>"));
@@ -198,14 +199,15 @@ fn directory_is_its_index_after_a_redirect_to_the_slash() {
     }
     fs::create_dir(site.public().join("mailto:a b")).unwrap();
     site.write("mailto:a b/index.html", "page");
-    assert_eq!(site.get("mailto:a%20b").header("location"), Some("./mailto:a%20b/"), "no scheme");
+    // A browser must not take `mailto:` for a scheme.
+    assert_eq!(site.get("mailto:a%20b").header("location"), Some("./mailto:a%20b/"));
     assert_eq!(site.get("docs/index.html").text(), "<h1>docs</h1>");
     assert_eq!(site.get("abc.txt/").status, 404, "a file is not a directory");
     assert_eq!(site.get("abc.txt/abc.txt").status, 404);
 }
 
 #[test]
-fn directory_without_an_index_is_404_with_and_without_the_slash() {
+fn directory_without_index_is_404() {
     let site = Site::new();
     fs::create_dir_all(site.public().join("odd/index.html")).unwrap();
     for path in ["", "docs/empty", "docs/empty/", "odd", "odd/"] {
@@ -215,7 +217,7 @@ fn directory_without_an_index_is_404_with_and_without_the_slash() {
 }
 
 #[test]
-fn files_at_the_root_leave_room_for_other_routes() {
+fn files_at_root_do_not_hide_other_routes() {
     let directory = TemporaryDirectory::new();
     fs::write(directory.path().join("index.html"), "home").unwrap();
     fs::create_dir(directory.path().join("sub")).unwrap();
@@ -231,7 +233,7 @@ fn files_at_the_root_leave_room_for_other_routes() {
     assert_eq!(server.get("/").text(), "home");
     assert_eq!(server.get("/sub/").text(), "sub");
     assert_eq!(server.get("/sub").header("location"), Some("./sub/"));
-    assert_eq!(server.get("/home").header("location"), Some("./home/"), "as that of the request, not of the file");
+    assert_eq!(server.get("/home").header("location"), Some("./home/"), "the redirect extends the path of the request");
     assert_eq!(server.get("/api").text(), "api");
     assert_eq!(server.get("/other").status, 404);
     for target in ["//sub", "//example.com/..", "/%2fsub", "///"] {
@@ -241,7 +243,7 @@ fn files_at_the_root_leave_room_for_other_routes() {
 }
 
 #[test]
-fn directory_that_is_missing_or_a_file_is_an_error_that_names_it() {
+fn files_new_with_missing_directory_or_file_fails_with_path() {
     let directory = TemporaryDirectory::new();
     let missing = directory.path().join("missing");
     let error = Files::new(&missing).unwrap_err();
@@ -254,7 +256,7 @@ fn directory_that_is_missing_or_a_file_is_an_error_that_names_it() {
 }
 
 #[test]
-fn missing_file_is_404_and_no_error() {
+fn missing_file_is_404_and_reports_no_error() {
     let site = Site::new();
     for path in ["nope", "nope/nope", "abc.txt/nope", "docs/nope.html"] {
         assert_eq!(site.get(path).status, 404, "{path}");
@@ -276,7 +278,7 @@ fn hidden_names_are_404_except_well_known() {
     assert_eq!(site.get(".well-known/config").text(), ".well-known");
 }
 
-/// On the wire, at `/assets/`. The router refuses many of them with 400 before the files are asked.
+/// Paths below `/assets/`, as a client sends them. The router answers many of them with 400 before `Files` sees them.
 const TRAVERSALS: &[&str] = &[
     "../secret.txt",
     "..%2fsecret.txt",
@@ -358,7 +360,7 @@ const TRAVERSALS: &[&str] = &[
 ];
 
 #[test]
-fn traversal_leads_nowhere() {
+fn traversal_through_route_is_400_or_404() {
     let site = Site::new();
     let long = ["a".repeat(255), "a".repeat(256), "a".repeat(9_000), "a/".repeat(3_000), "../".repeat(3_000)];
     for path in TRAVERSALS.iter().copied().chain(long.iter().map(String::as_str)) {
@@ -369,16 +371,16 @@ fn traversal_leads_nowhere() {
     }
 }
 
-/// The same where no router has decoded or refused anything: the path is a query parameter, as it could be.
+/// The paths are query parameters here, so the router neither decodes nor refuses them.
 #[test]
-fn traversal_leads_nowhere_without_the_checks_of_the_router() {
+fn traversal_through_query_is_404() {
     let site = Site::new();
     let secret = site.directory.path().join("secret.txt");
     let mut paths: Vec<String> = TRAVERSALS.iter().map(|path| (*path).to_owned()).collect();
     paths.extend(["/", "//", "docs//", "/docs/", "\0", "abc.txt\0"].map(str::to_owned));
     paths.extend([secret.to_str().unwrap().to_owned(), format!("docs/{}", secret.display())]);
     for path in paths {
-        // Encoded, so that it gets to the files as it is; and as it stands, so that one decoding is done before.
+        // From the escaped form, `Files` receives this path. From the plain form, it receives the decoded path.
         let encoded: String = path.bytes().map(|byte| format!("%{byte:02x}")).collect();
         for query in [encoded, path.replace(['\\', '\0', '+'], "%5c")] {
             let answer = site.server.get(&format!("/raw?path={query}"));
@@ -398,12 +400,12 @@ mod unix {
     use std::process::Command;
 
     #[test]
-    fn link_within_the_directory_is_followed_and_one_out_of_it_is_404() {
+    fn link_within_directory_is_followed_and_link_out_of_it_is_404() {
         let site = Site::new();
         let public = site.public();
         fs::create_dir(public.join(".release")).unwrap();
         site.write(".release/app.js", "app");
-        // Beside `public`, and its name begins the same.
+        // This directory is beside `public`, and its name starts with `public`.
         fs::create_dir(site.directory.path().join("public-not")).unwrap();
         fs::write(site.directory.path().join("public-not/a.txt"), SECRET).unwrap();
         for (target, link) in [
@@ -431,7 +433,8 @@ mod unix {
         for path in ["relative.txt", "twice.txt", "absolute.txt", "out-and-in.txt"] {
             assert_eq!(site.get(path).text(), ALPHABET, "{path}");
         }
-        assert_eq!(site.get("page.html").header("content-type"), Some("text/html; charset=utf-8"), "by its own name");
+        // The type depends on the name of the link.
+        assert_eq!(site.get("page.html").header("content-type"), Some("text/html; charset=utf-8"));
         assert_eq!(site.get("manual/").text(), "<h1>docs</h1>");
         assert_eq!(site.get("manual").header("location"), Some("./manual/"));
         assert_eq!(site.get("app.js").text(), "app");
@@ -445,7 +448,7 @@ mod unix {
     }
 
     #[test]
-    fn link_as_the_directory_itself_is_followed_when_the_files_are_made() {
+    fn link_to_served_directory_is_resolved_by_files_new() {
         let site = Site::new();
         let link = site.directory.path().join("current");
         symlink(site.public(), &link).unwrap();
@@ -458,7 +461,7 @@ mod unix {
     }
 
     #[test]
-    fn directory_that_becomes_a_link_out_is_404() {
+    fn directory_replaced_by_link_out_is_404() {
         let site = Site::new();
         site.write("docs/secret.txt", "harmless");
         assert_eq!(site.get("docs/secret.txt").text(), "harmless");
@@ -489,7 +492,7 @@ mod unix {
     }
 
     #[test]
-    fn file_that_may_not_be_read_is_403_and_no_error() {
+    fn unreadable_file_is_403_and_reports_no_error() {
         let site = Site::new();
         let public = site.public();
         site.write("closed.txt", SECRET);
@@ -507,9 +510,9 @@ mod unix {
         }
     }
 
-    /// Linux has files that cannot be read: the speed of a network interface that has none.
+    /// Linux has a file whose reads fail: `speed` of a network interface without a speed.
     #[test]
-    fn disk_that_fails_is_500_with_its_cause() {
+    fn failed_read_is_500_and_reports_cause() {
         let interface = Path::new("/sys/class/net/lo");
         let expected = match fs::read(interface.join("speed")) {
             Err(error) if error.raw_os_error().is_some() && error.kind() != io::ErrorKind::NotFound => error,
@@ -532,7 +535,7 @@ mod unix {
 }
 
 #[test]
-fn conditions_stop_a_request_in_the_order_of_the_rfc() {
+fn conditional_request_is_evaluated_in_order_of_rfc() {
     let site = Site::new();
     let etag = site.etag();
     let before = "Sun, 06 Nov 1994 08:49:36 GMT";
@@ -589,7 +592,7 @@ fn conditions_stop_a_request_in_the_order_of_the_rfc() {
         }
     }
     assert_eq!(site.ask("HEAD", "abc.txt", &format!("If-None-Match: {etag}\r\n")).status, 304);
-    assert_eq!(site.ask("GET", "nope", "If-None-Match: *\r\n").status, 404, "nothing is there to have conditions");
+    assert_eq!(site.ask("GET", "nope", "If-None-Match: *\r\n").status, 404, "conditions do not apply");
     assert_eq!(site.ask("GET", "docs", "If-None-Match: *\r\n").status, 301);
 }
 
@@ -598,23 +601,23 @@ fn validators_change_with_time_and_length() {
     let site = Site::new();
     let etag = site.etag();
     site.write("abc.txt", &ALPHABET[1..]);
-    assert_ne!(site.etag(), etag, "another length");
+    assert_ne!(site.etag(), etag, "the length has changed");
     site.write("abc.txt", ALPHABET.to_uppercase());
-    assert_eq!(site.etag(), etag, "neither time nor length has changed");
+    assert_eq!(site.etag(), etag, "neither the time nor the length has changed");
     let path = site.public().join("abc.txt");
     let later = UNIX_EPOCH + MODIFIED + Duration::from_millis(1);
     set_modified(&path, later);
     if fs::metadata(&path).unwrap().modified().unwrap() == later {
-        assert_ne!(site.etag(), etag, "a part of a second");
+        assert_ne!(site.etag(), etag, "the time has changed by 1 ms");
     } else {
-        leave_out("parts of a second: this file system has whole ones");
+        leave_out("fractions of a second: this file system stores whole seconds");
     }
 }
 
 #[test]
-fn file_that_was_just_written_has_weak_validators() {
+fn recently_written_file_has_weak_validators() {
     let site = Site::new();
-    // Ahead, because the test may be kept waiting for longer than the file is new.
+    // The time is in the future. A slow test could otherwise outlast the 2 s in which the server counts a file as new.
     set_modified(&site.public().join("abc.txt"), SystemTime::now() + Duration::from_secs(3_600));
     let asked = http_date(SystemTime::now());
     let answer = site.get("abc.txt");
@@ -622,12 +625,12 @@ fn file_that_was_just_written_has_weak_validators() {
     assert!(etag.starts_with("W/\""), "{etag}");
     let last_modified = answer.header("last-modified").unwrap();
     let is_now = (0..10).any(|later| http_date(SystemTime::now() - Duration::from_secs(later)) == last_modified);
-    assert!(is_now, "{last_modified} is not in the future of {asked}");
-    assert_eq!(site.get_with(&format!("If-None-Match: {etag}\r\n")).status, 304, "a weak comparison");
-    assert_eq!(site.get_with(&format!("If-Match: {}\r\n", &etag[2..])).status, 412, "a strong one");
+    assert!(is_now, "{last_modified} is not the time of the request, {asked}");
+    assert_eq!(site.get_with(&format!("If-None-Match: {etag}\r\n")).status, 304, "`If-None-Match` compares weakly");
+    assert_eq!(site.get_with(&format!("If-Match: {}\r\n", &etag[2..])).status, 412, "`If-Match` compares strongly");
     for validator in [etag, &etag[2..], last_modified] {
         let answer = site.get_with(&format!("Range: bytes=0-1\r\nIf-Range: {validator}\r\n"));
-        assert_eq!(answer.status, 200, "parts of versions that may differ do not join: {validator}");
+        assert_eq!(answer.status, 200, "the client gets the whole file after a weak validator: {validator}");
     }
 }
 
@@ -637,14 +640,14 @@ fn file_from_before_1970_is_served() {
     let path = site.public().join("abc.txt");
     let file = File::options().write(true).open(path).unwrap();
     if file.set_modified(UNIX_EPOCH - Duration::from_millis(1_500)).is_err() {
-        return leave_out("everything: this file system has no times before 1970");
+        return leave_out("everything: this file system cannot store times before 1970");
     }
     let answer = site.get("abc.txt");
     assert_eq!((answer.status, answer.header("last-modified")), (200, Some("Thu, 01 Jan 1970 00:00:00 GMT")));
 }
 
 #[test]
-fn one_range_is_206_and_one_past_the_end_416() {
+fn range_is_206_and_range_past_the_end_is_416() {
     let site = Site::new();
     for (range, expected) in [
         ("bytes=0-0", Some((0, 0))),
@@ -660,7 +663,7 @@ fn one_range_is_206_and_one_past_the_end_416() {
         ("bytes=-26", Some((0, 25))),
         ("bytes=-27", Some((0, 25))),
         ("bytes=-18446744073709551615", Some((0, 25))),
-        // Past the end.
+        // The file has no byte in these ranges.
         ("bytes=26-", None),
         ("bytes=26-30", None),
         ("bytes=18446744073709551615-", None),
@@ -682,7 +685,7 @@ fn one_range_is_206_and_one_past_the_end_416() {
 }
 
 #[test]
-fn several_ranges_and_malformed_ones_are_answered_with_the_whole() {
+fn several_or_malformed_ranges_send_whole_file() {
     let site = Site::new();
     for range in [
         "bytes=0-1,3-4", "bytes=0-1,", "bytes=99-,0-1", "bytes=5-2", "bytes=", "bytes=-", "bytes=--1", "bytes=1",
@@ -697,12 +700,12 @@ fn several_ranges_and_malformed_ones_are_answered_with_the_whole() {
     site.write("empty.txt", "");
     for range in ["bytes=0-", "bytes=-1", "bytes=-0", "bytes=5-"] {
         let answer = site.ask("GET", "empty.txt", &format!("Range: {range}\r\n"));
-        assert_eq!((answer.status, answer.text()), (200, ""), "an empty file has no parts: {range}");
+        assert_eq!((answer.status, answer.text()), (200, ""), "an empty file is sent whole: {range}");
     }
 }
 
 #[test]
-fn range_with_if_range_counts_only_for_this_version() {
+fn range_with_outdated_if_range_sends_whole_file() {
     let site = Site::new();
     let etag = site.etag();
     for (if_range, status) in [
@@ -723,13 +726,13 @@ fn range_with_if_range_counts_only_for_this_version() {
         let past_the_end = site.get_with(&format!("Range: bytes=26-\r\nIf-Range: {if_range}\r\n"));
         assert_eq!(past_the_end.status, if status == 206 { 416 } else { 200 }, "{if_range}");
     }
-    assert_eq!(site.get_with(&format!("If-Range: {etag}\r\n")).status, 200, "without a range");
+    assert_eq!(site.get_with(&format!("If-Range: {etag}\r\n")).status, 200, "`If-Range` without `Range` has no effect");
 }
 
-/// 64 MiB, which take no room on most disks: more than the kernel keeps of a connection.
+/// 64 MiB, which is more than the kernel buffers for a connection. The file is sparse: it takes no room on most disks.
 const LARGE: u64 = 64 << 20;
 
-/// Asks for a large file and waits until its first bytes come. The rest waits for this client.
+/// Creates a large file and requests it. The server cannot send all of it before the client reads.
 fn begin_large(site: &Site, fields: &str) -> (Client, File) {
     let file = File::create(site.public().join("large.bin")).unwrap();
     file.set_len(LARGE).unwrap();
@@ -739,7 +742,7 @@ fn begin_large(site: &Site, fields: &str) -> (Client, File) {
 }
 
 #[test]
-fn file_that_shrinks_meanwhile_ends_the_connection() {
+fn file_that_shrinks_during_response_ends_connection() {
     let site = Site::new();
     let (mut client, file) = begin_large(&site, "");
     let head = client.head();
@@ -747,13 +750,13 @@ fn file_that_shrinks_meanwhile_ends_the_connection() {
     client.exactly(1_000);
     file.set_len(LARGE / 2).unwrap();
     client.finish();
-    assert_eq!(client.rest().len() as u64, LARGE / 2 - 1_000, "all that is left, and then the end");
+    assert_eq!(client.rest().len() as u64, LARGE / 2 - 1_000, "the rest of the shorter file is sent");
     let (status, error) = site.reports.recv_timeout(TIMEOUT).unwrap();
     assert_eq!((status, error.as_deref()), (200, Some("the body ended after 33554432 of 67108864 bytes")));
 }
 
 #[test]
-fn file_that_grows_meanwhile_is_sent_up_to_its_announced_length() {
+fn file_that_grows_during_response_is_sent_up_to_content_length() {
     let site = Site::new();
     for (fields, length) in [("", LARGE), ("Range: bytes=1000-\r\n", LARGE - 1_000)] {
         let (mut client, file) = begin_large(&site, fields);
@@ -761,13 +764,13 @@ fn file_that_grows_meanwhile_is_sent_up_to_its_announced_length() {
         client.exactly(1_000);
         file.set_len(LARGE * 2).unwrap();
         assert!(client.exactly(length as usize - 1_000).iter().all(|&byte| byte == 0));
-        assert_eq!(client.get("/assets/abc.txt").text(), ALPHABET, "the next response follows");
+        assert_eq!(client.get("/assets/abc.txt").text(), ALPHABET, "the next response follows the body");
     }
 }
 
-/// A film player asks so: for the end of a file that is larger than 4 GiB.
+/// A video player requests a range near the end of a file. This file is larger than 4 GiB.
 #[test]
-fn range_of_a_huge_file_is_read_from_its_offset() {
+fn range_past_4_gib_is_read_from_its_offset() {
     let site = Site::new();
     let path = site.public().join("huge.mp4");
     let mut file = File::create(&path).unwrap();

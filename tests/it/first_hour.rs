@@ -1,4 +1,4 @@
-//! Lines that a newcomer types in the first hour: they compile, and do what they look like.
+//! Code that a newcomer writes in the first hour. It compiles and does what the newcomer expects.
 
 use super::support::serve;
 use brooklet::sse::*;
@@ -11,11 +11,11 @@ use std::time::Duration;
 #[derive(Clone, PartialEq, Debug)]
 struct User(String);
 
-/// Nothing in `sse` hides a name of the prelude.
+/// Compiles only if the names of `sse` do not shadow names of the prelude.
 fn send_and_sync<T: Send + Sync>() {}
 
 #[test]
-fn values_that_handlers_return_become_responses() {
+fn handler_values_become_responses() {
     send_and_sync::<Channel>();
     let server = serve(|server| {
         server
@@ -42,7 +42,7 @@ fn values_that_handlers_return_become_responses() {
 }
 
 #[test]
-fn texts_and_numbers_become_methods_and_statuses() {
+fn strings_and_numbers_convert_to_methods_and_statuses() {
     assert_eq!("GET".parse::<Method>().unwrap(), Method::Get);
     assert_eq!("get".parse::<Method>().unwrap_err().kind(), io::ErrorKind::InvalidInput);
     assert_eq!(StatusCode::try_from(404).unwrap(), StatusCode::NOT_FOUND);
@@ -62,7 +62,7 @@ fn texts_and_numbers_become_methods_and_statuses() {
 }
 
 #[test]
-fn guard_hands_value_to_handler_and_uses_question_mark() {
+fn guard_stores_value_for_handler_and_uses_question_mark() {
     let server = serve(|server| {
         server
             .before(|ctx| -> io::Result<()> {
@@ -97,7 +97,7 @@ fn guard_hands_value_to_handler_and_uses_question_mark() {
 }
 
 #[test]
-fn cookie_is_found_by_its_whole_name_in_every_field() {
+fn cookie_is_found_by_exact_name_in_every_field() {
     let server =
         serve(|server| server.get("/{name}", |ctx: Context<'_>| ctx.cookie(ctx.param("name")).map(str::to_owned)));
     let fields = "Cookie: xa=0; a=1; a=2;b=\"q;\r\ncookie: c= sp ;d; e==; A=3; f=\r\n";
@@ -130,7 +130,7 @@ fn last_event_id_is_read_from_field_or_query() {
 }
 
 #[test]
-fn spawned_server_stops_when_dropped_and_its_port_is_free() {
+fn spawned_server_stops_when_dropped_and_frees_its_port() {
     let running = Server::bind("127.0.0.1:0").unwrap().get("/", |_| "hello").spawn().unwrap();
     let address = running.local_addr();
     assert_eq!(super::support::Client::connect(address).get("/").text(), "hello");
@@ -148,7 +148,7 @@ fn spawned_server_stops_when_dropped_and_its_port_is_free() {
 }
 
 #[test]
-fn spawn_returns_what_serve_refuses() {
+fn spawn_with_invalid_route_returns_error() {
     let error = Server::bind("127.0.0.1:0").unwrap().get("no-slash", |_| "hello").spawn().unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
     assert!(error.to_string().contains("no-slash") && error.to_string().contains(file!()), "{error}");

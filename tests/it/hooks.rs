@@ -1,4 +1,4 @@
-//! Guards before, the hook after, and panics anywhere.
+//! Guards, the `on_response` hook, and panics in guards, handlers and hooks.
 
 use super::support::{serve, Running, TIMEOUT};
 use brooklet::{sse, Config, Response, Server, StatusCode};
@@ -9,7 +9,7 @@ use std::time::Instant;
 use std::{error, fmt, io};
 
 #[test]
-fn a_guard_answers_or_lets_pass_and_sees_every_path() {
+fn guard_runs_before_routing_and_may_answer() {
     let server = serve(|server| {
         server
             .before(|ctx| {
@@ -23,14 +23,14 @@ fn a_guard_answers_or_lets_pass_and_sees_every_path() {
     let ask =
         |target: &str, field: &str| server.ask(format!("GET {target} HTTP/1.1\r\nHost: localhost\r\n{field}\r\n"));
     assert_eq!(ask("/", "").status, 401);
-    assert_eq!(ask("/nope", "").status, 401, "ahead of routing");
+    assert_eq!(ask("/nope", "").status, 401, "guards run before routing");
     assert_eq!(ask("/", "Authorization: secret\r\n").text(), "in");
     assert_eq!(ask("/private", "Authorization: secret\r\n").status, 403);
 }
 
-/// The guard of the documentation and three routes that would answer.
+/// The guard is from the documentation. Without it, three routes would answer the requests.
 #[test]
-fn guard_by_path_sees_every_spelling() {
+fn guard_by_path_matches_every_spelling() {
     let server = serve(|server| {
         server
             .before(|ctx| ctx.path().starts_with("/private").then(|| StatusCode::FORBIDDEN.into()))
@@ -48,11 +48,11 @@ fn guard_by_path_sees_every_spelling() {
     {
         assert_eq!(server.get(target).status, 400, "{target}");
     }
-    assert_eq!(server.get("/%2570rivate/x").text(), "%70rivate x", "decoded once");
-    assert_eq!(server.get("/%50rivate/x").text(), "Private x", "case counts");
+    assert_eq!(server.get("/%2570rivate/x").text(), "%70rivate x", "a path is decoded once");
+    assert_eq!(server.get("/%50rivate/x").text(), "Private x", "paths are case-sensitive");
 }
 
-/// Each byte of a path, escaped or not: where a handler sees the same value, a guard has seen the same path.
+/// Sends each byte in a path, escaped and plain. Equal values in the handler mean equal paths in the guard.
 #[test]
 fn path_has_one_spelling_for_each_value() {
     let server = serve(|server| {
@@ -67,7 +67,7 @@ fn path_has_one_spelling_for_each_value() {
     let mut client = server.connect();
     let mut raw = 0;
     for byte in 0x20..0x7f_u8 {
-        // Without `Date`, because a second may end between two answers.
+        // Removes `Date`, because it may differ between two responses.
         let mut get = |target: String| {
             let mut answer = client.get(&target);
             answer.head = answer
@@ -93,7 +93,7 @@ fn path_has_one_spelling_for_each_value() {
 }
 
 #[test]
-fn fields_that_a_guard_sets_go_with_the_response() {
+fn guard_field_is_sent_with_every_response() {
     let server = serve(|server| {
         server
             .before(|ctx| {
@@ -109,7 +109,7 @@ fn fields_that_a_guard_sets_go_with_the_response() {
 }
 
 #[test]
-fn a_guard_may_read_the_body_first() {
+fn guard_may_read_body() {
     let server = serve(|server| {
         server
             .before(|ctx| {
@@ -126,7 +126,7 @@ fn a_guard_may_read_the_body_first() {
 }
 
 #[test]
-fn the_hook_is_told_of_each_response() {
+fn on_response_is_called_for_each_response() {
     let (line, lines) = mpsc::channel();
     let line = Mutex::new(line);
     let server = serve(|server| {
@@ -137,7 +137,7 @@ fn the_hook_is_told_of_each_response() {
             .get("/stream", |_| Response::stream("a/b", |out| out.write_all(b"123")))
             .on_response(move |exchange| {
                 let text = exchange.to_string();
-                // address, then the rest up to the duration, which differs each time
+                // Removes the address and the duration, because they differ each time.
                 let (peer, rest) = text.split_once(' ').unwrap();
                 assert_eq!(peer, exchange.peer.to_string());
                 let (rest, error) = rest.split_once(" ms").unwrap();
@@ -163,7 +163,7 @@ fn the_hook_is_told_of_each_response() {
 }
 
 #[test]
-fn a_panic_is_a_500_on_its_connection_alone() {
+fn panic_is_500_and_other_connections_continue() {
     let (told, tellings) = mpsc::channel();
     let told = Mutex::new(told);
     let server = serve(|server| {
@@ -196,15 +196,16 @@ fn a_panic_is_a_500_on_its_connection_alone() {
     let mut client = server.connect();
     client.send("GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n");
     client.stream_head();
-    assert_eq!(client.rest_of_broken_stream(), b"", "its head is sent, so it can only break off");
+    assert_eq!(client.rest_of_broken_stream(), b"");
     assert_eq!(tellings.recv_timeout(TIMEOUT).unwrap().as_deref(), Some("the handler panicked"));
+    // A panic in the hook comes after the response, and does not close the connection.
     let mut client = server.connect();
     assert_eq!(client.get("/hook").text(), "answered before");
-    assert_eq!(client.get("/").text(), "fine", "a hook's panic costs nobody the connection");
+    assert_eq!(client.get("/").text(), "fine");
     assert_eq!(other.get("/").text(), "fine");
 }
 
-/// A value of a program, whose `Drop` panics. So may its `Display`.
+/// A value whose `Drop` panics. With `in_display`, its `Display` panics instead.
 #[derive(Debug)]
 struct Bomb {
     in_display: bool,
@@ -213,7 +214,7 @@ struct Bomb {
 impl Drop for Bomb {
     fn drop(&mut self) {
         if !self.in_display {
-            panic_any(Bomb { in_display: false }); // and so does this payload's
+            panic_any(Bomb { in_display: false }); // the `Drop` of this payload panics too
         }
     }
 }
@@ -229,7 +230,7 @@ impl error::Error for Bomb {}
 
 const IN_DROP: Bomb = Bomb { in_display: false };
 
-/// The program's values that the server drops or prints: payloads of panics, errors, bodies.
+/// Adds routes that give the server a [`Bomb`]: as the payload of a panic, as an error, or in a body.
 fn bombs(server: Server) -> Server {
     let body = |status| {
         let bomb = IN_DROP;
@@ -256,8 +257,8 @@ fn bombs(server: Server) -> Server {
 }
 
 impl Running {
-    /// Asks until there is a place, which is when the server has seen the end of the client before. Returns the status;
-    /// `None` if the connection ends without a response.
+    /// Repeats a request until the status is not 503. The status is 503 until the server notices that the previous
+    /// client has left. Returns the status, or `None` if the connection ends without a response.
     fn get_in_turn(&self, target: &str) -> Option<u16> {
         let deadline = Instant::now() + TIMEOUT;
         loop {
@@ -271,7 +272,7 @@ impl Running {
     }
 }
 
-/// Asserts that each client gets its response, and that no place is lost.
+/// Asserts that each client receives its response, and that every ended connection makes room for a new one.
 #[track_caller]
 fn assert_survives_bombs(server: &Running) {
     let mut other = server.connect();
@@ -290,7 +291,7 @@ fn assert_survives_bombs(server: &Running) {
             assert_eq!(server.get_in_turn(target), Some(status), "{target}");
         }
         assert_eq!(server.get_in_turn("/taken"), None);
-        // A panic after the response does not cost the connection.
+        // A panic after the response does not close the connection.
         for (target, status) in [("/error", 500), ("/display", 500), ("/hook", 404)] {
             assert_eq!(other.get(target).status, status, "{target}");
         }
@@ -299,7 +300,7 @@ fn assert_survives_bombs(server: &Running) {
 }
 
 #[test]
-fn panic_in_a_drop_or_a_display_ends_one_connection_after_its_response() {
+fn panic_in_drop_or_display_ends_one_connection_after_response() {
     assert_survives_bombs(&serve(bombs));
     let hooked = |server| {
         bombs(server).on_response(|exchange| {

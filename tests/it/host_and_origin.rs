@@ -1,4 +1,4 @@
-//! Who may talk to the server: hosts, origins, and CORS.
+//! The checks of `Host` and `Origin`, and CORS.
 
 use super::support::{serve, Answer, Running};
 use brooklet::{sse, Config, Response, Server, StatusCode};
@@ -18,7 +18,7 @@ fn ask(server: &Running, line: &str, fields: &[&str]) -> Answer {
 }
 
 #[test]
-fn on_loopback_only_loopback_names_are_answered() {
+fn foreign_host_on_loopback_is_421() {
     let server = guarded(|server| server);
     let own = [
         "localhost", "LOCALHOST:1", "localhost.", "app.localhost:80", "127.0.0.1", "127.9.9.9:8080", "[::1]",
@@ -37,18 +37,18 @@ fn on_loopback_only_loopback_names_are_answered() {
         assert!(answer.text().contains("allow_host") && !answer.text().contains(host), "{}", answer.text());
     }
     let answer = ask(&server, "GET http://evil.example/", &["Host: localhost"]);
-    assert_eq!(answer.status, 421, "the absolute target's host is the one that counts");
+    assert_eq!(answer.status, 421, "the host of an absolute target wins over the `Host` field");
 }
 
 #[test]
-fn it_holds_for_every_path_and_ahead_of_guards() {
+fn foreign_host_is_421_for_every_path_before_guards() {
     let server = serve(|server| server.before(|_| Some("a guard".into())).get("/", |_| "read"));
     assert_eq!(ask(&server, "GET /nope", &["Host: evil.example"]).status, 421);
     assert_eq!(ask(&server, "GET /nope", &["Host: localhost"]).text(), "a guard");
 }
 
 #[test]
-fn a_host_that_was_named_is_answered_and_the_check_can_be_switched_off() {
+fn allowed_host_is_answered_and_check_host_may_be_off() {
     let server = guarded(|server| server.allow_host("box.example"));
     assert_eq!(ask(&server, "GET /", &["Host: Box.Example:8080"]).text(), "read");
     assert_eq!(ask(&server, "GET /", &["Host: other.example"]).status, 421);
@@ -56,9 +56,9 @@ fn a_host_that_was_named_is_answered_and_the_check_can_be_switched_off() {
     assert_eq!(ask(&server, "GET /", &["Host: evil.example"]).text(), "read");
 }
 
-/// On another address anybody may have a name for it. 0.0.0.0 listens on both: what counts is where a connection arrives.
+/// The server checks `Host` if a connection arrives on a loopback address, even if the server listens on 0.0.0.0.
 #[test]
-fn a_connection_that_arrives_on_loopback_counts_though_the_server_listens_everywhere() {
+fn foreign_host_on_loopback_is_421_if_bound_to_all_addresses() {
     let server = Server::bind("0.0.0.0:0").unwrap().get("/", |_| "read");
     let (port, handle) = (server.local_addr().port(), server.handle());
     let thread = std::thread::spawn(move || server.serve());
@@ -70,7 +70,7 @@ fn a_connection_that_arrives_on_loopback_counts_though_the_server_listens_everyw
 }
 
 #[test]
-fn another_origin_may_read_nothing_and_change_nothing() {
+fn foreign_origin_is_403_for_post_and_unreadable_for_get() {
     let server = guarded(|server| server);
     let host = "Host: localhost:8080";
     let refused = [
@@ -87,7 +87,7 @@ fn another_origin_may_read_nothing_and_change_nothing() {
         assert_eq!(answer.status, 403, "{fields:?}");
         assert!(answer.text().contains("allow_origin"));
         let answer = ask(&server, "GET /", &[&[host], &fields[..]].concat());
-        assert_eq!((answer.text(), answer.header("access-control-allow-origin")), ("read", None), "{fields:?}: safe");
+        assert_eq!((answer.text(), answer.header("access-control-allow-origin")), ("read", None), "GET, {fields:?}");
     }
     let passing = [
         vec![],
@@ -104,7 +104,7 @@ fn another_origin_may_read_nothing_and_change_nothing() {
 }
 
 #[test]
-fn an_origin_that_was_named_may_change_and_read_streams_included() {
+fn allowed_origin_may_read_and_change() {
     let server = guarded(|server| server.allow_origin("https://app.example").allow_origin("http://localhost:3000"));
     for origin in ["https://app.example", "http://localhost:3000"] {
         let fields = ["Host: localhost", "Sec-Fetch-Site: cross-site", &format!("Origin: {origin}")];
@@ -120,7 +120,7 @@ fn an_origin_that_was_named_may_change_and_read_streams_included() {
 }
 
 #[test]
-fn its_preflights_are_answered_and_nobody_elses() {
+fn preflight_is_answered_for_allowed_origin_only() {
     let server = guarded(|server| server.allow_origin("https://app.example").before(|_| Some("a guard".into())));
     let preflight = |origin: &str| {
         let origin = format!("Origin: {origin}");
@@ -137,9 +137,9 @@ fn its_preflights_are_answered_and_nobody_elses() {
     assert_eq!((answer.text(), answer.header("access-control-allow-origin")), ("a guard", None));
 }
 
-/// Otherwise the page sees a failed request in place of the 404.
+/// If the server allowed no method, the page would see a failed request instead of the 404.
 #[test]
-fn preflight_for_a_path_without_routes_allows_every_method() {
+fn preflight_for_path_without_routes_allows_every_method() {
     let server = guarded(|server| server.allow_origin("https://app.example"));
     let fields = ["Host: localhost", "Origin: https://app.example", "Access-Control-Request-Method: PUT"];
     let answer = ask(&server, "OPTIONS /nope", &fields);
@@ -147,9 +147,10 @@ fn preflight_for_a_path_without_routes_allows_every_method() {
     assert_eq!((answer.status, answer.header("access-control-allow-methods")), (204, Some(methods)));
 }
 
-/// A cache may keep the response to a script tag, which has no `Origin`, and hand it to a `fetch` of an allowed page.
+/// A cache may store the response to a script tag, whose request has no `Origin`. Without `Vary`, it could return this
+/// response to a `fetch` of an allowed page.
 #[test]
-fn every_response_varies_with_origin_once_one_is_allowed() {
+fn vary_is_origin_on_every_response_if_an_origin_is_allowed() {
     let build = |server: Server| server.get("/panic", |_| -> &str { panic!("on purpose") });
     let server = guarded(|server| build(server).allow_origin("https://app.example"));
     let host = "Host: localhost";
@@ -172,7 +173,7 @@ fn every_response_varies_with_origin_once_one_is_allowed() {
 }
 
 #[test]
-fn origin_is_listed_once_in_vary_beside_fields_of_the_program() {
+fn vary_lists_origin_once_beside_values_of_program() {
     let server = guarded(|server| {
         server
             .allow_origin("https://app.example")
@@ -202,9 +203,10 @@ fn origin_is_listed_once_in_vary_beside_fields_of_the_program() {
     }
 }
 
-/// A guard that wants a cookie: a preflight has none (WHATWG Fetch, "CORS-preflight fetch"), and is answered nevertheless.
+/// The guard requires a cookie. A preflight has no cookie (WHATWG Fetch, "CORS-preflight fetch"), and is answered
+/// before the guard runs.
 #[test]
-fn credentials_are_allowed_to_pages_of_allowed_origins_alone() {
+fn credentials_are_allowed_for_allowed_origins_only() {
     let build = |server: Server| {
         server.allow_origin("https://app.example").before(|ctx| {
             let is_known = ctx.headers().get("cookie") == Some("session=1");
@@ -229,7 +231,7 @@ fn credentials_are_allowed_to_pages_of_allowed_origins_alone() {
         assert_eq!(
             answer.header("access-control-allow-origin"),
             Some("https://app.example"),
-            "{line}: `*` would not do"
+            "{line}: `*` does not allow credentials"
         );
     }
     for fields in [vec![host, cookie], vec![host, cookie, "Origin: https://other.example"]] {
@@ -237,11 +239,11 @@ fn credentials_are_allowed_to_pages_of_allowed_origins_alone() {
         assert_eq!((answer.status, answer.header("access-control-allow-credentials")), (200, None), "{fields:?}");
     }
     let answer = ask(&guarded(build), "GET /", &[host, origin, cookie]);
-    assert_eq!(answer.header("access-control-allow-credentials"), None, "by default");
+    assert_eq!(answer.header("access-control-allow-credentials"), None, "credentials are not allowed by default");
 }
 
 #[test]
-fn what_is_no_host_or_origin_is_an_error_of_serve_that_names_it() {
+fn serve_with_invalid_host_or_origin_fails_with_its_value() {
     let bind = || Server::bind("127.0.0.1:0").unwrap();
     for bad in ["", "a:80", "http://a", "a b", "u@a"] {
         let error = bind().allow_host(bad).serve().unwrap_err();

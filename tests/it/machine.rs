@@ -160,3 +160,11 @@ fn room_that_is_in_use_is_waited_for() {
     enters.recv_timeout(super::support::TIMEOUT).unwrap();
     assert_eq!(waiting.join().unwrap(), 1);
 }
+
+/// Returns the path of a file of an external program. `.ci/run` installs such programs in `target/`.
+#[track_caller]
+pub fn installed(file: &str) -> PathBuf {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("target").join(file);
+    assert!(path.exists(), "{} is missing: run the npm and pip commands of .ci/run", path.display());
+    path
+}

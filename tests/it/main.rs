@@ -22,9 +22,12 @@ mod kills;
 mod limits;
 mod machine;
 mod namespaces;
+mod openai;
 mod parsing;
 mod problems;
 mod proxy;
+mod readme;
+
 mod requests;
 mod responses;
 mod routing;

@@ -1,4 +1,4 @@
-//! A server behind nginx, with the configuration that the README shows.
+//! A server behind nginx, with the configuration in examples/fleet/README.md.
 //!
 //! ```text
 //! cargo test --test it -- --ignored proxy
@@ -22,7 +22,7 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// The host name in the README's configuration.
+/// The host name in this configuration.
 const PUBLIC: &str = "live.example";
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -38,10 +38,10 @@ struct Nginx {
     plain: u16,
 }
 
-/// Returns the configuration in the README.
+/// Returns the configuration in examples/fleet/README.md.
 fn readme() -> String {
-    let mut blocks = include_str!("../../README.md").split("```nginx\n").skip(1);
-    let (Some(block), None) = (blocks.next(), blocks.next()) else { panic!("the README has one nginx block") };
+    let mut blocks = include_str!("../../examples/fleet/README.md").split("```nginx\n").skip(1);
+    let (Some(block), None) = (blocks.next(), blocks.next()) else { panic!("the file has one nginx block") };
     block.split("```").next().unwrap().to_owned()
 }
 
@@ -172,7 +172,7 @@ impl Drop for Nginx {
     }
 }
 
-/// The part of Debian's nginx.conf that affects the README's configuration, changed to one directory and one process.
+/// The part of Debian's nginx.conf that affects this configuration, changed to one directory and one process.
 const AROUND: &str = "
 pid nginx.pid;
 master_process off;
@@ -568,7 +568,7 @@ fn request_during_a_restart_is_502_except_for_event_sources() {
     assert_eq!(nginx.status("/"), "200");
 }
 
-/// The README's configuration does not use `keepalive`, but many configurations do.
+/// The configuration does not use `keepalive`, but many others do.
 #[test]
 #[ignore = "needs nginx: cargo test -- --ignored proxy"]
 fn connection_of_nginx_is_reused_with_keepalive() {

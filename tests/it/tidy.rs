@@ -96,126 +96,18 @@ fn folders_depend_in_one_direction() {
     }
 }
 
-/// The code blocks of the README that show an example are that example, but for its first comment.
+/// Each can be copied without the others, so each has the function, with its comment.
 #[test]
-fn the_readme_shows_the_examples_as_they_are() {
-    let readme = fs::read_to_string(root().join("README.md")).unwrap();
-    for name in ["hello.rs", "clock.rs", "takeover.rs"] {
-        let example = fs::read_to_string(root().join("examples").join(name)).unwrap();
-        let program = example.lines().skip_while(|line| line.starts_with("//!") || line.is_empty());
-        let program: Vec<_> = program.collect();
-        assert!(
-            readme.contains(&format!("```rust\n{}\n```", program.join("\n"))),
-            "README.md lacks examples/{name} as it is"
-        );
-    }
-}
-
-/// And the browser's lines are those of the clock's page.
-#[test]
-fn the_readme_shows_the_pages_lines_as_they_are() {
-    let readme = fs::read_to_string(root().join("README.md")).unwrap();
-    let page = fs::read_to_string(root().join("examples/clock.html")).unwrap();
-    let shown = readme.split("```js\n").nth(1).unwrap().split("```").next().unwrap();
-    assert_eq!(shown.lines().count(), 4);
-    for line in shown.lines() {
-        assert!(page.lines().any(|of_page| of_page.trim() == line), "{line}");
-    }
-}
-
-/// The tables of settings have all of them, with their defaults.
-#[test]
-fn the_readme_tells_the_defaults_as_they_are() {
-    let readme = fs::read_to_string(root().join("README.md")).unwrap();
-    let settings = format!("{:?} {:?}", brooklet::Config::default(), brooklet::sse::ChannelConfig::default());
-    let fields = settings.split([',', '{', '}']).filter_map(|field| field.trim().split_once(": "));
-    let fields: Vec<_> = fields.collect();
-    assert_eq!(fields.len(), 12 + 8, "{settings}");
-    for (setting, default) in fields {
-        let default = default.strip_suffix('s').map_or(default.to_owned(), |seconds| format!("{seconds} s"));
-        assert!(readme.contains(&format!("| `{setting}` | {default} ")), "{setting} {default}");
-    }
-}
-
-/// Clients that send the largest body to a handler that reads it whole: 96 KiB more for each connection, as measured.
-#[test]
-fn most_memory_of_the_defaults_is_what_the_documentation_says() {
-    let readme = fs::read_to_string(root().join("README.md")).unwrap();
-    let config = brooklet::Config::default();
-    let mebibytes = (config.max_connections as u64 * (config.max_body_bytes + 96 * 1024)) >> 20;
-    let claim = format!("{} MiB", (mebibytes + 25) / 50 * 50);
-    let documentation = fs::read_to_string(root().join("src/server/config.rs")).unwrap();
-    assert!(readme.contains(&format!("with the defaults {claim}")), "{claim}");
-    assert!(documentation.contains(&format!("With the defaults that is {claim}")), "{claim}");
-}
-
-/// The lines for a listener are in the example, with conditions between them.
-#[test]
-fn the_readme_shows_the_listener_of_the_example() {
-    let readme = fs::read_to_string(root().join("README.md")).unwrap();
-    let example = fs::read_to_string(root().join("examples/listener/src/main.rs")).unwrap();
-    let shown = readme.split("```rust\n").find(|block| block.starts_with("let socket = ")).unwrap();
-    let shown: Vec<_> = shown.split("```").next().unwrap().lines().collect();
-    assert_eq!(shown.len(), 6);
-    for line in &shown[..5] {
-        let call = line.replace("Duration::from_secs(30)", "patience");
-        assert!(example.contains(&call), "{line}");
-    }
-    assert!(example.contains("unwrap_or(\"30\".to_owned())") && shown[5].contains("Server::from"));
-}
-
-/// And times that are no settings are said as they are in the sources.
-#[test]
-fn the_readme_tells_the_times_as_they_are() {
-    let readme = fs::read_to_string(root().join("README.md")).unwrap();
-    for (file, constant, claim) in [
-        ("sse/connection.rs", "KEEP_ALIVE: Duration = Duration::from_secs(15)", "after 15 s of silence"),
-        (
-            "sse/connection.rs",
-            "INPUT_INTERVAL: Duration = Duration::from_millis(500)",
-            "`forward` within half a second",
-        ),
-        ("sse/connection.rs", "WRITE_TIMEOUT: Duration = Duration::from_secs(30)", "cuts the connection after 30 s"),
-        ("sse/channel/subscriber.rs", "STALL: Duration = Duration::from_secs(30)", "and cuts it after 30 s"),
-        (
-            "sse/channel/broadcaster.rs",
-            "SWEEP_TIME: Duration = Duration::from_millis(4_500)",
-            "a channel notices within 5 s",
-        ),
-        ("server/stderr.rs", "INTERVAL: Duration = Duration::from_secs(60)", "once a minute"),
-    ] {
-        assert!(readme.contains(claim), "{claim}");
-        let source = fs::read_to_string(root().join("src").join(file)).unwrap();
-        assert!(source.contains(&format!("const {constant};")), "the README says {claim:?}: {constant}");
-    }
-}
-
-#[test]
-fn the_readme_says_what_it_takes_to_build() {
-    let readme = fs::read_to_string(root().join("README.md")).unwrap();
-    assert!(readme.contains(&format!("Rust {} will do", env!("CARGO_PKG_RUST_VERSION"))));
-    let manifest = fs::read_to_string(root().join("Cargo.toml")).unwrap();
-    assert!(manifest.contains("\n[dependencies]\n\n["), "no other crate comes along");
-}
-
-/// The pieces of a program that the README shows are documentation tests.
-#[test]
-fn the_readme_shows_pieces_that_compile() {
-    let readme = fs::read_to_string(root().join("README.md")).unwrap();
-    for (start, file) in [
-        ("let news = sse::Channel::new", "sse/channel/mod.rs"),
-        ("let news = sse::Channel::open", "sse/channel/file/mod.rs"),
-        ("let assets = Files::new", "files/mod.rs"),
-        (".before(", "server/builder.rs"),
-        (".error_response(", "server/builder.rs"),
-        ("let server = Server::bind(\"127.0.0.1:0\")", "server/builder.rs"),
-    ] {
-        let shown = readme.split("```rust\n").find(|block| block.starts_with(start)).unwrap();
-        let shown = shown.split("```").next().unwrap();
-        let source = fs::read_to_string(root().join("src").join(file)).unwrap();
-        let documentation = source.lines().map(|line| line.trim_start().trim_start_matches("/// "));
-        let documentation = documentation.collect::<Vec<_>>().join("\n");
-        assert!(documentation.contains(shown.trim_end()), "{shown}");
+fn pages_of_the_examples_have_the_same_text_of_follow() {
+    let functions = ["chat", "clock", "dashboard", "progress", "tail"].map(|name| {
+        let page = fs::read_to_string(root().join(format!("examples/{name}.html"))).unwrap();
+        let (_, function) = page.split_once("<script>\n").unwrap();
+        let (function, _) = function.split_once("\n  }\n").unwrap();
+        assert!(function.contains("function follow("), "{name}");
+        function.to_owned()
+    });
+    for function in &functions[1..] {
+        assert_eq!(*function, functions[0]);
     }
 }
 

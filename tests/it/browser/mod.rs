@@ -11,6 +11,7 @@
 //!
 //! Ignored, as not every machine has Chromium. Run them with `cargo test -- --ignored browser`.
 
+mod frameworks;
 mod pages;
 mod protocol;
 mod stage;
@@ -47,6 +48,9 @@ impl Chromium {
         let spawned = Command::new("chromium")
             .args(["--headless", "--disable-gpu", "--no-first-run", "--disable-component-update", "--disable-sync"])
             .args(["--disable-background-networking", "--disable-breakpad"])
+            // A page opens other tabs by itself, and the timers of a tab in the background are not throttled.
+            .args(["--disable-popup-blocking", "--disable-background-timer-throttling"])
+            .args(["--disable-renderer-backgrounding", "--disable-backgrounding-occluded-windows"])
             // Containers run as root, where Chromium has no sandbox, and have a small /dev/shm.
             .args(["--no-sandbox", "--disable-dev-shm-usage"])
             .arg(format!("--user-data-dir={}", profile.display()))

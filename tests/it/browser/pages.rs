@@ -1,12 +1,27 @@
 //! The pages of the examples, each with the program that serves it, as somebody sees them who uses them.
 
-use super::super::examples::Example;
+use super::super::examples::{program, Example};
+use super::stage::UNPROBED;
 use super::{Page, Stage};
+use brooklet::StatusCode;
 use std::io::Write;
+use std::process::Command;
+
+/// Makes the next stream of `/v1` end after five chunks as a whole one, as a proxy does that does not forward how it ended.
+const HIDE_A_LOST_CONNECTION: &str = r#"
+    const real = fetch;
+    window.fetch = async (...request) => {
+        if (!request[0].startsWith("/v1")) return real(...request);
+        window.fetch = real;
+        let chunks = 0;
+        const transform = (chunk, out) => { out.enqueue(chunk); if (++chunks === 5) out.terminate(); };
+        return new Response((await real(...request)).body.pipeThrough(new TransformStream({ transform })));
+    };
+"#;
 
 /// Cuts the connections of the page, which says so until it is back.
 fn cut(stage: &Stage, page: &mut Page<'_>) {
-    page.run("void (window.lost = until(() => document.body.innerText.includes('connection lost')))");
+    page.run("void (window.lost = until(() => document.body.innerText.includes('trying to reconnect')))");
     stage.cut();
     page.run("lost");
 }
@@ -17,9 +32,9 @@ fn clock_shows_three_ticks_and_does_not_come_back() {
     let clock = Example::start("clock");
     let stage = Stage::new(clock.address);
     let mut page = Page::open(&stage);
-    page.until("state.textContent === 'the server said goodbye'");
+    page.until("state.textContent === 'ended'");
     assert_eq!(page.list("[...ticks.children].map(line => line.firstChild.data)"), ["ping 0", "ping 1", "ping 2"]);
-    assert_eq!(page.run("source.readyState === EventSource.CLOSED"), "true");
+    assert_eq!(page.run("sources[0].readyState === EventSource.CLOSED"), "true");
     assert_eq!(stage.requests("/sse"), [None]);
 }
 
@@ -64,17 +79,19 @@ fn chat_shows_everybody_what_anybody_says_as_text_and_loses_nothing_when_it_is_c
 
 #[test]
 #[ignore = "needs Chromium: cargo test -- --ignored browser"]
-fn tail_shows_the_lines_as_they_come_late_comers_the_last_of_them_and_the_end() {
+fn tail_shows_the_lines_without_colours_as_they_come_late_comers_the_last_of_them_and_the_end() {
     let mut tail = Example::start("tail");
     let stage = Stage::new(tail.address);
     let mut input = tail.child.stdin.take().unwrap();
     let mut write = |numbers: std::ops::Range<usize>| {
-        let lines: String = numbers.map(|n| format!("  line <b>{n}</b> größer\n")).collect();
+        let lines: String = numbers
+            .map(|n| format!("  line \x1b[1;38;5;9m<b>{n}</b>\x1b[0m größer\x1b]0;title\x07\n"))
+            .collect();
         input.write_all(lines.as_bytes()).unwrap();
     };
     let shown = |page: &mut Page<'_>| page.list("[...lines.children].map(line => line.textContent)");
     let mut first = Page::open(&stage);
-    first.until("state.textContent === 'following'");
+    first.until("state.textContent === 'connected'");
     write(0..50);
     first.until("lines.children.length === 50");
     cut(&stage, &mut first);
@@ -85,7 +102,7 @@ fn tail_shows_the_lines_as_they_come_late_comers_the_last_of_them_and_the_end() 
     drop(input);
     for page in [&mut first, &mut late] {
         page.until("state.textContent === 'ended'");
-        assert_eq!(page.run("source.readyState === EventSource.CLOSED"), "true");
+        assert_eq!(page.run("sources[0].readyState === EventSource.CLOSED"), "true");
     }
     let line = |n: usize| format!("  line <b>{n}</b> größer\n");
     let from = |first: usize| (first..200).map(line).chain(["the input has ended\n".to_owned()]).collect::<Vec<_>>();
@@ -101,10 +118,10 @@ fn dashboard_draws_what_it_is_sent_and_counts_who_looks() {
     let dashboard = Example::start("dashboard");
     let stage = Stage::new(dashboard.address);
     let mut first = Page::open(&stage);
-    first.until("state.textContent === 'live'");
+    first.until("document.getElementById('state').textContent === 'connected'");
     let outputs =
         |page: &mut Page<'_>| page.list("[...document.querySelectorAll('output')].map(output => output.value)");
-    first.until("samples.length > 1 && samples.at(-1).subscribers === 1");
+    first.until("view.samples.length > 1 && view.samples.at(-1).subscribers === 1");
     let shown = outputs(&mut first);
     assert!(shown[0].parse::<f64>().is_ok() && shown[1].ends_with(" GiB") && shown[2] == "1", "{shown:?}");
     let mut second = Page::open(&stage);
@@ -114,11 +131,145 @@ fn dashboard_draws_what_it_is_sent_and_counts_who_looks() {
     let charts =
         "[...document.querySelectorAll('path:not(.area)')].map(path => path.getAttribute('d').match(/[^ML]+/g))";
     let is_within = "point => point.split(' ').every(at => at >= 0 && at <= 100)";
-    let drawn = format!("{charts}.map(points => points.length === samples.length && points.every({is_within}))");
+    let drawn = format!("{charts}.map(points => points.length === view.samples.length && points.every({is_within}))");
     assert_eq!(second.run(&drawn), "true,true,true", "a point for each sample, and each within its chart");
     drop(second);
     first.until("[...document.querySelectorAll('output')][2].value === '1'");
     assert_eq!(stage.requests("/samples"), [None, None]);
+    let outage = "[0, 1, 9, 10, 11].map(second => ({ ...view.samples[0], time: second * 1000 }))";
+    let lines = "document.querySelector('path:not(.area)').getAttribute('d').match(/M[^M]+/g)";
+    let points = format!("{lines}.map(line => line.split('L').length)");
+    let drawn = first.run(&format!("draw({{ state: 'trying to reconnect', samples: {outage} }}), {points}"));
+    assert_eq!(drawn, "2,3", "no line is drawn through an outage");
+    assert_eq!(first.run("document.querySelector('.axis :last-child').textContent !== 'now'"), "true");
+}
+
+/// Chromium opens six connections to a server. The first tab has two, one of them for the probe.
+#[test]
+#[ignore = "needs Chromium: cargo test -- --ignored browser"]
+fn dashboard_in_seven_tabs_has_one_stream_which_another_tab_continues_when_its_own_is_closed() {
+    let dashboard = Example::start("dashboard");
+    let stage = Stage::new(dashboard.address);
+    let mut page = Page::open(&stage);
+    page.until("isLeader && view.samples.length > 0");
+    let open = |url: &str| format!("others = Array.from({{ length: 6 }}, (_, n) => window.open({url}, `tab ${{n}}`))");
+    page.run(&format!("void ({})", open(&format!("'/?{UNPROBED}'"))));
+    let shown = "tab.document.querySelectorAll('output')[2]?.value";
+    page.until(&format!("others.every(tab => {shown} === '1')"));
+    let times = "view.samples.map(sample => sample.time)";
+    let all = format!("others.map(tab => tab.eval('{times}.join()')).every(times => times === {times}.join())");
+    page.until(&all);
+    assert_eq!(stage.requests("/samples"), [None]);
+
+    page.run("sources[0].close(), others[0].isOld = true, others[0].location.reload()");
+    page.until(&format!("!others[0].isOld && others.every(tab => {shown} === '1')"));
+    page.until(&all); // though the stream has nothing more for it
+
+    page.reload();
+    page.run(&format!("void ({})", open("''"))); // the same tabs, by their names
+    page.until("view.state === 'connected' && view.samples.length > 0");
+    page.run(&format!("before = {times}.at(-1)"));
+    page.until(&format!("{times}.at(-1) > before"));
+    page.until(&all);
+    assert_eq!(page.run("[isLeader, others.filter(tab => tab.eval('isLeader')).length]"), "false,1");
+    assert_eq!(page.run(&format!("{times}.every((time, n, all) => n === 0 || all[n - 1] < time)")), "true");
+    let ids = stage.requests("/samples");
+    assert!(ids.len() == 2 && ids[1].is_some(), "{ids:?}");
+}
+
+/// Of one page, because all of them have the same `follow`.
+#[test]
+#[ignore = "needs Chromium: cargo test -- --ignored browser"]
+fn page_whose_stream_was_refused_opens_another_with_the_last_id() {
+    let chat = Example::start("chat");
+    let stage = Stage::new(chat.address);
+    let mut page = Page::open(&stage);
+    page.until("present.textContent === 'you alone'");
+    let mut said = vec!["before"];
+    let say = |text: &str| assert_eq!(chat.post("/say", text), 204);
+    say("before");
+    page.until("said.children.length === 1");
+    // The page waits for 3 s before each attempt.
+    page.run("later = setTimeout, window.setTimeout = (call, time, ...rest) => later(call, time / 100, ...rest)");
+
+    stage.refuse(Some(StatusCode::SERVICE_UNAVAILABLE));
+    stage.cut();
+    page.until("sources.length > 2 && sources[1].readyState === EventSource.CLOSED");
+    assert_eq!(page.run("[present.textContent, say.disabled]"), "trying to reconnect,true");
+    say("meanwhile");
+    stage.refuse(None);
+    said.push("meanwhile");
+    page.until("present.textContent === 'you alone' && !say.disabled");
+    page.until("said.children.length === 2");
+
+    // Now the browser reconnects by itself. The id in its field is newer than the id in the query.
+    let sources = page.run("sources.length");
+    cut(&stage, &mut page);
+    say("after");
+    said.push("after");
+    page.until("said.children.length === 3");
+    assert_eq!(page.list("[...said.children].map(line => line.textContent)"), said);
+    assert_eq!(page.run("sources.length"), sources);
+    let ids = stage.requests("/room");
+    assert!(ids[0].is_none() && ids[1..].iter().all(Option::is_some) && ids[ids.len() - 1] != ids[1], "{ids:?}");
+}
+
+#[test]
+#[ignore = "needs Chromium: cargo test -- --ignored browser"]
+fn chat_leaves_a_reader_who_has_scrolled_up_and_shows_what_was_not_sent_apart() {
+    let chat = Example::start("chat");
+    let stage = Stage::new(chat.address);
+    let mut page = Page::open(&stage);
+    page.until("present.textContent === 'you alone'");
+    let hint = |page: &mut Page<'_>| page.run("getComputedStyle(said, '::before').content");
+    assert_eq!(hint(&mut page), "\"Nobody has said anything yet.\"");
+    let mut count = 0;
+    let mut say = |page: &mut Page<'_>, lines: u32| {
+        (0..lines).for_each(|_| assert_eq!(chat.post("/say", "line"), 204));
+        count += lines;
+        page.until(&format!("said.children.length === {count}"));
+    };
+    let to_end = "said.scrollHeight - said.clientHeight - said.scrollTop";
+    say(&mut page, 100);
+    assert_eq!((hint(&mut page), page.run(&format!("{to_end} < 1"))), ("none".to_owned(), "true".to_owned()));
+    page.run("said.scrollTop = 100");
+    page.until("!isAtEnd");
+    say(&mut page, 1);
+    assert_eq!(page.run("said.scrollTop"), "100");
+    page.run("said.scrollTop = said.scrollHeight");
+    page.until("isAtEnd");
+    say(&mut page, 1);
+    assert_eq!(page.run(&format!("{to_end} < 1")), "true");
+
+    stage.refuse(Some(StatusCode::SERVICE_UNAVAILABLE));
+    page.run("text.value = 'kept', form.requestSubmit()");
+    page.until("unsent.textContent === 'Not sent: 503 Service Unavailable' && !say.disabled");
+    assert_eq!(page.run("[text.value, said.children.length]"), "kept,102");
+}
+
+#[test]
+#[ignore = "needs Chromium: cargo test -- --ignored browser"]
+fn buttons_are_disabled_while_the_server_is_gone() {
+    let mut chat = Example::start("chat");
+    let mut progress = Example::start("progress");
+    let (chat_stage, progress_stage) = (Stage::new(chat.address), Stage::new(progress.address));
+    let (mut room, mut job) = (Page::open(&chat_stage), Page::open(&progress_stage));
+    room.until("!say.disabled");
+    job.until("!start.disabled && cancel.disabled");
+    job.run("start.click()");
+    job.until("start.disabled && !cancel.disabled");
+    for example in [&mut chat, &mut progress] {
+        example.child.kill().unwrap();
+        example.child.wait().unwrap();
+    }
+    room.until("say.disabled && present.textContent === 'trying to reconnect'");
+    job.until("start.disabled && cancel.disabled && state.textContent === 'trying to reconnect'");
+    let mut again = Command::new(program("progress"));
+    again.arg(progress.address.to_string());
+    let again = Example::run(again);
+    job.until("!start.disabled && cancel.disabled && state.textContent === 'ready'");
+    drop(again);
+    job.until("start.disabled && cancel.disabled && state.textContent === 'trying to reconnect'");
 }
 
 #[test]
@@ -145,4 +296,42 @@ fn progress_moves_survives_a_reload_and_cancels() {
     page.run("start.click()");
     page.until("state.textContent === 'running' && !cancel.disabled");
     page.until("bar.getAttribute('aria-valuenow') > 0 && found.textContent !== '0 found'");
+}
+
+#[test]
+#[ignore = "needs Chromium: cargo test -- --ignored browser"]
+fn tokens_page_resumes_an_answer_and_tells_half_from_whole() {
+    let tokens = Example::start("tokens");
+    let address = tokens.address;
+    let stage = Stage::new(address);
+    let mut page = Page::open(&stage);
+    let lose_and_return = |page: &mut Page<'_>, lose: &dyn Fn(&mut Page<'_>)| {
+        page.run(
+            "void (window.half = until(() => state.textContent === 'half an answer: connection lost, trying again'))",
+        );
+        lose(page);
+        page.run("half");
+        page.until("state.textContent === 'answering'");
+    };
+    page.run(HIDE_A_LOST_CONNECTION);
+    lose_and_return(&mut page, &|page| drop(page.run("ask.click()")));
+    page.until("text.textContent.includes('stream')");
+    lose_and_return(&mut page, &|page| drop(page.run("lose.click()")));
+    lose_and_return(&mut page, &|_| stage.cut());
+    page.until("state.textContent === 'the whole answer'");
+    let whole = page.run("text.textContent");
+    assert!(whole.starts_with("A brooklet is a small stream. ") && whole.ends_with(" long."), "{whole}");
+    assert_eq!(whole.split(' ').count(), page.run("new Set(text.childNodes).size").parse::<usize>().unwrap() - 2);
+    let ids = stage.requests("/v1/chat/completions");
+    assert!(matches!(&ids[..], [None, Some(_), Some(_), Some(_)]), "{ids:?}");
+
+    page.run("ask.click()");
+    page.until("text.textContent.includes('stream')");
+    drop(tokens);
+    page.until("state.textContent === 'half an answer: connection lost, trying again'");
+    let mut again = std::process::Command::new(super::super::examples::program("tokens"));
+    again.arg(address.to_string());
+    let _tokens = Example::run(again);
+    page.until("state.textContent === 'half an answer: the server no longer has the rest'");
+    assert_eq!(page.run("[ask.disabled, lose.disabled]"), "false,true");
 }

@@ -2,12 +2,24 @@
 
 use super::super::support::{serve, Client, Running};
 use super::PATIENCE;
-use brooklet::{sse, Context, Method, Response};
+use brooklet::{sse, Context, Method, Response, StatusCode};
 use std::io::{self, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::mpsc::{self, Receiver};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
+
+/// Keeps the page's sources, before the page makes its first.
+const SOURCES: &str = r#"<script>
+  window.sources = [];
+  window.EventSource = class extends EventSource {
+    constructor(url) {
+      super(url);
+      if (!url.startsWith("/probe/")) sources.push(this);
+    }
+  };
+</script>
+"#;
 
 /// Evaluates what the test sends, and posts what came of it. `until` asks again and again: what it waits for may be a
 /// variable or what somebody typed, and nothing tells of their changes.
@@ -23,6 +35,9 @@ const PROBE: &str = r#"
 </script>
 "#;
 
+/// The query that asks for the page as it is, without the probe's connection.
+pub const UNPROBED: &str = "unprobed";
+
 pub struct Stage {
     server: Running,
     relay: Arc<Relay>,
@@ -33,8 +48,10 @@ pub struct Stage {
 /// What is passed on, and what was.
 struct Relay {
     to: SocketAddr,
-    /// Each request: its path, and its `Last-Event-ID`.
+    /// Each request: its path, and the last id that it has in a field or in its query.
     requests: Mutex<Vec<(String, Option<String>)>>,
+    /// The answer to each request, which is then not passed on.
+    refusal: Mutex<Option<StatusCode>>,
     /// The browser's ends of what is being passed on.
     open: Mutex<Vec<TcpStream>>,
 }
@@ -42,13 +59,20 @@ struct Relay {
 impl Stage {
     /// A stage in front of a server.
     pub fn new(to: SocketAddr) -> Stage {
-        let relay = Arc::new(Relay { to, requests: Mutex::default(), open: Mutex::default() });
+        let relay =
+            Arc::new(Relay { to, requests: Mutex::default(), refusal: Mutex::default(), open: Mutex::default() });
         let ((page, pages), (answer, answers)) = (mpsc::channel(), mpsc::channel());
         let (page, answer) = (Mutex::new(page), Mutex::new(answer));
         let (get, post) = (Arc::clone(&relay), Arc::clone(&relay));
         let server = serve(|server| {
             server
-                .get("/", move |_| Response::html(Client::connect(to).get("/").text().to_owned() + PROBE))
+                .get("/", move |ctx| {
+                    let page = Client::connect(to).get("/").text().to_owned();
+                    if ctx.request().query() == Some(UNPROBED) {
+                        return Response::html(page);
+                    }
+                    Response::html(page.replacen("<script>", &format!("{SOURCES}<script>"), 1) + PROBE)
+                })
                 .get("/probe/commands", move |ctx| {
                     let (conn, no_result) = ctx.takeover_conn();
                     let page = page.lock().unwrap().clone();
@@ -79,7 +103,12 @@ impl Stage {
         }
     }
 
-    /// The `Last-Event-ID`s with which a path was asked for so far.
+    /// Answers each request with this status from now on, or passes it on again. Open connections stay.
+    pub fn refuse(&self, refusal: Option<StatusCode>) {
+        *self.relay.refusal.lock().unwrap() = refusal;
+    }
+
+    /// The last ids with which a path was asked for so far.
     pub fn requests(&self, path: &str) -> Vec<Option<String>> {
         let requests = self.relay.requests.lock().unwrap();
         requests.iter().filter(|(asked, _)| asked == path).map(|(_, id)| id.clone()).collect()
@@ -113,8 +142,10 @@ impl Relay {
         }
         request.extend(b"Connection: close\r\n\r\n");
         request.extend(ctx.body_bytes()?);
-        let id = ctx.headers().get("last-event-id").map(str::to_owned);
-        self.requests.lock().unwrap().push((ctx.path().to_owned(), id));
+        self.requests.lock().unwrap().push((ctx.path().to_owned(), ctx.last_event_id()));
+        if let Some(refusal) = *self.refusal.lock().unwrap() {
+            return Ok(refusal.into());
+        }
 
         let (conn, no_result) = ctx.takeover_conn();
         let Ok(mut server) = TcpStream::connect(self.to) else { return Ok(no_result) };

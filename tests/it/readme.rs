@@ -1,0 +1,249 @@
+//! What the README says: its recipes as they stand there, its numbers, and its links.
+
+use super::machine::TemporaryDirectory;
+use super::support::Client;
+use super::tidy::root;
+use brooklet::{sse, Context, Error, Files, Response, Server, StatusCode};
+use std::fs;
+use std::io::{self, Write};
+use std::net::TcpStream;
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+fn readme() -> String {
+    fs::read_to_string(root().join("README.md")).unwrap()
+}
+
+fn source(path: &str) -> String {
+    fs::read_to_string(root().join(path)).unwrap()
+}
+
+const FORM: &str = "Content-Type: application/x-www-form-urlencoded\r\nContent-Length: 10\r\n\r\n";
+
+fn recipes(directory: &Path) -> io::Result<Server> {
+    let files = Files::new(directory)?;
+    #[rustfmt::skip]
+    let server = {
+let visits = AtomicU64::new(0); // shared state is an atomic or has a lock, because handlers run in many threads
+Server::bind("127.0.0.1:0")?
+    .get("/hello/{name}", |ctx| format!("hello, {}\n", ctx.param("name")))
+    .get("/search", |ctx| ctx.query("q")) // without `q` this is `None`, which is a 404
+    .get("/status", |_| Response::json(r#"{"status":"ok"}"#)) // a crate such as `serde_json` makes JSON from a type
+    .post("/greet", |mut ctx| -> io::Result<String> {
+        let form = ctx.form()?; // `?` answers a body that is too large with 413
+        Ok(format!("hello, {}\n", form.get("name").unwrap_or_default()))
+    })
+    .post("/dark", |_| Response::redirect("/").header("Set-Cookie", "theme=dark; HttpOnly; SameSite=Lax"))
+    .get("/theme", |ctx| ctx.cookie("theme").map(str::to_owned))
+    .get("/assets/{*path}", move |ctx| files.respond(&ctx, ctx.param("path"))) // `let files = Files::new("public")?`
+    .post("/visits", move |_| format!("{}\n", visits.fetch_add(1, Relaxed) + 1))
+    // An error has a status. Any other error is a 500, whose text only standard error receives.
+    .get("/notes/{id}", |_| -> Result<String, Error> { Err(Error::new(StatusCode::NOT_FOUND, "no such note")) })
+    // A guard runs before every handler.
+    .before(|ctx| ctx.path().starts_with("/private").then(|| StatusCode::FORBIDDEN.into()))
+    };
+    Ok(server)
+}
+
+#[test]
+fn recipes_answer_as_their_comments_say() {
+    let directory = TemporaryDirectory::new();
+    fs::write(directory.path().join("a.txt"), "a file").unwrap();
+    let server = recipes(directory.path()).unwrap().spawn().unwrap();
+    let mut client = Client::connect(server.local_addr());
+    assert_eq!(client.get("/hello/Ada%20L").text(), "hello, Ada L\n");
+    assert_eq!(client.get("/search?q=a+b").text(), "a b");
+    assert_eq!(client.get("/search").status, 404);
+    assert_eq!(client.get("/status").header("content-type"), Some("application/json"));
+    client.send(format!("POST /greet HTTP/1.1\r\nHost: localhost\r\n{FORM}name=Ada+L"));
+    assert_eq!(client.answer().text(), "hello, Ada L\n");
+    client.send("POST /dark HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n");
+    let dark = client.answer();
+    assert_eq!((dark.status, dark.header("set-cookie")), (303, Some("theme=dark; HttpOnly; SameSite=Lax")));
+    client.send("GET /theme HTTP/1.1\r\nHost: localhost\r\nCookie: theme=dark\r\n\r\n");
+    assert_eq!(client.answer().text(), "dark");
+    assert_eq!(client.get("/theme").status, 404);
+    assert_eq!(client.get("/assets/a.txt").text(), "a file");
+    for visits in ["1\n", "2\n"] {
+        client.send("POST /visits HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n");
+        assert_eq!(client.answer().text(), visits);
+    }
+    let missing = client.get("/notes/2");
+    assert_eq!(missing.status, 404);
+    assert!(missing.text().contains("no such note"));
+    assert_eq!(client.get("/private/x").status, 403);
+}
+
+#[rustfmt::skip]
+fn stream(ctx: Context<'_>) -> Response {
+sse::stream(ctx, |mut events| {
+    for percent in (0..=100).step_by(10) {
+        events.send_message(format!("{percent} %"))?;
+        events.wait(Duration::from_secs(1))?; // returns an error as soon as the client leaves
+    }
+    events.close() // sends a `close` event, at which the page calls `source.close()`
+})
+}
+
+#[test]
+fn recipe_of_a_stream_sends_its_first_event() {
+    let server = Server::bind("127.0.0.1:0").unwrap().get("/", stream).spawn().unwrap();
+    let mut client = Client::connect(server.local_addr());
+    client.send("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    client.stream_head();
+    assert_eq!(String::from_utf8(client.until(b"\n\n")).unwrap(), "data: 0 %\n\n");
+}
+
+#[rustfmt::skip]
+fn hello_is_greeted() -> io::Result<()> {
+let server = Server::bind("127.0.0.1:0")?.get("/", |_| "hello\n").spawn()?; // dropping it stops it
+let mut client = TcpStream::connect(server.local_addr())?;
+client.write_all(b"GET / HTTP/1.0\r\n\r\n")?;
+assert!(io::read_to_string(client)?.ends_with("\r\n\r\nhello\n"));
+Ok(())
+}
+
+#[test]
+fn recipe_of_a_test_passes() {
+    hello_is_greeted().unwrap();
+}
+
+/// Every block of Rust is an example, a recipe above, or the lines that mount a copy, which `copies` builds.
+#[test]
+fn every_rust_block_is_code_that_is_tested() {
+    let readme = readme();
+    let example = source("examples/live.rs");
+    let recipes = source("tests/it/readme.rs");
+    let blocks: Vec<_> = readme
+        .split("```rust\n")
+        .skip(1)
+        .map(|block| block.split("```").next().unwrap())
+        .collect();
+    assert_eq!(blocks.len(), 5);
+    assert!(example.ends_with(&format!("\n\n{}", blocks[0])), "the first block is examples/live.rs");
+    for block in &blocks[2..] {
+        assert!(recipes.contains(block), "{block}");
+    }
+}
+
+/// Files by path; pictures too.
+#[test]
+fn every_link_leads_to_a_file() {
+    for page in ["README.md", "examples/fleet/README.md", "examples/mcp/README.md"] {
+        let text = source(page);
+        let directory = root().join(page).parent().unwrap().to_owned();
+        let links: Vec<_> = text.split("](").skip(1).map(|rest| rest.split(')').next().unwrap()).collect();
+        for link in links.iter().filter(|link| !link.starts_with("http")) {
+            let (path, heading) = link.split_once('#').unwrap_or((link, ""));
+            let target = directory.join(path);
+            assert!(target.exists(), "{page}: {link}");
+            if !heading.is_empty() {
+                let text = fs::read_to_string(&target).unwrap();
+                let headings = text.lines().filter_map(|line| line.strip_prefix("## "));
+                let mut names = headings.map(|text| text.to_lowercase().replace(' ', "-").replace(',', ""));
+                assert!(names.any(|name| name == heading), "{page}: {link}");
+            }
+        }
+    }
+}
+
+#[test]
+fn readme_is_short() {
+    assert!(readme().lines().count() <= 180);
+}
+
+#[test]
+fn numbers_are_those_of_the_code() {
+    let readme = readme();
+    let rust = env!("CARGO_PKG_RUST_VERSION");
+    assert!(readme.contains(&format!("needs Rust {rust}.")));
+    assert!(source("Cargo.toml").contains("\n[dependencies]\n\n["), "no dependencies");
+    assert!(readme.contains(&format!("Version {}", env!("CARGO_PKG_VERSION"))));
+    let max_events = sse::ChannelConfig::default().max_events;
+    assert_eq!(max_events, 1_024);
+    assert!(readme.contains("a history of 1,024 events by default"));
+}
+
+/// The documentation of each setting names its default.
+#[test]
+fn defaults_of_settings_are_in_their_documentation() {
+    for (settings, file, count) in [
+        (format!("{:?}", brooklet::Config::default()), "src/server/config.rs", 12),
+        (format!("{:?}", sse::ChannelConfig::default()), "src/sse/channel/settings.rs", 8),
+    ] {
+        let source = source(file);
+        let fields = settings.split([',', '{', '}']).filter_map(|field| field.trim().split_once(": "));
+        let fields: Vec<_> = fields.collect();
+        assert_eq!(fields.len(), count, "{settings}");
+        for (setting, default) in fields {
+            let before = source.split(&format!("    pub {setting}: ")).next().unwrap();
+            let documentation: Vec<_> = before.lines().rev().take_while(|line| line.contains("//")).collect();
+            let words = documentation
+                .iter()
+                .rev()
+                .flat_map(|line| line.split_whitespace().filter(|word| *word != "///"));
+            let text = words.collect::<Vec<_>>().join(" ");
+            let default = in_words(default);
+            assert!(text.contains(&format!("Default: {default}")), "{file}: {setting}: {default}: {text}");
+        }
+    }
+}
+
+/// A default as documentation writes it.
+fn in_words(default: &str) -> String {
+    match default {
+        "true" => return "yes".to_owned(),
+        "None" => return "none".to_owned(),
+        "Every(1s)" => return "every second".to_owned(),
+        "Disconnect" => return "[`Lag::Disconnect`]".to_owned(),
+        "FromNow" => return "[`Newcomers::FromNow`]".to_owned(),
+        _ => (),
+    }
+    if let Some(seconds) = default.strip_suffix('s') {
+        return format!("{seconds} s");
+    }
+    match default.parse::<u64>().unwrap() {
+        bytes if bytes % (1 << 20) == 0 => format!("{} MiB", bytes >> 20),
+        number if number % 1_024 == 0 && number > 1_024 => format!("{} KiB", number >> 10),
+        number if number >= 1_000 => format!("{},{:03}", number / 1_000, number % 1_000),
+        number => number.to_string(),
+    }
+}
+
+/// Times in the documentation of the crate are the constants of the code.
+#[test]
+fn times_on_the_crate_page_are_those_of_the_code() {
+    let page = source("src/lib.rs");
+    for (file, constant, claim) in [
+        (
+            "sse/connection.rs",
+            "INPUT_INTERVAL: Duration = Duration::from_millis(500)",
+            "[`forward`](sse::Connection::forward) within half a second",
+        ),
+        (
+            "sse/connection.rs",
+            "WRITE_TIMEOUT: Duration = Duration::from_secs(30)",
+            "the client is disconnected after 30 s",
+        ),
+        ("sse/channel/subscriber.rs", "STALL: Duration = Duration::from_secs(30)", "disconnects the client after 30 s"),
+        (
+            "sse/channel/broadcaster.rs",
+            "SWEEP_TIME: Duration = Duration::from_millis(4_500)",
+            "A channel notices within 5 s",
+        ),
+        ("server/stderr.rs", "INTERVAL: Duration = Duration::from_secs(60)", "once a minute"),
+    ] {
+        assert!(page.contains(claim), "{claim}");
+        assert!(source(&format!("src/{file}")).contains(&format!("const {constant};")), "{claim:?}: {constant}");
+    }
+}
+
+/// Clients that send the largest body to a handler that reads it whole: 96 KiB more for each connection, as measured.
+#[test]
+fn most_memory_of_the_defaults_is_what_the_documentation_says() {
+    let config = brooklet::Config::default();
+    let mebibytes = (config.max_connections as u64 * (config.max_body_bytes + 96 * 1024)) >> 20;
+    let claim = format!("{} MiB", (mebibytes + 25) / 50 * 50);
+    assert!(source("src/server/config.rs").contains(&claim), "{claim}");
+}
