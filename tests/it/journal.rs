@@ -1,4 +1,4 @@
-//! A channel that is a file: what stands in it, what comes back, what is cut and what is refused.
+//! A channel with a file: the contents of the file, the restored history, truncation, and files that are refused.
 
 use super::channel::{eventually, feeding, subscribe};
 use super::event_stream::{parse, Event};
@@ -21,12 +21,12 @@ impl Folder {
         Folder(TemporaryDirectory::new())
     }
 
-    /// The path of a file in it.
+    /// Returns the path of a file in the directory.
     pub fn join(&self, name: &str) -> PathBuf {
         self.0.path().join(name)
     }
 
-    /// The path of the channel's file.
+    /// Returns the path of the channel's file.
     pub fn log(&self) -> PathBuf {
         self.join("log.sse")
     }
@@ -35,12 +35,12 @@ impl Folder {
         self.join("log.sse.old")
     }
 
-    /// The events in the log's file, as any parser reads them.
+    /// Returns the events in the channel's file, as a parser of event streams reads them.
     fn events(&self) -> Vec<Event> {
         parse(&fs::read(self.log()).unwrap())
     }
 
-    /// What is in it, each file with its bytes.
+    /// Returns all paths in the directory, each with the bytes of its file.
     pub fn files(&self) -> BTreeMap<PathBuf, Vec<u8>> {
         let entries = fs::read_dir(self.0.path()).unwrap().map(|entry| entry.unwrap().path());
         entries.map(|path| (path.clone(), fs::read(path).unwrap_or_default())).collect()
@@ -55,12 +55,12 @@ pub fn open_with(path: &Path, config: ChannelConfig) -> Channel {
     Channel::open(path, config).unwrap()
 }
 
-/// One in which newcomers get all.
+/// Returns a configuration in which a new client receives the whole history.
 fn everything() -> ChannelConfig {
     ChannelConfig { newcomers: Newcomers::Last(usize::MAX), sync: SyncPolicy::Never, ..ChannelConfig::default() }
 }
 
-/// What somebody gets who comes now, of so many events.
+/// Returns the first `count` events that a new client receives.
 pub fn history(channel: &Channel, count: usize) -> Vec<Event> {
     let server = feeding(channel);
     let mut subscriber = subscribe(&server, "/", "");
@@ -72,7 +72,7 @@ fn data(events: Vec<Event>) -> Vec<String> {
 }
 
 #[test]
-fn the_file_is_the_event_stream_that_was_sent() {
+fn file_contains_the_event_stream_that_was_sent() {
     let folder = Folder::new();
     let channel = open(&folder.log());
     let server = feeding(&channel);
@@ -81,7 +81,7 @@ fn the_file_is_the_event_stream_that_was_sent() {
         Message::from("text"),
         Message::new().event("named").data("two\nlines\n"),
         Message::new().id("own").data("é \u{1f600}").retry(Duration::from_secs(3)),
-        Message::new().data(": 00000000 looks-1\n\nlike one of ours"),
+        Message::new().data(": 00000000 looks-1\n\nlike a record"),
         Message::new().data(""),
     ];
     for message in &messages {
@@ -93,16 +93,16 @@ fn the_file_is_the_event_stream_that_was_sent() {
     assert!(text.starts_with(": an event log of brooklet, version 1\n\n: "), "{text}");
     for message in &messages {
         let frame = message.to_string();
-        assert!(text.contains(frame.trim_end_matches('\n')), "the frame as it was sent: {message}");
+        assert!(text.contains(frame.trim_end_matches('\n')), "the file contains the frame that was sent: {message}");
     }
 }
 
 #[test]
-fn what_publish_returned_is_in_the_file_and_what_it_refused_is_not() {
+fn publish_that_fails_writes_nothing_to_the_file() {
     let folder = Folder::new();
     let channel =
         open_with(&folder.log(), ChannelConfig { max_bytes: 100, sync: SyncPolicy::Never, ..ChannelConfig::default() });
-    assert_eq!(fs::read(folder.log()).unwrap(), b"", "nothing is written before something is published");
+    assert_eq!(fs::read(folder.log()).unwrap(), b"", "the file is empty before the first event");
     channel.publish("first").unwrap();
     assert!(channel.publish("x".repeat(100)).is_err() && channel.publish(Message::new().event("\n")).is_err());
     channel.publish("second").unwrap();
@@ -110,7 +110,7 @@ fn what_publish_returned_is_in_the_file_and_what_it_refused_is_not() {
 }
 
 #[test]
-fn the_history_comes_back_ids_go_on_and_a_client_of_before_resumes_behind_what_it_had() {
+fn resume_after_a_restart_sends_the_events_after_the_last_id() {
     let folder = Folder::new();
     let ids: Vec<_> = (0..3)
         .flat_map(|run| {
@@ -138,7 +138,7 @@ fn the_history_comes_back_ids_go_on_and_a_client_of_before_resumes_behind_what_i
 }
 
 #[test]
-fn ids_of_the_programs_own_are_found_after_a_restart_too() {
+fn resume_with_an_id_of_the_program_after_a_restart_sends_later_events() {
     let folder = Folder::new();
     let channel = open(&folder.log());
     for n in 0..5 {
@@ -149,28 +149,28 @@ fn ids_of_the_programs_own_are_found_after_a_restart_too() {
     let server = feeding(&channel);
     let mut client = subscribe(&server, "/", "Last-Event-ID: own 3\r\n");
     assert_eq!(client.data(), "4");
-    assert!(channel.publish("with one of ours").unwrap().as_str().ends_with("-5"));
-    assert_eq!(client.data(), "with one of ours");
+    assert!(channel.publish("with a generated id").unwrap().as_str().ends_with("-5"));
+    assert_eq!(client.data(), "with a generated id");
 }
 
 #[test]
-fn a_gap_that_was_published_is_in_the_file_and_comes_back() {
+fn gap_that_was_published_is_restored_from_the_file() {
     let folder = Folder::new();
     let channel = open(&folder.log());
     let id = channel.publish("before").unwrap();
     channel.publish_gap().unwrap();
-    channel.publish("behind").unwrap();
+    channel.publish("after").unwrap();
     let events = folder.events();
     assert_eq!((events[1].kind.as_str(), events[1].data.as_str()), ("gap", format!("{id}\n").as_str()));
     drop(channel);
     let channel = open(&folder.log());
     let server = feeding(&channel);
     let mut client = subscribe(&server, "/", &format!("Last-Event-ID: {id}\r\n"));
-    assert_eq!((client.next().kind, client.data()), ("gap".to_owned(), "behind".to_owned()));
+    assert_eq!((client.next().kind, client.data()), ("gap".to_owned(), "after".to_owned()));
 }
 
 #[test]
-fn the_history_comes_back_within_the_bounds_of_today() {
+fn history_restored_with_smaller_bounds_keeps_the_newest_events() {
     let folder = Folder::new();
     let channel = open(&folder.log());
     (0..100).for_each(|n| drop(channel.publish(n.to_string()).unwrap()));
@@ -181,7 +181,7 @@ fn the_history_comes_back_within_the_bounds_of_today() {
         let channel = open_with(&folder.log(), config);
         channel.publish("last").unwrap();
         let events = history(&channel, count);
-        channel.close(); // and not only dropped: threads of the server may have clones for a moment
+        channel.close(); // a drop is not enough: threads of the server may still have clones
         data(events)
     };
     let config = ChannelConfig { max_events: 3, ..everything() };
@@ -190,12 +190,12 @@ fn the_history_comes_back_within_the_bounds_of_today() {
     assert_eq!(
         last(config, 5),
         ["101", "102", "103", "last", "last"],
-        "an event beyond the bound hides what is before it"
+        "an event larger than the bound hides the events before it"
     );
 }
 
 #[test]
-fn the_files_are_cut_by_whole_segments_and_what_the_history_holds_is_in_them() {
+fn rotation_keeps_the_whole_history_in_two_files() {
     let folder = Folder::new();
     let config = ChannelConfig { max_bytes: 2_000, ..everything() };
     let channel = open_with(&folder.log(), config.clone());
@@ -211,29 +211,29 @@ fn the_files_are_cut_by_whole_segments_and_what_the_history_holds_is_in_them() {
         let events = [parse(&old), parse(&segment)].concat();
         let data: Vec<_> = events.iter().map(|event| event.data.parse::<usize>().unwrap()).collect();
         let (first, bytes) = (data[0], data.len() * "data: 123\nid: abcdef-123\n\n".len());
-        assert!(data.iter().copied().eq(first..=n), "one behind the other, and up to the last");
+        assert!(data.iter().copied().eq(first..=n), "the files hold consecutive events up to the last one");
         assert!(first == 0 || bytes > 1_900, "only {bytes} bytes of events");
         if segments == 0 && !old.is_empty() {
             reader.read_to_end(&mut was_read).unwrap();
-            assert_eq!(was_read, old, "who has it open reads on to its end");
+            assert_eq!(was_read, old, "a reader that has the file open reads to its end");
             reader = fs::File::open(folder.old()).unwrap();
             segments += 1;
         }
     }
     let mut again = Vec::new();
     reader.read_to_end(&mut again).unwrap();
-    assert_eq!(again, was_read, "and it does not change, whatever becomes of its name");
-    assert_eq!(folder.files().len(), 2, "nothing else is left: {:?}", folder.files().keys());
+    assert_eq!(again, was_read, "the segment does not change when it is renamed or replaced");
+    assert_eq!(folder.files().len(), 2, "the directory holds only two files: {:?}", folder.files().keys());
 
     let before: Vec<_> = history(&channel, 60);
     channel.close();
     let channel = open_with(&folder.log(), config);
-    assert_eq!(history(&channel, 60), before, "all that was kept is there again");
+    assert_eq!(history(&channel, 60), before, "the history is the same after opening the file again");
 }
 
-/// As a process leaves them that ends in the middle of beginning a segment.
+/// The test creates the files that a process leaves if it ends during a rotation.
 #[test]
-fn a_renaming_that_was_interrupted_is_taken_up() {
+fn rotation_that_was_interrupted_is_finished_on_open() {
     let folder = Folder::new();
     let config = ChannelConfig { max_bytes: 300, ..everything() };
     let next = folder.join("log.sse.new");
@@ -250,17 +250,20 @@ fn a_renaming_that_was_interrupted_is_taken_up() {
     publish(0..40);
     let before = oldest(10);
 
-    fs::rename(folder.log(), &next).unwrap(); // between the two renamings
+    // The process ended between the two renames.
+    fs::rename(folder.log(), &next).unwrap();
     assert_eq!(oldest(10), before);
     assert!(!next.exists() && folder.log().exists());
     publish(40..50);
 
     let begun = fs::read(folder.log()).unwrap();
-    fs::write(&next, &begun[..begun.len() - 5]).unwrap(); // before them, in the middle of its record
+    // The process ended before the renames, while it wrote the first record.
+    fs::write(&next, &begun[..begun.len() - 5]).unwrap();
     publish(50..80);
-    assert_eq!(folder.files().len(), 2, "it was used again");
+    assert_eq!(folder.files().len(), 2, "the new segment was used");
 
-    fs::rename(folder.log(), folder.old()).unwrap(); // and where there is nothing in it yet
+    // The new segment is still empty.
+    fs::rename(folder.log(), folder.old()).unwrap();
     fs::write(&next, "").unwrap();
     publish(80..81);
     assert_eq!(
@@ -269,10 +272,9 @@ fn a_renaming_that_was_interrupted_is_taken_up() {
     );
 }
 
-/// There is never less on the disk than in the history.
 #[test]
 #[cfg(target_os = "linux")]
-fn a_segment_that_cannot_be_begun_costs_nothing_that_was_published() {
+fn rotation_that_fails_loses_no_published_event() {
     let folder = Folder::new();
     let path = folder.log();
     let mut command = Command::new("sh");
@@ -281,11 +283,11 @@ fn a_segment_that_cannot_be_begun_costs_nothing_that_was_published() {
     let testbed = Example::run(command);
     let publish = |data: &str| testbed.post("/publish", data);
     for n in 0..5 {
-        assert_eq!(publish(&format!("{n} {}", "x".repeat(1_570))), 200); // three of them go into a file
+        assert_eq!(publish(&format!("{n} {}", "x".repeat(1_570))), 200); // a file has room for three
     }
     let before = folder.files();
     assert_eq!(before.len(), 2);
-    assert_eq!(publish(&"x".repeat(4_960)), 500, "more than a file may have, though the channel would take it");
+    assert_eq!(publish(&"x".repeat(4_960)), 500, "the file cannot hold the event");
     let mut after = folder.files();
     assert_eq!(after.remove(&folder.join("log.sse.new")), Some(Vec::new()));
     assert_eq!(after, before);
@@ -293,18 +295,21 @@ fn a_segment_that_cannot_be_begun_costs_nothing_that_was_published() {
     drop(testbed);
     let channel = open_with(&path, ChannelConfig { max_bytes: 5_000, ..everything() });
     let data = data(history(&channel, 4));
-    assert!(data[0].starts_with("2 ") && data[3] == "small", "all that 5000 bytes hold: {data:?}");
+    assert!(data[0].starts_with("2 ") && data[3] == "small", "the history fills its 5000 bytes: {data:?}");
 }
 
-/// Standard error is told of each cut, and only then. In a process of its own, for that to be seen.
+/// A line is printed to standard error for each truncation and for nothing else. The files are opened in a child
+/// process, so that the test can read its standard error.
 #[test]
-fn a_torn_end_is_cut_at_the_last_whole_event_wherever_it_was_torn_and_said_once() {
-    let mut cuts = Command::new(std::env::current_exe().unwrap());
-    let output = cuts.args(["--exact", "journal::cuts", "--ignored", "--nocapture"]).output().unwrap();
+fn incomplete_event_at_the_end_is_truncated_and_printed_once() {
+    let mut child = Command::new(std::env::current_exe().unwrap());
+    child.args(["--exact", "journal::file_truncated_at_each_byte_opens", "--ignored", "--nocapture"]);
+    let output = child.output().unwrap();
     let said = String::from_utf8(output.stderr).unwrap();
     assert!(output.status.success(), "{said}");
     let text = String::from_utf8(output.stdout).unwrap();
-    // On one core the harness leaves the line unfinished on which it names the test.
+    // With one test thread the harness prints the name of the test without a line break, so the first line begins with
+    // the name.
     let torn = text.lines().filter_map(|line| line.split_once("torn: "));
     let expected =
         torn.map(|(_, bytes)| format!("log.sse: removed {bytes} bytes of an incomplete event at the end of the file"));
@@ -316,15 +321,15 @@ fn a_torn_end_is_cut_at_the_last_whole_event_wherever_it_was_torn_and_said_once(
     );
 }
 
-/// Cuts a file at every byte of its last 2 KB, and a short one at every byte.
+/// Truncates a long file at each byte of its last 2 KiB, and a short file at each byte.
 #[test]
-#[ignore = "a part of the one above"]
-fn cuts() {
-    a_long_file_is_cut();
-    a_short_file_is_cut();
+#[ignore = "run by the test above"]
+fn file_truncated_at_each_byte_opens() {
+    truncate_a_long_file();
+    truncate_a_short_file();
 }
 
-/// Opens a file, and says how much of it was cut.
+/// Opens a file, and prints how many bytes were removed from its end.
 fn open_torn(folder: &Folder) -> Channel {
     let before = fs::read(folder.log()).unwrap().len();
     let channel = open(&folder.log());
@@ -335,7 +340,7 @@ fn open_torn(folder: &Folder) -> Channel {
     channel
 }
 
-fn a_long_file_is_cut() {
+fn truncate_a_long_file() {
     let folder = Folder::new();
     let channel = open(&folder.log());
     let ids: Vec<_> = (0..100)
@@ -364,7 +369,7 @@ fn a_long_file_is_cut() {
     }
 }
 
-fn a_short_file_is_cut() {
+fn truncate_a_short_file() {
     let folder = Folder::new();
     open(&folder.log()).publish("only").unwrap();
     let whole = fs::read(folder.log()).unwrap();
@@ -377,16 +382,16 @@ fn a_short_file_is_cut() {
     }
 }
 
-/// A machine that fails may lose events that somebody had been sent. Their ids are not given again.
+/// A power failure can lose events that clients have already received. Their ids are not reused.
 #[test]
-fn who_had_an_event_that_is_lost_is_told_of_a_gap_however_many_are_published_since() {
+fn resume_with_the_id_of_a_lost_event_sends_gap() {
     let folder = Folder::new();
     let channel = open(&folder.log());
     let ids: Vec<_> = (0..4).map(|n| channel.publish(n.to_string()).unwrap().to_string()).collect();
     drop(channel);
     let whole = fs::read_to_string(folder.log()).unwrap();
     let third = whole.rfind("\n: ").and_then(|at| whole[..at].rfind("\n: ")).unwrap() + 1;
-    fs::write(folder.log(), &whole[..third]).unwrap(); // 2 and 3 are lost
+    fs::write(folder.log(), &whole[..third]).unwrap(); // events 2 and 3 are lost
     let channel = open_with(&folder.log(), everything());
     for n in 2..10 {
         channel.publish(n.to_string()).unwrap();
@@ -395,11 +400,12 @@ fn who_had_an_event_that_is_lost_is_told_of_a_gap_however_many_are_published_sin
         let gap = client.next();
         assert_eq!((gap.kind.as_str(), gap.data.lines().next()), ("gap", Some(ids[3].as_str())));
         let mut client = subscribe(&server, "/", &format!("Last-Event-ID: {}\r\n", ids[1]));
-        assert_eq!(client.data(), "2", "and who had none of them is told of none");
+        assert_eq!(client.data(), "2", "a client that had none of the lost events gets no gap");
     }
 }
 
-/// Opens what must not be opened: an error of that kind, which names the path and says so, and nothing on disk changed.
+/// Asserts that the channel cannot be opened: the error has this kind, and its message contains the path and `says`.
+/// Nothing on the disk changes.
 #[track_caller]
 fn refused(folder: &Folder, kind: ErrorKind, path: &Path, says: &str) {
     let before = folder.files();
@@ -411,7 +417,7 @@ fn refused(folder: &Folder, kind: ErrorKind, path: &Path, says: &str) {
 }
 
 #[test]
-fn a_damaged_middle_is_refused() {
+fn file_with_a_damaged_middle_is_refused() {
     let folder = Folder::new();
     let channel = open(&folder.log());
     (0..20).for_each(|n| drop(channel.publish(Message::new().id(format_args!("own {n}")).data(n)).unwrap()));
@@ -440,7 +446,7 @@ fn a_damaged_middle_is_refused() {
 }
 
 #[test]
-fn a_segment_that_does_not_belong_is_refused() {
+fn old_segment_that_does_not_match_is_refused() {
     let folder = Folder::new();
     let config = ChannelConfig { max_bytes: 300, ..everything() };
     let channel = open_with(&folder.log(), config);
@@ -457,14 +463,14 @@ fn a_segment_that_does_not_belong_is_refused() {
         refused(&folder, ErrorKind::InvalidData, &folder.old(), says);
     }
     fs::rename(folder.log(), folder.join("aside")).unwrap();
-    refused(&folder, ErrorKind::InvalidData, &folder.old(), "this file is damaged at byte "); // and no file was made
+    refused(&folder, ErrorKind::InvalidData, &folder.old(), "this file is damaged at byte "); // and no file is created
     fs::rename(folder.join("aside"), folder.log()).unwrap();
     fs::remove_file(folder.old()).unwrap();
-    assert_eq!(history(&open_with(&folder.log(), everything()), 1).len(), 1, "without it there is less");
+    assert_eq!(history(&open_with(&folder.log(), everything()), 1).len(), 1, "the channel opens without it");
 }
 
 #[test]
-fn a_file_of_another_kind_is_refused() {
+fn file_of_another_kind_is_refused() {
     let folder = Folder::new();
     for content in ["data: x\n\n", "#!/bin/sh\n", "\0", ": an event log of brooklet, version 2\n\n", "{\"json\":1}"] {
         fs::write(folder.log(), content).unwrap();
@@ -476,14 +482,14 @@ fn a_file_of_another_kind_is_refused() {
 }
 
 #[test]
-fn a_path_that_cannot_be_had_is_named() {
+fn open_with_an_unusable_path_names_it_in_the_error() {
     let folder = Folder::new();
     let nowhere = folder.join("no/such/folder/log.sse");
     let error = Channel::open(&nowhere, ChannelConfig::default()).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotFound);
     assert!(error.to_string().contains(&nowhere.display().to_string()), "{error}");
     if cfg!(target_os = "linux") {
-        // Not even root may make a file there, and a container may have it read-only.
+        // Not even root can create a file in /sys. In a container it may be mounted read-only.
         let error = Channel::open("/sys/brooklet.sse", ChannelConfig::default()).unwrap_err();
         assert!(matches!(error.kind(), ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem), "{error}");
         assert!(error.to_string().contains("/sys/brooklet.sse"), "{error}");
@@ -492,7 +498,7 @@ fn a_path_that_cannot_be_had_is_named() {
 }
 
 #[test]
-fn a_file_that_is_open_is_refused_to_others_until_it_is_closed() {
+fn file_that_is_open_is_refused_until_it_is_closed() {
     let folder = Folder::new();
     let held = "already open in another process";
     let config =
@@ -501,7 +507,7 @@ fn a_file_that_is_open_is_refused_to_others_until_it_is_closed() {
     refused(&folder, ErrorKind::WouldBlock, &folder.log(), held);
     (0..30).for_each(|n| drop(channel.publish(n.to_string()).unwrap()));
     refused(&folder, ErrorKind::WouldBlock, &folder.log(), held);
-    // In the middle of a renaming too.
+    // The file is also refused in the middle of a rotation.
     fs::rename(folder.log(), folder.join("aside")).unwrap();
     refused(&folder, ErrorKind::WouldBlock, &folder.old(), held);
     fs::rename(folder.join("aside"), folder.log()).unwrap();
@@ -511,14 +517,14 @@ fn a_file_that_is_open_is_refused_to_others_until_it_is_closed() {
 
     let reader = open(&folder.log());
     let server = feeding(&reader);
-    let stalled = subscribe(&server, "/", ""); // whoever is still to be written to holds no file
+    let stalled = subscribe(&server, "/", ""); // a subscriber does not keep the file open
     reader.close();
     drop(open(&folder.log()));
     drop((stalled, server));
 }
 
 #[test]
-fn what_is_in_the_way_of_the_next_segment_is_not_touched() {
+fn rotation_onto_another_file_fails_and_leaves_it_unchanged() {
     for name in ["log.sse.new", "log.sse.old"] {
         let folder = Folder::new();
         let channel = open_with(&folder.log(), ChannelConfig { max_bytes: 50, ..everything() });
@@ -534,7 +540,7 @@ fn what_is_in_the_way_of_the_next_segment_is_not_touched() {
     }
 }
 
-/// The file of a link that leads to itself can be neither found nor ruled out.
+/// The old segment is a symbolic link to itself, so looking it up fails with an error other than `NotFound`.
 #[test]
 #[cfg(unix)]
 fn previous_segment_that_cannot_be_examined_is_not_replaced() {
@@ -566,7 +572,7 @@ fn unfinished_rotation_with_a_damaged_segment_is_refused() {
 }
 
 #[test]
-fn who_cuts_or_removes_the_file_of_an_open_channel_is_told_of() {
+fn publish_to_a_truncated_or_removed_file_fails() {
     const SOON: SyncPolicy = SyncPolicy::Every(Duration::from_millis(20));
     for (remove, sync) in [(false, SyncPolicy::Always), (true, SyncPolicy::Always), (false, SOON), (true, SOON)] {
         let folder = Folder::new();
@@ -576,7 +582,7 @@ fn who_cuts_or_removes_the_file_of_an_open_channel_is_told_of() {
             true => fs::remove_file(folder.log()).unwrap(),
             false => fs::write(folder.log(), "").unwrap(),
         }
-        eventually(|| channel.publish("lost, perhaps").is_err()); // at the first sync
+        eventually(|| channel.publish("may be lost").is_err()); // the first sync detects the change
         if sync == SyncPolicy::Always {
             let error = channel.publish("second").unwrap_err().to_string();
             assert!(error.contains("another program has truncated or removed this file"), "{error}");
@@ -591,7 +597,7 @@ fn who_cuts_or_removes_the_file_of_an_open_channel_is_told_of() {
 
 #[test]
 #[cfg(unix)]
-fn a_new_segment_has_the_permissions_of_the_one_before() {
+fn rotation_keeps_the_permissions_of_the_file() {
     use std::os::unix::fs::PermissionsExt;
     let folder = Folder::new();
     let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
@@ -604,12 +610,12 @@ fn a_new_segment_has_the_permissions_of_the_one_before() {
 
 #[test]
 #[cfg(unix)]
-fn a_link_stays_where_it_is_and_its_file_where_it_leads() {
+fn symbolic_link_is_kept_and_its_target_is_rotated() {
     use std::os::unix::fs::symlink;
     let folder = Folder::new();
     let volume = folder.join("volume");
     fs::create_dir(&volume).unwrap();
-    symlink("volume/first.sse", folder.log()).unwrap(); // to where there is nothing yet
+    symlink("volume/first.sse", folder.log()).unwrap(); // the target does not exist yet
     for run in 0..2 {
         let channel = open_with(&folder.log(), ChannelConfig { max_bytes: 50, ..everything() });
         (0..5).for_each(|n| drop(channel.publish(n.to_string()).unwrap()));
@@ -621,12 +627,12 @@ fn a_link_stays_where_it_is_and_its_file_where_it_leads() {
     symlink("log.sse", folder.join("round.sse")).unwrap();
     fs::remove_file(folder.log()).unwrap();
     symlink("round.sse", folder.log()).unwrap();
-    assert!(Channel::open(folder.log(), everything()).is_err(), "it leads nowhere");
+    assert!(Channel::open(folder.log(), everything()).is_err(), "the link leads to itself");
 }
 
-/// A child has the files of its parent until it runs its own program.
+/// A child process shares the open files of its parent until it executes its own program.
 #[test]
-fn a_file_is_free_at_once_though_children_are_started_and_others_close_too() {
+fn file_can_be_opened_at_once_after_close_while_children_start() {
     let folder = Folder::new();
     let ended = std::sync::atomic::AtomicBool::new(false);
     std::thread::scope(|scope| {
@@ -650,7 +656,7 @@ fn a_file_is_free_at_once_though_children_are_started_and_others_close_too() {
     });
 }
 
-/// The testbed on a free port, with a file and what else it takes.
+/// Returns the command of the testbed on a free port, with these arguments.
 pub fn testbed(arguments: &[&str]) -> Command {
     let mut command = Command::new(program("testbed"));
     command.arg("0").args(arguments);
@@ -658,7 +664,7 @@ pub fn testbed(arguments: &[&str]) -> Command {
 }
 
 #[test]
-fn another_process_finds_it_locked_until_this_one_is_killed() {
+fn file_open_in_another_process_is_refused_until_that_is_killed() {
     let folder = Folder::new();
     let path = folder.log().display().to_string();
     let mut first = Example::run(testbed(&[&path]));
@@ -672,14 +678,14 @@ fn another_process_finds_it_locked_until_this_one_is_killed() {
     drop(open(&folder.log()));
 }
 
-/// The limit on a file's size stands for a disk that is full: a write ends in the middle, and the next fails.
+/// A limit on the file's size simulates a full disk: one write is incomplete, and the next one fails.
 #[test]
 #[cfg(target_os = "linux")]
-fn when_the_disk_is_full_publishing_fails_nobody_gets_it_and_later_it_works_again() {
+fn publish_to_a_full_disk_fails_until_there_is_space() {
     let folder = Folder::new();
     let path = folder.log();
     let mut command = Command::new("sh");
-    // Without the trap the system would end the process.
+    // Without the trap, SIGXFSZ would end the process.
     command.args(["-c", "trap '' XFSZ; ulimit -S -f 8; exec \"$0\" 0 \"$1\" always"]); // 8 blocks of 512 bytes
     command.arg(program("testbed")).arg(&path);
     let testbed = Example::run(command);
@@ -691,10 +697,10 @@ fn when_the_disk_is_full_publishing_fails_nobody_gets_it_and_later_it_works_agai
     assert!(published.len() > 10);
     for _ in 0..3 {
         assert_eq!(testbed.post("/publish", &"x".repeat(110)), 500);
-        assert_eq!(data(folder.events()), published, "what failed is not in the file");
+        assert_eq!(data(folder.events()), published, "an event that failed is not in the file");
     }
-    assert!(fs::read(&path).unwrap().ends_with(b"\n\n"), "nor is a part of it");
-    assert_eq!(testbed.post("/publish", "small"), 200, "there is room for this");
+    assert!(fs::read(&path).unwrap().ends_with(b"\n\n"), "the file ends with a whole event");
+    assert_eq!(testbed.post("/publish", "small"), 200, "a small event still fits");
     published.push("small".to_owned());
     let lifted = Command::new("prlimit")
         .args(["--fsize=unlimited", "--pid", &testbed.child.id().to_string()])
@@ -704,17 +710,15 @@ fn when_the_disk_is_full_publishing_fails_nobody_gets_it_and_later_it_works_agai
         assert_eq!(testbed.post("/publish", text), 200);
         published.push(text.to_owned());
     }
-    let sent = client.until_event(b"and later\n");
-    assert_eq!(data(parse(&sent)), published, "the stream lived on, and got what was published and nothing else");
+    assert_eq!(data(parse(&client.until_event(b"and later\n"))), published, "the stream received no other events");
     drop(testbed);
     let again = open_with(&path, everything());
     assert_eq!(data(history(&again, published.len())), published);
 }
 
-/// Until the interval is over nobody syncs, and when nothing is written nobody waits to.
 #[test]
 #[cfg(target_os = "linux")]
-fn a_thread_syncs_what_was_published_and_ends() {
+fn sync_thread_ends_after_its_sync() {
     let folder = Folder::new();
     let path = folder.log().display().to_string();
     let testbed = Example::run(testbed(&[&path, "20"]));
@@ -726,7 +730,7 @@ fn a_thread_syncs_what_was_published_and_ends() {
 }
 
 #[test]
-fn the_room_of_the_chat_survives_its_process() {
+fn chat_killed_and_restarted_restores_its_room() {
     let folder = Folder::new();
     let start = || {
         let mut command = Command::new(program("chat"));
@@ -747,7 +751,7 @@ fn the_room_of_the_chat_survives_its_process() {
     listener.send(format!("GET /room HTTP/1.1\r\nHost: localhost\r\nLast-Event-ID: {last}\r\n\r\n"));
     listener.stream_head();
     let heard = parse(&listener.until_event(b"data: 1\n"));
-    assert_eq!(heard.len(), 1, "what was said before it had, and nothing else is new: {heard:?}");
+    assert_eq!(heard.len(), 1, "the client receives no event twice, and one new event: {heard:?}");
     assert_eq!(chat.post("/say", "after"), 204);
     listener.until_event(b"data: after\n");
     let mut newcomer = chat.open("/room");

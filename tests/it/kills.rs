@@ -1,8 +1,9 @@
-//! A server with a channel in a file, killed at random moments, a hundred times, while several publish and several listen.
+//! A server whose channel has a file is killed a hundred times at random moments, while threads publish and listen.
 //!
-//! Each listener receives what was acknowledged, once and in order. An event that was published and not acknowledged, because
-//! the server died first, may or may not be there. On a busy machine a listener can fall behind by more than the history
-//! holds: the `gap` that it receives then must be one that the history explains.
+//! Each listener receives the acknowledged events once and in order. It may also receive an event that was published
+//! and not acknowledged, because the server was killed first. On a busy machine a listener can lag so far that the
+//! history has evicted its next event: it then receives a `gap`. The test checks that the missing events did not fit
+//! into the history.
 
 use super::event_stream::{parse, Event, Parser};
 use super::examples::Example;
@@ -21,17 +22,17 @@ const ROUNDS: usize = 100;
 const PUBLISHERS: usize = 3;
 const LISTENERS: usize = 4;
 
-/// Small, so that the file is cut many times, and the kill may come in the middle of that.
+/// The size of the history. It is small, so that the file is rotated often and a kill can happen during a rotation.
 const MAX_BYTES: usize = 100_000;
 
-/// More than the largest event has.
+/// An upper bound on the bytes of an event.
 const LARGEST: usize = 2_100;
 
-/// What comes first and last.
+/// The data of the first and of the last event.
 const BEGIN: &str = "begin";
 const END: &str = "end";
 
-/// What all of them know of the server.
+/// The state that publishers and listeners share.
 #[derive(Default)]
 struct Stage {
     state: Mutex<State>,
@@ -40,21 +41,22 @@ struct Stage {
 
 #[derive(Default)]
 struct State {
-    /// Where the server is, and which one.
+    /// The address of the server; `None` while it restarts.
     address: Option<SocketAddr>,
+    /// The number of servers that have been started.
     round: usize,
-    /// What publishers have sent, whether it has arrived or not, in the order of sending.
+    /// The events that publishers have sent, in order, whether or not they arrived.
     sent: Vec<String>,
     acknowledged: Vec<String>,
     listening: usize,
-    /// How many listeners have the first event.
+    /// The number of listeners that have received the first event.
     begun: usize,
-    /// Nobody publishes any more.
+    /// Whether publishers must stop.
     over: bool,
 }
 
 impl Stage {
-    /// Waits for something to be so, and returns what `take` makes of it.
+    /// Waits until `take` returns a value, and returns that value.
     fn wait<T>(&self, what: &str, mut take: impl FnMut(&mut State) -> Option<T>) -> T {
         let deadline = Instant::now() + 4 * TIMEOUT;
         let mut state = self.state.lock().unwrap();
@@ -62,7 +64,7 @@ impl Stage {
             if let Some(taken) = take(&mut state) {
                 return taken;
             }
-            assert!(Instant::now() < deadline, "{what}");
+            assert!(Instant::now() < deadline, "timed out waiting for {what}");
             state = self.changed.wait_timeout(state, TIMEOUT).unwrap().0;
         }
     }
@@ -72,7 +74,7 @@ impl Stage {
         self.changed.notify_all();
     }
 
-    /// The server of a round behind that one; `None` when it is over.
+    /// Returns the server of a later round, or `None` when publishers must stop.
     fn server_after(&self, round: usize) -> Option<(usize, SocketAddr)> {
         self.wait("a server", |state| match state.address {
             _ if state.over => Some(None),
@@ -82,24 +84,24 @@ impl Stage {
     }
 }
 
-/// Publishes one event after the other, and notes which were acknowledged.
+/// Publishes events one after another, and records which were acknowledged.
 fn publish(stage: &Stage, publisher: usize) {
     let (mut round, mut n) = (0, 0);
     while let Some((this, address)) = stage.server_after(round) {
         round = this;
         let Ok(mut stream) = connect(address) else { continue };
         loop {
-            // Of unequal size, so that a large one may take the place of many.
+            // Sizes differ, so that a large event can evict many small ones.
             let data = format!("{publisher} {n} {}", "x".repeat(if n % 16 == 0 { 2_000 } else { 0 }));
-            n += 1; // whatever becomes of this one, it is not sent again
+            n += 1; // an event is never sent again, even if it fails
             if !publish_one(stage, &mut stream, data) {
-                break; // killed
+                break; // the server was killed
             }
         }
     }
 }
 
-/// Publishes an event, and notes that it was sent, and whether it was acknowledged.
+/// Publishes an event. Records it, and whether it was acknowledged.
 fn publish_one(stage: &Stage, stream: &mut TcpStream, data: String) -> bool {
     stage.change(|state| state.sent.push(data.clone()));
     let acknowledged = is_acknowledged(stream, &data);
@@ -129,21 +131,22 @@ fn is_acknowledged(stream: &mut TcpStream, data: &str) -> bool {
     went_well && answer.starts_with(b"HTTP/1.1 200 ")
 }
 
-/// What a listener has received in its whole life.
+/// All that a listener has received.
 #[derive(Default)]
 struct Life {
-    /// Sequence numbers and data.
+    /// The sequence number and the data of each event.
     events: Vec<(usize, String)>,
     gaps: Vec<Gap>,
     last_id: Option<String>,
 }
 
-/// A `gap` event: the history did not reach back to what the listener had.
+/// A `gap` event: the history no longer held the listener's next event.
 struct Gap {
-    /// The sequence number of the last event that the listener had, and that of the next one that it received.
+    /// The sequence number of the last event before the gap.
     had: usize,
+    /// The sequence number of the first event after the gap.
     next: usize,
-    /// How many events publishers had sent by then: the server knew no others.
+    /// The number of events that publishers had sent by then. The server had no other events.
     sent: usize,
 }
 
@@ -153,7 +156,7 @@ impl Life {
             let (had, next) = event.data.split_once('\n').unwrap();
             assert_eq!(Some(had), self.last_id.as_deref(), "the gap names the last event that the client had");
             let (had, next) = (sequence(had), sequence(next));
-            assert!(next > had + 1, "nothing is missing between {had} and {next}");
+            assert!(next > had + 1, "the gap from {had} to {next} skips no event");
             let sent = stage.state.lock().unwrap().sent.len();
             self.gaps.push(Gap { had, next, sent });
             return;
@@ -164,12 +167,12 @@ impl Life {
     }
 }
 
-/// The sequence number in an id, which goes on across all runs of the server.
+/// Returns the sequence number in an id. Numbering continues when the server restarts.
 fn sequence(id: &str) -> usize {
     id.rsplit('-').next().unwrap().parse().unwrap()
 }
 
-/// Listens, and comes back with the last id, until it receives the end.
+/// Listens until the last event arrives. Reconnects with the id of the last received event.
 fn listen(stage: &Stage) -> Life {
     let mut life = Life::default();
     let mut round = 0;
@@ -184,7 +187,7 @@ fn listen(stage: &Stage) -> Life {
     }
 }
 
-/// Listens to one server: an error is the end of that one.
+/// Listens to one server until the last event arrives. Returns an error if the server ends first.
 fn listen_to(mut stream: TcpStream, stage: &Stage, round: usize, life: &mut Life) -> io::Result<()> {
     let last = life.last_id.as_ref().map_or(String::new(), |id| format!("Last-Event-ID: {id}\r\n"));
     stream.write_all(format!("GET /hub HTTP/1.1\r\nHost: localhost\r\n{last}\r\n").as_bytes())?;
@@ -196,7 +199,7 @@ fn listen_to(mut stream: TcpStream, stage: &Stage, round: usize, life: &mut Life
             return Err(ErrorKind::UnexpectedEof.into());
         }
     }
-    // Its server may have been killed by now, and another round begun.
+    // The server may have been killed by now, and the next round begun.
     stage.change(|state| state.listening += usize::from(state.address.is_some() && state.round == round));
     let (mut chunks, mut parser) = (Chunks::default(), Parser::default());
     loop {
@@ -246,26 +249,26 @@ fn server_killed_a_hundred_times_loses_nothing_that_it_acknowledged() {
             });
             server.insert(started).address
         };
-        let all_listen = || stage.wait("all listen", |state| (state.listening == LISTENERS).then_some(()));
+        let all_listen = || stage.wait("all listeners", |state| (state.listening == LISTENERS).then_some(()));
         let first = next();
         all_listen();
-        // From here on each of them has an id to come back with.
+        // After the first event each listener has an id to reconnect with.
         assert!(publish_one(&stage, &mut connect(first).unwrap(), BEGIN.to_owned()));
-        stage.wait("all have the first event", |state| (state.begun == LISTENERS).then_some(()));
+        stage.wait("the first event at all listeners", |state| (state.begun == LISTENERS).then_some(()));
         for publisher in 0..PUBLISHERS {
             let stage = &stage;
             scope.spawn(move || publish(stage, publisher));
         }
         for round in 0..ROUNDS {
             if round % 4 > 0 {
-                all_listen(); // and sometimes it is over before
+                all_listen(); // in every fourth round the server may be killed before all listeners have connected
             }
             let enough = stage.state.lock().unwrap().acknowledged.len() + random.below(200);
             stage.wait("progress", |state| (state.acknowledged.len() >= enough).then_some(()));
             next();
         }
         stage.change(|state| state.over = true);
-        next(); // over which the publishers notice
+        next(); // a publisher checks whether it must stop when its server is killed
         assert!(is_acknowledged(&mut connect(next()).unwrap(), END));
         listeners.into_iter().map(|listener| listener.join().unwrap()).collect()
     });
@@ -277,33 +280,35 @@ fn server_killed_a_hundred_times_loses_nothing_that_it_acknowledged() {
     assert_files_hold_the_history(&folder, &events);
     let gaps: usize = lives.iter().map(|life| life.gaps.len()).sum();
     println!(
-        "{} acknowledged, {} received by {LISTENERS} listeners, {gaps} gaps that the history explains",
+        "{} events acknowledged, {} received by {LISTENERS} listeners, {gaps} gaps",
         state.acknowledged.len(),
         events.len()
     );
 }
 
-/// What all listeners have received, by sequence number. Nothing comes twice under two numbers, and nothing in two forms.
+/// Returns the events of all listeners by sequence number. Asserts that listeners agree on each event, and that no
+/// event has two numbers.
 fn union(lives: &[Life]) -> BTreeMap<usize, String> {
     let mut events = BTreeMap::new();
     for (number, data) in lives.iter().flat_map(|life| &life.events) {
         let known = events.entry(*number).or_insert_with(|| data.clone());
-        assert_eq!(known, data, "all receive the same event {number}");
+        assert_eq!(known, data, "all listeners receive the same event {number}");
     }
     let distinct: HashSet<_> = events.values().collect();
-    assert_eq!(distinct.len(), events.len(), "nothing comes twice");
+    assert_eq!(distinct.len(), events.len(), "no event has two numbers");
     for publisher in 0..PUBLISHERS {
         let prefix = format!("{publisher} ");
         let numbers = events
             .values()
             .filter_map(|data| data.strip_prefix(&prefix)?.split(' ').next()?.parse().ok());
         let numbers: Vec<usize> = numbers.collect();
-        assert!(numbers.windows(2).all(|pair| pair[0] < pair[1]), "the events of each publisher are in its order");
+        assert!(numbers.windows(2).all(|pair| pair[0] < pair[1]), "the events of each publisher are in order");
     }
     events
 }
 
-/// A listener received every event after its first one, once and in order, except where a gap says what is missing.
+/// Asserts that a listener received every event once and in order. Events may be missing only where a gap names them.
+/// The history must have been too small for the last event that is missing.
 fn assert_whole(life: &Life, events: &BTreeMap<usize, String>, sent: &[String]) {
     let numbers: BTreeMap<&str, usize> = events.iter().map(|(number, data)| (data.as_str(), *number)).collect();
     for pair in life.events.windows(2) {
@@ -313,43 +318,43 @@ fn assert_whole(life: &Life, events: &BTreeMap<usize, String>, sent: &[String]) 
         }
         let gap = life.gaps.iter().rfind(|gap| gap.had == had);
         let gap = gap.unwrap_or_else(|| panic!("{next} came after {had} without a gap"));
-        assert_eq!(gap.next, next, "the gap names the event that comes next");
+        assert_eq!(gap.next, next, "the gap names the event after it");
         let newest = sent[..gap.sent].iter().filter_map(|data| numbers.get(data.as_str())).max();
-        let newest = *newest.expect("the first event is among them");
-        // With the event before `next`, the history would have been larger than it may be.
+        let newest = *newest.expect("at least the first event was sent");
+        // If the history still held the event before `next`, it would be larger than its limit.
         let kept: usize = (next - 1..=newest)
             .map(|number| events.get(&number).map_or(LARGEST, |data| chunk_length(data)))
             .sum();
         assert!(
             kept + LARGEST > MAX_BYTES,
-            "a gap from {had} to {next}, though {kept} bytes up to event {newest} would have fitted into {MAX_BYTES}"
+            "a gap from {had} to {next}, though the {kept} bytes up to event {newest} fit into {MAX_BYTES}"
         );
     }
     assert_eq!(life.events[0], (0, BEGIN.to_owned()));
-    assert_eq!(life.events.last().unwrap().0, *events.keys().last().unwrap(), "up to the end");
+    assert_eq!(life.events.last().unwrap().0, *events.keys().last().unwrap(), "the listener received the last event");
 }
 
-/// The bytes of an event in the history: its frame, and the framing of the chunk around that.
+/// Returns the bytes of an event in the history: its frame and the framing of its chunk.
 fn chunk_length(data: &str) -> usize {
     let frame = data.len() + "data: \nid: abcdef-00000\n\n".len();
     format!("{frame:x}\r\n\r\n").len() + frame
 }
 
-/// An acknowledged event was received by somebody, or it was evicted before anybody could: then its number is missing in
-/// all lives.
+/// Asserts that each acknowledged event was received by a listener or was evicted first. The numbers of
+/// evicted events are missing at all listeners.
 fn assert_acknowledged_are_there(acknowledged: &[String], events: &BTreeMap<usize, String>) {
     let received: HashSet<_> = events.values().collect();
     let lost: Vec<_> = acknowledged.iter().filter(|data| !received.contains(data)).collect();
     let evicted = events.keys().last().unwrap() + 1 - events.len();
-    assert!(lost.len() <= evicted, "{evicted} were evicted before anybody received them, and lost are {lost:?}");
+    assert!(lost.len() <= evicted, "only {evicted} events were evicted unseen, but these were lost: {lost:?}");
 }
 
 fn assert_files_hold_the_history(folder: &Folder, events: &BTreeMap<usize, String>) {
     let files = [folder.log().with_extension("sse.old"), folder.log()].map(|path| fs::read(path).unwrap());
-    assert!(files.concat().len() > MAX_BYTES - LARGEST, "the files hold as much as the history");
+    assert!(files.concat().len() > MAX_BYTES - LARGEST, "the files hold the whole history");
     let mut kept = parse(&files.concat());
     assert_eq!(kept.pop().unwrap().data, END);
     for (event, (number, data)) in kept.iter().rev().zip(events.iter().rev()) {
-        assert_eq!((sequence(&event.last_event_id), &event.data), (*number, data), "and what was received last");
+        assert_eq!((sequence(&event.last_event_id), &event.data), (*number, data), "the files hold the last events");
     }
 }

@@ -1,4 +1,4 @@
-//! What a client sees at each limit and timeout.
+//! The responses of a server at each of its limits and timeouts.
 
 use super::machine::Room;
 use super::support::{serve, Running, TIMEOUT};
@@ -27,19 +27,19 @@ fn limited(config: Config) -> Running {
 }
 
 #[test]
-fn a_head_too_large_is_431_and_a_target_too_long_414_and_both_are_read_to_the_end() {
+fn head_too_large_is_431_and_target_too_long_is_414() {
     let server = limited(Config { max_header_bytes: 10_000, ..Config::default() });
     for length in [10_000, 100_000, 1_000_000] {
         let long = "x".repeat(length);
         assert_eq!(server.get(&format!("/{long}")).status, 414);
         assert_eq!(server.ask(format!("GET / HTTP/1.1\r\nHost: localhost\r\nX: {long}\r\n\r\n")).status, 431);
         assert_eq!(server.ask(format!("GET / HTTP/1.1\r\nHost: localhost\r\n{long}: x\r\n\r\n")).status, 431);
-        assert_eq!(server.ask(format!("{long} / HTTP/1.1\r\nHost: localhost\r\n\r\n")).status, 400, "a method");
+        assert_eq!(server.ask(format!("{long} / HTTP/1.1\r\nHost: localhost\r\n\r\n")).status, 400, "a long method");
     }
     let head = |length: usize| format!("GET / HTTP/1.1\r\nHost: localhost\r\nX: {}\r\n\r\n", "x".repeat(length - 40));
     let (fits, one_more) = (head(10_000), head(10_001));
     assert_eq!((fits.len(), one_more.len()), (10_000, 10_001));
-    assert_eq!((server.ask(fits).status, server.ask(one_more).status), (200, 431), "to the byte");
+    assert_eq!((server.ask(fits).status, server.ask(one_more).status), (200, 431), "the limit is exact");
 }
 
 #[test]
@@ -50,12 +50,12 @@ fn too_many_fields_are_431() {
 }
 
 #[test]
-fn a_head_has_a_deadline_that_bytes_do_not_move() {
+fn head_not_complete_by_its_deadline_is_408() {
     let server = limited(Config { read_header_timeout: Duration::from_millis(300), ..Config::default() });
     let mut client = server.connect();
     client.stream.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
     let started = Instant::now();
-    // A byte each 20 ms, for as long as nothing comes back: the pace is the read's timeout.
+    // The client sends a byte every 20 ms until a response arrives. The timeout of its reads sets the pace.
     let mut first = [0];
     let mut bytes = b"GET / HTTP/1.1\r\nHost: localhost\r\nX: ".iter().chain(std::iter::repeat(&b'x'));
     while client.stream.read(&mut first).is_err() {
@@ -68,7 +68,7 @@ fn a_head_has_a_deadline_that_bytes_do_not_move() {
 }
 
 #[test]
-fn a_client_that_says_nothing_is_closed_without_a_word_and_empty_lines_are_nothing() {
+fn client_that_sends_nothing_is_closed_without_a_response() {
     let server = limited(Config { read_header_timeout: SHORT, ..Config::default() });
     server.connect().assert_end();
     let server = limited(Config { idle_timeout: SHORT, ..Config::default() });
@@ -81,7 +81,7 @@ fn a_client_that_says_nothing_is_closed_without_a_word_and_empty_lines_are_nothi
 }
 
 #[test]
-fn a_body_has_a_deadline_too() {
+fn body_not_complete_by_its_deadline_is_408() {
     let server = limited(Config { read_timeout: SHORT, ..Config::default() });
     let mut client = server.connect();
     client.send("POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\nhalf");
@@ -89,9 +89,9 @@ fn a_body_has_a_deadline_too() {
     assert_eq!((answer.status, answer.header("connection")), (408, Some("close")));
 }
 
-/// A client that reads nothing is cut after the write timeout. A stalled write may leave half of what was to be written: what the client reads later must still be a prefix of the body.
+/// The write that times out may have sent a part of its bytes. The client must receive a prefix of the body.
 #[test]
-fn a_client_that_reads_nothing_is_cut_and_what_was_half_written_is_not_written_again() {
+fn client_that_reads_nothing_is_disconnected_and_gets_no_byte_twice() {
     let (told, tellings) = mpsc::channel();
     let told = Mutex::new(told);
     let body: Vec<u8> = (0..8_000_000u32).map(|n| n.wrapping_mul(7919) as u8).collect();
@@ -112,7 +112,7 @@ fn a_client_that_reads_nothing_is_cut_and_what_was_half_written_is_not_written_a
 }
 
 #[test]
-fn beyond_max_connections_it_is_503_with_retry_after_also_to_a_client_that_is_still_sending() {
+fn client_beyond_max_connections_is_503_with_retry_after() {
     let server = limited(Config { max_connections: 2, ..Config::default() });
     let mut held = [server.connect(), server.connect()];
     held.iter_mut().for_each(|client| assert_eq!(client.get("/").status, 200));
@@ -126,7 +126,7 @@ fn beyond_max_connections_it_is_503_with_retry_after_also_to_a_client_that_is_st
     }
     let [first, _second] = held;
     drop(first);
-    // The place comes free when the server has seen the end.
+    // A new client is served once the server has noticed that the connection ended.
     let deadline = Instant::now() + TIMEOUT;
     while server.get("/").status != 200 {
         assert!(Instant::now() < deadline);
@@ -134,7 +134,7 @@ fn beyond_max_connections_it_is_503_with_retry_after_also_to_a_client_that_is_st
 }
 
 #[test]
-fn connections_that_were_taken_over_are_counted_by_themselves() {
+fn takeover_is_not_counted_in_max_connections() {
     let server = limited(Config { max_connections: 1, max_taken_over: 2, ..Config::default() });
     let open = || {
         let mut client = server.connect();
@@ -155,7 +155,7 @@ fn connections_that_were_taken_over_are_counted_by_themselves() {
     while streams.len() < 2 {
         streams.push(wait(200).1);
     }
-    // Both are full: one more is refused for either reason; a plain request still has its place.
+    // A further takeover is refused. A request without a takeover is still answered.
     last.get_or_insert(wait(503));
     assert!(last.unwrap().0.header("retry-after").is_some());
     let deadline = Instant::now() + TIMEOUT;
@@ -167,7 +167,7 @@ fn connections_that_were_taken_over_are_counted_by_themselves() {
 }
 
 #[test]
-fn a_timeout_of_zero_is_refused_and_one_without_end_is_none() {
+fn timeout_of_zero_is_refused_and_of_duration_max_never_ends() {
     let zero = Config { write_timeout: Duration::ZERO, ..Config::default() };
     let error = Server::bind("127.0.0.1:0").unwrap().config(zero).serve().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidInput);
@@ -188,8 +188,8 @@ fn a_timeout_of_zero_is_refused_and_one_without_end_is_none() {
     assert_eq!(client.answer().text(), "hi");
 }
 
-/// A server without room for a takeover, and the lines that its hook makes, without the address before them and the duration
-/// in them.
+/// Starts a server that refuses each takeover. For each response the receiver gets the log line, without address and
+/// duration, and a flag that is `true` if the hook received a request.
 fn full(max_connections: usize) -> (Running, Receiver<(String, bool)>) {
     let (called, calls) = mpsc::channel();
     let called = Mutex::new(called);
@@ -225,13 +225,13 @@ fn connection_beyond_max_connections_is_reported_as_503() {
         assert_eq!((answer.status, answer.body.len()), (503, 24));
         let (line, has_request) = calls.recv_timeout(TIMEOUT).unwrap();
         assert!(line.starts_with("- - 503 24 B: Config::max_connections is 1"), "{line}");
-        assert!(!has_request, "it was not read");
+        assert!(!has_request, "the request is not read");
     }
 }
 
 #[test]
 fn clients_beyond_max_connections_hold_no_more_than_128_threads_while_the_hook_blocks() {
-    let _room = Room::for_clients(70); // as many sockets of the server linger
+    let _room = Room::for_clients(70); // up to 70 sockets of the server stay open while they drain
     let gate = Arc::new(Mutex::new(()));
     let called = Arc::new(AtomicUsize::new(0));
     let (hook_gate, hook_called) = (Arc::clone(&gate), Arc::clone(&called));
@@ -272,7 +272,7 @@ fn takeover_beyond_max_taken_over_is_reported_as_503() {
     }
 }
 
-/// Without the CORS fields a page sees "Failed to fetch", and not the status.
+/// Without the CORS fields a page sees "Failed to fetch" instead of the status.
 #[test]
 fn error_before_routing_has_the_cors_fields_of_an_allowed_origin() {
     let server = serve(|server| {
@@ -312,7 +312,7 @@ fn error_before_routing_has_the_cors_fields_of_an_allowed_origin() {
         }
     }
     let body = "BREW / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99\r\n\r\nOrigin: https://app.example\r\n";
-    assert_eq!(server.ask(body).header("access-control-allow-origin"), None, "a field of the head");
+    assert_eq!(server.ask(body).header("access-control-allow-origin"), None, "the body is not searched");
 }
 
 #[test]
@@ -328,7 +328,7 @@ fn refusal_beyond_max_connections_has_the_cors_fields_of_an_allowed_origin() {
 }
 
 #[test]
-fn refusal_beyond_max_connections_has_the_cors_fields_also_if_the_head_comes_in_pieces() {
+fn refusal_beyond_max_connections_has_the_cors_fields_if_the_head_arrives_in_pieces() {
     let (server, _calls) = full(1);
     let mut held = server.connect();
     assert_eq!(held.get("/").status, 200);
@@ -339,12 +339,12 @@ fn refusal_beyond_max_connections_has_the_cors_fields_also_if_the_head_comes_in_
         }
         client.answer().header("access-control-allow-origin").is_some()
     };
-    // A machine that is busy may need longer than the server waits.
+    // On a busy machine one attempt may take longer than the server waits for the head.
     assert!((0..5).any(is_allowed));
 }
 
 #[test]
-fn client_beyond_max_connections_that_says_nothing_is_refused_too() {
+fn client_beyond_max_connections_that_sends_nothing_is_503() {
     let (server, _calls) = full(1);
     let mut held = server.connect();
     assert_eq!(held.get("/").status, 200);

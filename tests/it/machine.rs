@@ -1,4 +1,5 @@
-//! What this machine gives: descriptors, temporary directories, an address of its own. Tests size themselves by it.
+//! Resources of this machine: descriptors, temporary directories and loopback addresses. Tests adapt their size to
+//! them.
 
 use std::fs;
 use std::io::{self, Write};
@@ -10,19 +11,20 @@ use std::sync::{Condvar, Mutex, PoisonError};
 use std::thread;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// The descriptors that a process may have where the system does not say: the default of macOS.
+/// The limit of descriptors that is assumed if the system does not report one: the default of macOS.
 const ASSUMED_LIMIT: usize = 256;
 
-/// What the process itself holds: standard streams, the harness, and sockets that a finished test is still closing.
+/// The descriptors of the process itself: standard streams, the harness, and sockets that finished tests are still
+/// closing.
 const HELD_BY_PROCESS: usize = 32;
 
-/// What a test holds that did not ask for room: a server, a few connections, the pipes of a child process.
+/// The descriptors of a test that takes no [`Room`]: a server, a few connections, the pipes of a child process.
 const HELD_BY_TEST: usize = 12;
 
-/// The least room that a test gets: on a machine with many cores and few descriptors it is more than the share above leaves.
+/// The smallest number of shared descriptors. It applies on a machine with many cores and few descriptors.
 const LEAST: usize = 48;
 
-/// The soft limit of descriptors.
+/// Returns the soft limit of descriptors of this process.
 pub fn descriptor_limit() -> usize {
     let limits = fs::read_to_string("/proc/self/limits").unwrap_or_default();
     let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"));
@@ -34,7 +36,7 @@ pub fn descriptor_limit() -> usize {
     }
 }
 
-/// How many tests the harness runs at once.
+/// Returns how many tests the harness runs at once.
 fn tests_at_once() -> usize {
     let arguments: Vec<_> = std::env::args().collect();
     let value = |argument: usize| arguments.get(argument + 1).cloned();
@@ -47,45 +49,46 @@ fn tests_at_once() -> usize {
     chosen.unwrap_or_else(|| thread::available_parallelism().map_or(1, usize::from))
 }
 
-/// The descriptors that tests share which need many.
+/// Returns how many descriptors are shared by the tests that take a [`Room`].
 fn shared() -> usize {
     descriptor_limit()
         .saturating_sub(HELD_BY_PROCESS + tests_at_once() * HELD_BY_TEST)
         .max(LEAST)
 }
 
-/// The shared descriptors that are in use.
+/// The number of shared descriptors in use.
 static IN_USE: Mutex<usize> = Mutex::new(0);
 static GIVEN_BACK: Condvar = Condvar::new();
 
-/// Room for connections, which is given back when this is dropped. Take it first in a test, so that it is dropped last.
+/// A reservation of descriptors for connections. Dropping it releases them. Take it first in a test, so that it is
+/// dropped last.
 pub struct Room {
-    /// How many connections there is room for.
+    /// The number of connections that are reserved.
     pub connections: usize,
     descriptors: usize,
 }
 
 impl Room {
-    /// Waits until there is room for `wanted` connections of which both ends are in this process.
+    /// Waits until there is room for `wanted` connections with both ends in this process.
     pub fn for_both_ends(wanted: usize) -> Room {
         Room::take(wanted, 2)
     }
 
-    /// Waits until there is room for `wanted` connections of which this process has one end.
+    /// Waits until there is room for `wanted` connections with one end in this process.
     pub fn for_clients(wanted: usize) -> Room {
         Room::take(wanted, 1)
     }
 
-    /// Gives less than `wanted` where the process may not have as many descriptors, and prints that.
+    /// Reserves fewer connections than `wanted`, and prints a line, if the limit of descriptors is too low.
     fn take(wanted: usize, descriptors_each: usize) -> Room {
         let shared = shared();
         let connections = wanted.min(shared / descriptors_each);
         if connections < wanted {
             let limit = descriptor_limit();
-            // Not with `println`, which the harness shows of failed tests only.
+            // This does not use `println`, because the harness shows its output only for failed tests.
             let _ = writeln!(
                 io::stderr(),
-                "{} opens {connections} connections instead of {wanted}: this process may have {limit} descriptors",
+                "{} opens {connections} connections instead of {wanted}: the limit is {limit} descriptors",
                 thread::current().name().unwrap_or("a test")
             );
         }
@@ -106,8 +109,8 @@ impl Drop for Room {
     }
 }
 
-/// A loopback address for one test, where the system has more than one: there no other test's connection or server is
-/// given the port that this one has just freed.
+/// Returns a loopback address for one test, if the system has more than one. On its own address, a test can free a port
+/// without losing it to another test.
 pub fn own_loopback_address() -> Ipv4Addr {
     static COUNT: AtomicUsize = AtomicUsize::new(0);
     if cfg!(target_os = "linux") {
@@ -118,13 +121,13 @@ pub fn own_loopback_address() -> Ipv4Addr {
     Ipv4Addr::LOCALHOST
 }
 
-/// A temporary directory, which is removed when this is dropped.
+/// A temporary directory, which is removed when this value is dropped.
 pub struct TemporaryDirectory(PathBuf);
 
 impl TemporaryDirectory {
     pub fn new() -> TemporaryDirectory {
         static COUNT: AtomicUsize = AtomicUsize::new(0);
-        // The time keeps it apart from what a process of the same number has left there.
+        // The time makes the name unique: an earlier process with the same id may have left a directory.
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos();
         let name = format!("brooklet-{}-{now}-{}", process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
         let directory = std::env::temp_dir().join(name);
@@ -144,7 +147,7 @@ impl Drop for TemporaryDirectory {
 }
 
 #[test]
-fn room_that_others_hold_is_waited_for() {
+fn room_that_is_in_use_is_waited_for() {
     let whole = Room::for_clients(shared());
     let (entered, enters) = std::sync::mpsc::channel();
     let waiting = thread::spawn(move || {
@@ -152,16 +155,16 @@ fn room_that_others_hold_is_waited_for() {
         entered.send(()).unwrap();
         room.connections
     });
-    assert!(enters.try_recv().is_err(), "nothing is left");
+    assert!(enters.try_recv().is_err(), "all room is in use");
     drop(whole);
     enters.recv_timeout(super::support::TIMEOUT).unwrap();
     assert_eq!(waiting.join().unwrap(), 1);
 }
 
-/// A file of a program of others, below `target/`, where `.ci/run` installs them.
+/// Returns the path of a file of an external program. `.ci/run` installs such programs in `target/`.
 #[track_caller]
 pub fn installed(file: &str) -> PathBuf {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("target").join(file);
-    assert!(path.exists(), "{} is missing: run the lines of .ci/run with npm and pip", path.display());
+    assert!(path.exists(), "{} is missing: run the npm and pip commands of .ci/run", path.display());
     path
 }

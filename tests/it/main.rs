@@ -1,5 +1,5 @@
-//! The server from outside: wire transcripts on real sockets, a module a topic.
-#![allow(clippy::incompatible_msrv)] // that is for src/ and examples/: the tests need what ureq does
+//! Tests of the server on real sockets. Each module tests one topic.
+#![allow(clippy::incompatible_msrv)] // tests may use newer Rust than src/ and examples/, because ureq needs it
 
 mod bodies;
 mod browser;

@@ -1,4 +1,4 @@
-//! A server in a network namespace of its own, where connections to itself do not arrive. Needs Linux and root.
+//! A server in its own network namespace, in which it cannot connect to itself. Needs Linux and root.
 //!
 //! ```text
 //! cargo test --test it -- --ignored namespaces
@@ -16,17 +16,17 @@ use std::time::{Duration, Instant};
 
 const IS_CHILD: &str = "BROOKLET_TEST_IN_NAMESPACE";
 
-/// The address of an interface in the namespace.
+/// The address of the network interface in the namespace.
 const ADDRESS: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
 
 const GRACE: Duration = Duration::from_millis(300);
 
-/// Runs an ignored test of this binary in a network namespace of its own, in which `lo` is down. Returns its standard error;
-/// `None` if this user may not make a namespace.
+/// Runs an ignored test of this binary in a new network namespace, in which `lo` is down. Returns its standard error,
+/// or `None` if this user is not allowed to create a namespace.
 fn run_in_a_namespace(test: &str) -> Option<String> {
     let may = Command::new("unshare").args(["-n", "true"]).output();
     if !may.is_ok_and(|output| output.status.success()) {
-        eprintln!("skipped: it needs root, and unshare of util-linux");
+        eprintln!("skipped: this test needs root, and unshare of util-linux");
         return None;
     }
     let child = Command::new("unshare")
@@ -41,7 +41,8 @@ fn run_in_a_namespace(test: &str) -> Option<String> {
     Some(stderr)
 }
 
-/// Starts a server and waits until its thread is blocked in `accept`, as `others` are.
+/// Starts a server, and waits until its thread is blocked in `accept`. `others` is the number of threads that are
+/// already blocked.
 fn start(server: Server, others: usize) -> (Handle, Receiver<std::io::Result<()>>) {
     let (handle, (done, returns)) = (server.handle(), mpsc::channel());
     thread::spawn(move || done.send(server.get("/", |_| "hello").serve()));
@@ -58,7 +59,7 @@ fn blocked_threads() -> usize {
 }
 
 #[test]
-#[ignore = "what shutdown_without_loopback runs"]
+#[ignore = "run by the test below"]
 fn server_without_loopback() {
     if std::env::var_os(IS_CHILD).is_none() {
         return;
@@ -71,7 +72,7 @@ fn server_without_loopback() {
     ip(&format!("address add {ADDRESS}/24 dev there"));
     ip("link set there up");
 
-    // Its listener can be shut down, so no connection is needed.
+    // The listener can be shut down, so the server needs no connection to wake its thread.
     let (handle, returns) = start(Server::bind((ADDRESS, 0)).unwrap(), 0);
     handle.shutdown(GRACE);
     returns.recv_timeout(Duration::from_secs(9)).expect("serve has not returned").unwrap();
@@ -85,15 +86,15 @@ fn server_without_loopback() {
         returns.recv_timeout(Duration::from_secs(60)).expect("serve has not returned").unwrap();
         let took = stopped.elapsed();
         println!("{address}: serve returned after {took:?}");
-        assert!(took < Duration::from_secs(4), "two seconds after the grace: {took:?}");
+        assert!(took < Duration::from_secs(4), "serve must return within two seconds after the grace: {took:?}");
         let again = TcpListener::bind(handle.local_addr()).map_err(|error| error.kind());
-        assert_eq!(again.err(), Some(ErrorKind::AddrInUse), "its thread is in `accept`");
+        assert_eq!(again.err(), Some(ErrorKind::AddrInUse), "a thread is still blocked in `accept`");
     }
 }
 
 #[test]
 #[ignore = "needs root: cargo test -- --ignored namespaces"]
-fn shutdown_without_loopback_returns_in_time_and_prints_what_it_could_not_close() {
+fn shutdown_without_loopback_returns_in_time_and_prints_the_open_listeners() {
     let Some(stderr) = run_in_a_namespace("namespaces::server_without_loopback") else { return };
     let lines: Vec<_> = stderr.lines().filter(|line| line.starts_with("brooklet: ")).collect();
     assert_eq!(lines.len(), 2, "{stderr}");

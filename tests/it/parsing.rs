@@ -1,6 +1,7 @@
-//! The parser and the chunked decoder of `src/http`, exhaustively: too slow for the tests of a copied `src/`.
+//! Exhaustive tests of the parser and the chunked decoder of `src/http`. They are too slow for the unit tests in
+//! `src/`.
 //!
-//! The sources are compiled a second time here, so nothing is exported for these tests.
+//! This module compiles the sources a second time, so `src/` exports nothing for these tests.
 
 use http::chunked::Decoder;
 use http::framing::{Length, RequestFraming};
@@ -21,10 +22,11 @@ mod router;
 
 const LIMITS: Limits = Limits { max_headers: 8 };
 
-/// The length, the framing and the request line of a head, or its status, or `None` if it is incomplete.
+/// The result of parsing: the length, framing and request line of a head, or `None` if it is incomplete, or an error's
+/// status.
 type Outcome = Result<Option<(usize, RequestFraming, String)>, StatusCode>;
 
-/// Parses as a connection does that reads up to each of `ends` in turn.
+/// Parses a head like a connection whose reads end at each of `ends`.
 fn parse(bytes: &[u8], ends: impl IntoIterator<Item = usize>) -> Outcome {
     let mut seen = 0;
     for end in ends {
@@ -40,18 +42,19 @@ fn parse(bytes: &[u8], ends: impl IntoIterator<Item = usize>) -> Outcome {
     Ok(None)
 }
 
-/// However the bytes are cut, the outcome is the same once their last line has ended: before that, what can no longer
-/// turn out well may go unnoticed. And a head takes its own bytes and no fewer.
+/// Asserts that the outcome does not depend on where the bytes are split. `bytes` must end with a line break, because
+/// the parser may miss an error in an unfinished line. Also asserts that a head needs all of its bytes and no
+/// more.
 fn check(bytes: &[u8], cut: usize) -> Outcome {
     let whole = parse(bytes, [bytes.len()]);
     assert_eq!(
         parse(bytes, [cut.min(bytes.len()), bytes.len()]),
         whole,
-        "{:?} cut at {cut}",
+        "{:?} split at {cut}",
         bytes.escape_ascii().to_string()
     );
     if let Ok(Some((length, ..))) = whole {
-        assert_eq!(parse(bytes, [length]), whole, "{:?} without what follows", bytes.escape_ascii().to_string());
+        assert_eq!(parse(bytes, [length]), whole, "{:?} without the bytes after it", bytes.escape_ascii().to_string());
         assert_eq!(
             parse(bytes, [length - 1]),
             Ok(None),
@@ -62,7 +65,7 @@ fn check(bytes: &[u8], cut: usize) -> Outcome {
     whole
 }
 
-/// Decodes a chunked body in pieces: its data, and how many bytes it took; `None` inside if there must be more.
+/// Decodes a chunked body in pieces. Returns its data and its length in bytes, or `None` if it is incomplete.
 fn decode(bytes: &[u8], piece: usize) -> Result<Option<(Vec<u8>, usize)>, Error> {
     let (mut decoder, mut data, mut at) = (Decoder::new(), Vec::new(), 0);
     let mut out = [0; 64];
@@ -78,7 +81,7 @@ fn with_line_end(bytes: &[u8]) -> Vec<u8> {
     [bytes, b"\n"].concat()
 }
 
-/// Every sequence of three nasty pieces, as a whole message and as fields of one that is well-formed otherwise.
+/// Each sequence of three pieces is parsed as a whole request, as a request target, and as a field line.
 #[test]
 fn head_of_short_nasty_pieces_parses_alike_however_it_is_split() {
     let pieces = [
@@ -104,7 +107,7 @@ fn head_of_short_nasty_pieces_parses_alike_however_it_is_split() {
     }
 }
 
-/// A fuzzer for a stable compiler: valid requests, changed at random, from a fixed seed.
+/// Changes valid requests at random, with a fixed seed.
 #[test]
 fn mutated_request_parses_alike_however_it_is_split() {
     let corpus: [&[u8]; 6] = [
@@ -145,7 +148,7 @@ fn mutated_request_parses_alike_however_it_is_split() {
         let (cut, other) = (random(bytes.len() + 1), random(bytes.len() + 1));
         let whole = check(&bytes, cut);
         let ends = [cut.min(other), cut.max(other), bytes.len()];
-        assert_eq!(parse(&bytes, ends), whole, "{:?} cut at {cut} and {other}", bytes.escape_ascii().to_string());
+        assert_eq!(parse(&bytes, ends), whole, "{:?} split at {cut} and {other}", bytes.escape_ascii().to_string());
         match whole {
             Ok(Some((length, framing, _))) => {
                 served += 1;
@@ -163,7 +166,7 @@ fn mutated_request_parses_alike_however_it_is_split() {
             Err(_) => refused += 1,
         }
     }
-    assert!(served > 20_000 && refused > 20_000, "the mutations reach both sides: {served} served, {refused} refused");
+    assert!(served > 20_000 && refused > 20_000, "both outcomes are frequent: {served} served, {refused} refused");
 }
 
 #[test]
@@ -181,14 +184,14 @@ fn body_of_short_nasty_pieces_decodes_alike_however_it_is_split() {
                 if let Ok(Some((_, used))) = whole {
                     let used = &wire.as_bytes()[..used];
                     assert!(used.ends_with(b"\r\n\r\n") || used.ends_with(b"\r\n"), "{wire:?}");
-                    assert_eq!(decode(&used[..used.len() - 1], 1), Ok(None), "{wire:?}: done on less input");
+                    assert_eq!(decode(&used[..used.len() - 1], 1), Ok(None), "{wire:?} without its last byte");
                 }
             }
         }
     }
 }
 
-/// The head that a browser sends: 12 fields, 600 bytes.
+/// The head of a browser's request: 12 fields, 600 bytes.
 const BROWSER: &[u8] = b"GET /dashboard/events?since=1024 HTTP/1.1\r\n\
     Host: localhost:8080\r\n\
     Connection: keep-alive\r\n\
@@ -235,12 +238,14 @@ fn nanoseconds_to_find_a_route_among_few_and_many() {
     }
 }
 
-/// How often an operation is timed, and for how long each time: long enough that reading the clock is nothing, short enough
-/// that one of them falls between two interruptions.
+/// How often an operation is timed.
 const ROUNDS: usize = 50;
+
+/// The duration of a round. It is much longer than reading the clock takes, and so short that some rounds are not
+/// interrupted.
 const ROUND: Duration = Duration::from_millis(10);
 
-/// Prints what one call of `operation` takes, the fastest round, the median and the slowest.
+/// Prints the time of one call of `operation` in the fastest, the median and the slowest round.
 pub fn nanoseconds(what: &str, mut operation: impl FnMut()) {
     let mut time = |calls: u32| {
         let started = Instant::now();

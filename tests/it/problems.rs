@@ -1,11 +1,11 @@
-//! One form for all error responses, and what stays right whatever the program makes of them.
+//! `error_response`: the program formats all error responses, and the server keeps them valid.
 
 use super::support::{serve, Running, TIMEOUT};
 use brooklet::{Config, Error, Problem, Response, Server, StatusCode};
 use std::io;
 use std::sync::{mpsc, Mutex};
 
-/// An API with one error format, and routes for each way to an error.
+/// Starts an API with one error format, and with a route for each kind of error.
 fn api(form: impl Fn(&Problem<'_>) -> Response + Send + Sync + 'static) -> Running {
     serve(|server| routes(server).error_response(form))
 }
@@ -34,7 +34,7 @@ fn json(problem: &Problem<'_>) -> Response {
 }
 
 #[test]
-fn every_error_that_program_did_not_write_has_its_form() {
+fn error_response_is_used_for_each_error_that_the_program_did_not_write() {
     let server = api(json);
     let host = "Host: localhost\r\n";
     let long = format!("X: {}\r\n", "x".repeat(2_000));
@@ -63,12 +63,12 @@ fn every_error_that_program_did_not_write_has_its_form() {
         assert!(answer.text().starts_with(body), "{line}: {}", answer.text());
         assert_eq!(answer.header("vary"), Some("Origin"), "{line}");
     }
-    assert_eq!(server.get("/own").text(), "<p>no", "the program wrote it");
+    assert_eq!(server.get("/own").text(), "<p>no", "the program wrote this error response itself");
     assert_eq!(server.get("/").text(), "fine");
 }
 
 #[test]
-fn fields_that_belong_to_an_error_stay_whatever_its_form_sets() {
+fn error_response_that_sets_fields_of_the_server_does_not_replace_them() {
     let server = api(|_| {
         Response::text("short")
             .header("Allow", "BREW")
@@ -92,18 +92,18 @@ fn fields_that_belong_to_an_error_stay_whatever_its_form_sets() {
     let mut client = server.connect();
     for _ in 0..2 {
         let answer = client.get("/nope");
-        assert_eq!((answer.text(), answer.header("connection")), ("short", None), "the connection goes on");
+        assert_eq!((answer.text(), answer.header("connection")), ("short", None), "the connection stays open");
     }
     client.send("HEAD /nope HTTP/1.1\r\nHost: localhost\r\n\r\n");
     let head = client.head();
-    assert_eq!((head.status, head.header("content-length")), (404, Some("5")), "and no body");
+    assert_eq!((head.status, head.header("content-length")), (404, Some("5")), "the response to HEAD has no body");
     assert_eq!(client.get("/").text(), "fine");
     assert_eq!(ask("nonsense /").header("connection"), Some("close"));
 }
 
-/// HTTP/1.0 has no chunks. The refusal of a takeover is sent by the context, and every other response by the serve loop.
+/// HTTP/1.0 has no chunks. The context sends the refusal of a takeover, and the serve loop sends all other responses.
 #[test]
-fn form_that_streams_is_sent_without_chunks_to_http_10() {
+fn error_response_that_streams_is_sent_without_chunks_to_http_10() {
     let server = api(|problem| {
         let text = problem.status.reason();
         Response::stream("a/b", move |out| out.write_all(text.as_bytes())).header("Vary", "Origin, Accept")
@@ -119,7 +119,7 @@ fn form_that_streams_is_sent_without_chunks_to_http_10() {
 }
 
 #[test]
-fn form_that_fails_costs_no_answer() {
+fn error_response_that_fails_still_answers_the_client() {
     let (report, reports) = mpsc::channel();
     let report = Mutex::new(report);
     let server = serve(|server| {
@@ -151,5 +151,5 @@ fn form_that_fails_costs_no_answer() {
         assert!(reported.unwrap_or_default().starts_with(cause.unwrap_or_default()), "{target}");
     }
     let mut client = server.connect();
-    assert_eq!(client.get("/panic").header("connection"), Some("close"), "whatever the form does");
+    assert_eq!(client.get("/panic").header("connection"), Some("close"), "the connection closes after a panic");
 }

@@ -1,10 +1,11 @@
-//! nginx in front, with the lines of examples/fleet/README.md.
+//! A server behind nginx, with the configuration in examples/fleet/README.md.
 //!
 //! ```text
 //! cargo test --test it -- --ignored proxy
 //! ```
 //!
-//! It serves them on a port for TLS, where curl speaks HTTP/2, and on one without, for a client that speaks in bytes.
+//! nginx listens on two ports: one with TLS, where curl uses HTTP/2, and one without TLS, where a test client sends
+//! bytes.
 
 use super::event_stream::parse;
 use super::stopping::assert_goodbye;
@@ -21,28 +22,30 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// The name that these lines serve.
+/// The host name in this configuration.
 const PUBLIC: &str = "live.example";
 
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// nginx in front of a server, until this is dropped.
+/// An nginx process in front of a server. It is killed when this value is dropped.
 struct Nginx {
     process: Child,
-    /// All that it reads and writes.
+    /// The directory of all files that nginx reads and writes.
     folder: PathBuf,
+    /// The port with TLS.
     tls: u16,
+    /// The port without TLS.
     plain: u16,
 }
 
-/// The lines of examples/fleet/README.md.
+/// Returns the configuration in examples/fleet/README.md.
 fn readme() -> String {
     let mut blocks = include_str!("../../examples/fleet/README.md").split("```nginx\n").skip(1);
-    let (Some(block), None) = (blocks.next(), blocks.next()) else { panic!("one block is the whole configuration") };
+    let (Some(block), None) = (blocks.next(), blocks.next()) else { panic!("the file has one nginx block") };
     block.split("```").next().unwrap().to_owned()
 }
 
-/// Replaces what is there once.
+/// Replaces `what`, which must occur once.
 #[track_caller]
 fn replace(text: &str, what: &str, with: &str) -> String {
     assert_eq!(text.matches(what).count(), 1, "{what:?} in {text}");
@@ -52,7 +55,7 @@ fn replace(text: &str, what: &str, with: &str) -> String {
 fn program() -> &'static str {
     let runs = |program: &&str| Command::new(program).arg("-v").stderr(Stdio::null()).status().is_ok();
     let found = ["nginx", "/usr/sbin/nginx"].into_iter().find(runs);
-    found.expect("nginx is what these tests are about: install it")
+    found.expect("these tests need nginx: install it")
 }
 
 impl Nginx {
@@ -60,16 +63,16 @@ impl Nginx {
         Nginx::start("", &readme(), server.address())
     }
 
-    /// Starts nginx with these lines, and `general` ones ahead of them.
+    /// Starts nginx with the configuration `lines`, after the lines in `general`.
     fn start(general: &str, lines: &str, server: SocketAddr) -> Nginx {
-        // A port that was free may be somebody's by the time nginx wants it.
+        // Another process can take a free port before nginx does.
         let mut attempts = (0..3).map(|_| Nginx::try_start(general, lines, server));
         let mut failed = String::new();
         let started = attempts.find_map(|nginx| nginx.map_err(|log| failed = log).ok());
         started.unwrap_or_else(|| panic!("nginx does not start: {failed}"))
     }
 
-    /// Where it fails, its log is the error.
+    /// Starts nginx. Returns its log if it fails.
     fn try_start(general: &str, lines: &str, server: SocketAddr) -> Result<Nginx, String> {
         static COUNT: AtomicUsize = AtomicUsize::new(0);
         let name = format!("brooklet-nginx-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
@@ -81,7 +84,7 @@ impl Nginx {
             .args(["-keyout", "privkey.pem", "-out", "fullchain.pem"])
             .current_dir(&folder)
             .output()
-            .expect("openssl makes the certificate for these tests: install it");
+            .expect("these tests need openssl for a certificate: install it");
         assert!(certificate.status.success(), "{}", String::from_utf8_lossy(&certificate.stderr));
 
         let free = [(); 2].map(|()| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap());
@@ -104,7 +107,8 @@ impl Nginx {
         }
     }
 
-    /// Waits until it listens, which is when it writes down its id, or has given up.
+    /// Waits until nginx has written its process id, which it does once it listens. Returns `false` if nginx ends
+    /// first.
     fn listens(&mut self) -> bool {
         let deadline = Instant::now() + TIMEOUT;
         while !self.folder.join("nginx.pid").exists() {
@@ -117,14 +121,14 @@ impl Nginx {
         true
     }
 
-    /// Asks with HTTP/1.1, without TLS.
+    /// Sends a request with HTTP/1.1, without TLS.
     fn get(&self, path: &str) -> Client {
         let mut client = Client::connect((Ipv4Addr::LOCALHOST, self.plain).into());
         client.send(format!("GET {path} HTTP/1.1\r\nHost: {PUBLIC}\r\n\r\n"));
         client
     }
 
-    /// Asks with curl: HTTP/2, if nothing else is said. A word that begins with `/` is a path of the public site.
+    /// Sends requests with curl, by default with HTTP/2. A word that begins with `/` is a path of the public site.
     fn curl(&self, words: &str) -> Curl {
         let mut command = Command::new("curl");
         let prepare = |command: &mut Command| {
@@ -137,19 +141,19 @@ impl Nginx {
             if word.starts_with('/') {
                 command.arg(format!("https://{PUBLIC}{word}"));
             } else if word == "--next" {
-                prepare(command.arg(word)); // it forgets
+                prepare(command.arg(word)); // options before `--next` do not apply after it
             } else {
                 command.arg(word);
             }
         }
-        let mut process = command.stdout(Stdio::piped()).spawn().expect("curl is a part of this suite: install it");
+        let mut process = command.stdout(Stdio::piped()).spawn().expect("these tests need curl: install it");
         let output = BufReader::new(process.stdout.take().unwrap());
         let (tell, lines) = mpsc::channel();
         thread::spawn(move || output.lines().try_for_each(|line| tell.send(line.unwrap())));
         Curl { process, lines }
     }
 
-    /// Asks with curl, and returns the status alone.
+    /// Sends a request with curl, and returns the status of the response.
     #[track_caller]
     fn status(&self, words: &str) -> String {
         let output = self.curl(&format!(r"-w\n%{{http_code}} {words}")).output();
@@ -168,7 +172,7 @@ impl Drop for Nginx {
     }
 }
 
-/// Debian's nginx.conf, as far as it matters to the lines; but all in one folder, and in one process.
+/// The part of Debian's nginx.conf that affects this configuration, changed to one directory and one process.
 const AROUND: &str = "
 pid nginx.pid;
 master_process off;
@@ -186,15 +190,15 @@ uwsgi_temp_path uwsgi;
 scgi_temp_path scgi;
 ";
 
-/// A curl, until it ends by itself or this is dropped.
+/// A curl process. It is killed when this value is dropped.
 struct Curl {
     process: Child,
-    /// Standard output, and its own messages.
+    /// The lines of standard output, which include curl's error messages.
     lines: Receiver<String>,
 }
 
 impl Curl {
-    /// Reads up to and with a line that has this, and returns all of that.
+    /// Reads up to and including a line that contains `text`, and returns all lines read.
     #[track_caller]
     fn until(&self, text: &str) -> String {
         let mut read = String::new();
@@ -205,7 +209,7 @@ impl Curl {
         read
     }
 
-    /// Reads to the end, and returns the rest of the output and the exit code.
+    /// Reads to the end of the output. Returns the rest of the output and the exit code.
     #[track_caller]
     fn end(mut self) -> (String, i32) {
         let mut rest = String::new();
@@ -219,7 +223,7 @@ impl Curl {
         (rest, self.process.wait().unwrap().code().unwrap())
     }
 
-    /// Reads to the end, which must be a good one.
+    /// Reads to the end of the output, and returns the rest. Panics if curl fails.
     #[track_caller]
     fn output(self) -> String {
         let (output, code) = self.end();
@@ -235,16 +239,17 @@ impl Drop for Curl {
     }
 }
 
-/// Sends an event to the client that has joined.
+/// A function that sends an event to the client that has joined.
 type Feed = Box<dyn Fn(&str) + Send>;
 
-/// A server with a stream and a channel, that tells who comes and goes.
+/// A server with a stream and a channel, which reports each client that joins or leaves.
 struct Live {
     server: Running,
     joined: Receiver<Feed>,
     left: Receiver<&'static str>,
 }
 
+/// The paths of the stream and of the channel.
 const LIVE: [&str; 2] = ["/stream", "/channel"];
 
 impl Live {
@@ -275,10 +280,10 @@ impl Live {
         Live { server, joined, left }
     }
 
-    /// Waits for somebody to join.
+    /// Waits until a client joins.
     #[track_caller]
     fn await_join(&self) -> Feed {
-        self.joined.recv_timeout(TIMEOUT).expect("nobody joins")
+        self.joined.recv_timeout(TIMEOUT).expect("no client joins")
     }
 
     #[track_caller]
@@ -289,7 +294,7 @@ impl Live {
 
 #[test]
 #[ignore = "needs nginx: cargo test -- --ignored proxy"]
-fn each_event_arrives_within_100_ms() {
+fn event_through_nginx_arrives_within_100_ms() {
     let live = Live::start();
     let nginx = Nginx::in_front_of(&live.server);
     for path in LIVE {
@@ -300,7 +305,8 @@ fn each_event_arrives_within_100_ms() {
     }
 }
 
-/// An event is sent when the one before it has been read: if they were held back, the first would never come.
+/// Each event is sent after the previous one has been read. If nginx held events back, the first one would never
+/// arrive.
 #[track_caller]
 fn assert_prompt(feed: &Feed, mut read: impl FnMut(&str)) {
     let mut worst_of_ten = || {
@@ -312,15 +318,16 @@ fn assert_prompt(feed: &Feed, mut read: impl FnMut(&str)) {
         });
         times.max().unwrap()
     };
-    // A machine that is busy may be late itself, but not time and again.
+    // On a busy machine one attempt may be late, but not all three.
     let took = (0..3).map(|_| worst_of_ten()).min().unwrap();
     assert!(took < Duration::from_millis(100), "{took:?}");
 }
 
-/// From HTTP/1.1 nginx passes chunks on at once, whatever the field says.
+/// nginx passes the chunks of HTTP/1.1 on at once, regardless of `X-Accel-Buffering`. It holds back only an HTTP/1.0
+/// response.
 #[test]
 #[ignore = "needs nginx: cargo test -- --ignored proxy"]
-fn a_field_of_ours_is_what_keeps_nginx_from_holding_events_back() {
+fn event_with_x_accel_buffering_yes_is_held_back_by_nginx() {
     let server = serve(|server| {
         server.allow_host(PUBLIC).get("/", |mut ctx| {
             ctx.set_response_header("X-Accel-Buffering", "yes")?;
@@ -341,7 +348,7 @@ fn a_field_of_ours_is_what_keeps_nginx_from_holding_events_back() {
 
 #[test]
 #[ignore = "needs nginx: cargo test -- --ignored proxy"]
-fn keep_alive_outlives_the_patience_of_nginx_and_silence_does_not() {
+fn keep_alive_within_proxy_read_timeout_keeps_the_stream_open() {
     const OFTEN: Duration = Duration::from_millis(200);
     const IDLE: Duration = Duration::from_secs(3);
     let (tell, told) = mpsc::channel();
@@ -369,17 +376,17 @@ fn keep_alive_outlives_the_patience_of_nginx_and_silence_does_not() {
     });
     let nginx = Nginx::start("proxy_read_timeout 1s;", &readme(), server.address());
     let [in_channel, in_stream, in_silence] = ["/channel", "/stream", "/silent"].map(|path| nginx.curl(path));
-    assert_ne!(in_silence.end().1, 0, "the client is told that this is no good end");
+    assert_ne!(in_silence.end().1, 0, "the stream without keep-alives ends with an error");
     assert_eq!(told.recv_timeout(TIMEOUT).unwrap(), Err(ErrorKind::ConnectionAborted));
     assert!(in_stream.output().ends_with("\n:\ndata: after\n\n"));
     channel.publish("after").unwrap();
     in_channel.until("data: after");
 }
 
-/// A channel looks for them every 4.5 s, so these wait together.
+/// A channel checks its clients every 4.5 s. The cases run at the same time, so that the test does not wait for each.
 #[test]
 #[ignore = "needs nginx: cargo test -- --ignored proxy"]
-fn a_client_that_leaves_is_noticed() {
+fn client_that_leaves_nginx_is_noticed() {
     thread::scope(|scope| {
         for leave in [close_connection, end_curl, close_one_stream_of_two] {
             for [path, other] in [LIVE, [LIVE[1], LIVE[0]]] {
@@ -407,8 +414,8 @@ fn end_curl(live: &Live, nginx: &Nginx, path: &str, _: &str) {
     live.await_leave(path);
 }
 
-/// What a page does that closes its `EventSource` while another tab goes on, over the same connection. curl has something
-/// to say on it no sooner than it has something to read.
+/// A page closes its `EventSource`, and another tab keeps its stream on the same HTTP/2 connection. curl cancels its
+/// stream only when it next reads from the connection, so the test sends an event on both.
 fn close_one_stream_of_two(live: &Live, nginx: &Nginx, path: &str, other: &str) {
     let curl = nginx.curl(&format!("-Z {other} --next --max-time 1 {path}"));
     let feeds = [live.await_join(), live.await_join()];
@@ -420,7 +427,7 @@ fn close_one_stream_of_two(live: &Live, nginx: &Nginx, path: &str, other: &str) 
 
 #[test]
 #[ignore = "needs nginx: cargo test -- --ignored proxy"]
-fn the_public_name_is_answered_once_it_is_allowed_and_no_other() {
+fn host_that_is_not_allowed_is_421() {
     let named = serve(|server| server.allow_host(PUBLIC).get("/", |_| "read"));
     let nginx = Nginx::in_front_of(&named);
     assert_eq!(nginx.status("/"), "200");
@@ -430,10 +437,10 @@ fn the_public_name_is_answered_once_it_is_allowed_and_no_other() {
     assert_eq!(Nginx::in_front_of(&unnamed).status("/"), "421");
 }
 
-/// TLS ends at nginx, so the server cannot know its own scheme; the host is what it compares.
+/// TLS ends at nginx, so the server does not know its own scheme. It compares only the host.
 #[test]
 #[ignore = "needs nginx: cargo test -- --ignored proxy"]
-fn the_public_site_may_change_things_and_no_other() {
+fn origin_of_another_site_is_403() {
     let server = serve(|server| server.allow_host(PUBLIC).post("/", |_| "changed"));
     let nginx = Nginx::in_front_of(&server);
     let post = |fields: &str| nginx.status(&format!("-dbody {fields} /"));
@@ -446,7 +453,7 @@ fn the_public_site_may_change_things_and_no_other() {
 
 #[test]
 #[ignore = "needs nginx: cargo test -- --ignored proxy"]
-fn the_peer_is_nginx_and_the_client_is_in_a_field_that_it_cannot_make_up() {
+fn x_forwarded_for_from_nginx_is_the_address_of_the_client() {
     let server = serve(|server| {
         server.allow_host(PUBLIC).get("/", |ctx| {
             let client = ctx.headers().get("x-forwarded-for").unwrap_or_default();
@@ -458,10 +465,10 @@ fn the_peer_is_nginx_and_the_client_is_in_a_field_that_it_cannot_make_up() {
     assert_eq!(answer, "127.0.0.2 by way of 127.0.0.1\n");
 }
 
-/// A browser would have opened six connections for the first six, and none for the others.
+/// With HTTP/1.1 a browser would open six connections, and the other streams would wait.
 #[test]
 #[ignore = "needs nginx: cargo test -- --ignored proxy"]
-fn many_streams_share_one_http_2_connection() {
+fn streams_over_http_2_share_one_connection() {
     const STREAMS: usize = 20;
     let live = Live::start();
     let nginx = Nginx::in_front_of(&live.server);
@@ -479,7 +486,7 @@ fn many_streams_share_one_http_2_connection() {
 
 #[test]
 #[ignore = "needs nginx: cargo test -- --ignored proxy"]
-fn who_comes_back_goes_on_behind_the_last_event() {
+fn resume_through_nginx_sends_the_events_after_the_last_id() {
     let channel = Channel::new();
     let feed = channel.clone();
     let server = serve(|server| server.allow_host(PUBLIC).get("/", move |ctx| feed.subscribe(ctx)));
@@ -495,7 +502,7 @@ fn who_comes_back_goes_on_behind_the_last_event() {
 
 #[test]
 #[ignore = "needs nginx: cargo test -- --ignored proxy"]
-fn an_end_that_the_server_makes_is_a_good_one() {
+fn stream_that_the_server_closes_ends_without_an_error() {
     let live = Live::start();
     let closing = serve(|server| {
         server.allow_host(PUBLIC).get("/", |ctx| {
@@ -519,12 +526,13 @@ fn an_end_that_the_server_makes_is_a_good_one() {
     }
 }
 
-/// HTTP/1.0 has no other end of a body than that of the connection.
+/// nginx uses HTTP/1.1 for its requests to the server, so it detects the failure. In HTTP/1.0 a body ends with the
+/// connection.
 #[test]
 #[ignore = "needs nginx: cargo test -- --ignored proxy"]
-fn a_body_that_breaks_off_does_not_look_whole() {
+fn body_that_fails_is_an_error_for_the_client() {
     let server = serve(|server| {
-        let server = server.allow_host(PUBLIC).on_response(|_| ()); // or standard error would tell of it
+        let server = server.allow_host(PUBLIC).on_response(|_| ()); // keeps the error out of standard error
         server
             .get("/whole", |_| Response::stream("text/plain", |out| out.write_all(b"whole")))
             .get("/broken", |_| {
@@ -540,10 +548,10 @@ fn a_body_that_breaks_off_does_not_look_whole() {
     assert_ne!(nginx.curl("/broken").end().1, 0);
 }
 
-/// A browser's `EventSource` takes any status but 200 for final, and tries again after an error of the network.
+/// A browser's `EventSource` gives up after any status except 200, and reconnects after a network error.
 #[test]
 #[ignore = "needs nginx: cargo test -- --ignored proxy"]
-fn while_the_server_restarts_requests_get_a_502_and_event_sources_none() {
+fn request_during_a_restart_is_502_except_for_event_sources() {
     let start = |server: Server| server.allow_host(PUBLIC).get("/", |_| "hello");
     let server = serve(start);
     let nginx = Nginx::in_front_of(&server);
@@ -560,10 +568,10 @@ fn while_the_server_restarts_requests_get_a_502_and_event_sources_none() {
     assert_eq!(nginx.status("/"), "200");
 }
 
-/// Not in the README: a connection on one machine costs little. But many a configuration has it.
+/// The configuration does not use `keepalive`, but many others do.
 #[test]
 #[ignore = "needs nginx: cargo test -- --ignored proxy"]
-fn nginx_may_keep_its_connections_to_the_server() {
+fn connection_of_nginx_is_reused_with_keepalive() {
     let start = |server: Server| {
         server
             .allow_host(PUBLIC)
@@ -588,8 +596,8 @@ fn nginx_may_keep_its_connections_to_the_server() {
     assert!(ask("-I /chunked").starts_with("HTTP/2 200"));
     assert_eq!(ask("/peer"), peer);
     assert_eq!(ask("/stream"), ":\nevent: close\ndata: close\n\n");
-    assert_ne!(ask("/peer"), peer, "a stream takes its connection along");
-    // What is kept ends with the server, which is no error of the next request.
+    assert_ne!(ask("/peer"), peer, "a stream does not keep its connection");
+    // The kept connections end with the server, but the next request must not fail.
     let address = server.address();
     drop(server);
     let _server = serve(|_| start(Server::bind(address).unwrap()));

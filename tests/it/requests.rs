@@ -1,4 +1,4 @@
-//! What a request may look like, and what its handler sees of it.
+//! The forms of a request, and the parts of it that a handler reads.
 
 use super::support::{serve, Client, Running, TIMEOUT};
 use brooklet::{Server, Version};
@@ -25,20 +25,20 @@ fn mirror() -> Running {
 }
 
 #[test]
-fn query_fields_by_name() {
+fn query_field_is_found_by_name() {
     let server = mirror();
     assert_eq!(server.get("/query?q=tea+time%21&x=y").text(), r#"Some("tea time!") None"#);
     assert_eq!(
         server.get("/query?q=%zz&r=%ff").text(),
         "Some(\"%zz\") Some(\"\u{fffd}\")",
-        "as the WHATWG parser reads it"
+        "decoded as by the WHATWG parser"
     );
     assert_eq!(server.get("/query?q").text(), r#"Some("") None"#);
     assert_eq!(server.get("/query").text(), "None None");
 }
 
 #[test]
-fn form_fields_by_name() {
+fn form_field_is_found_by_name() {
     let server = mirror();
     let post = |content_type: &str, body: &str| {
         let length = body.len();
@@ -53,7 +53,7 @@ fn form_fields_by_name() {
 }
 
 #[test]
-fn the_handler_sees_the_head_as_it_came() {
+fn head_is_passed_to_the_handler_unchanged() {
     let server = mirror();
     let ask = |request: &str| server.ask(request).text().to_owned();
     assert_eq!(
@@ -65,20 +65,20 @@ fn the_handler_sees_the_head_as_it_came() {
     assert_eq!(
         ask("GET http://127.0.0.1:1/head HTTP/1.1\r\nHost: localhost\r\n\r\n"),
         r#"GET http://127.0.0.1:1/head 1.1 Some("127.0.0.1:1") []"#,
-        "an absolute target wins over Host"
+        "an absolute target replaces Host"
     );
     assert_eq!(ask("\r\n\r\nGET /head HTTP/1.7\r\nHost: localhost\r\n\r\n"), r#"GET /head 1.1 Some("localhost") []"#);
 }
 
 #[test]
-fn the_handler_sees_who_asks() {
+fn peer_addr_is_the_address_of_the_client() {
     let server = mirror();
     let mut client = server.connect();
     let own = client.stream.local_addr().unwrap().to_string();
     assert_eq!(client.get("/peer").text(), own);
 }
 
-/// To the handler, after a takeover, and to the hook.
+/// The handler, the taken-over connection and the hook all report the IPv4 address.
 #[test]
 fn peer_of_an_ipv4_client_on_an_ipv6_listener_is_ipv4() {
     let Ok(server) = Server::bind((Ipv6Addr::UNSPECIFIED, 0)) else {
@@ -106,14 +106,14 @@ fn peer_of_an_ipv4_client_on_an_ipv6_listener_is_ipv4() {
             assert_eq!(peers.recv_timeout(TIMEOUT).unwrap(), own);
         }
     } else {
-        eprintln!("skipped: `[::]` takes no IPv4 clients on this machine");
+        eprintln!("skipped: on this machine `[::]` accepts no IPv4 clients");
     }
     handle.shutdown(Duration::ZERO);
     thread.join().unwrap().unwrap();
 }
 
 #[test]
-fn bind_takes_the_first_address_that_works() {
+fn bind_with_several_addresses_uses_the_first_that_works() {
     let taken = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let free = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     let unspecified = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
@@ -123,7 +123,7 @@ fn bind_takes_the_first_address_that_works() {
 }
 
 #[test]
-fn a_malformed_request_gets_a_400_of_one_line_and_the_connection_ends_and_the_server_serves_on() {
+fn malformed_request_is_400_and_ends_its_connection() {
     let server = mirror();
     for bad in
         ["GET /\r\n\r\n", "GET / HTTP/1.1\r\n\r\n", "\u{16}\u{3}\u{1}hello", "GET / HTTP/1.1\nHost: localhost\n\n"]
@@ -134,7 +134,7 @@ fn a_malformed_request_gets_a_400_of_one_line_and_the_connection_ends_and_the_se
         assert_eq!(answer.status, 400, "{bad:?}");
         assert_eq!(answer.header("connection"), Some("close"));
         assert_eq!(answer.text().lines().count(), 1);
-        assert!(!answer.text().contains("hello"), "what the client sent is not repeated");
+        assert!(!answer.text().contains("hello"), "the response does not repeat the request");
         client.finish();
         client.assert_end();
     }
@@ -142,7 +142,7 @@ fn a_malformed_request_gets_a_400_of_one_line_and_the_connection_ends_and_the_se
 }
 
 #[test]
-fn a_head_may_come_byte_by_byte() {
+fn head_sent_byte_by_byte_is_served() {
     let server = mirror();
     let mut client = server.connect();
     for byte in b"GET /query?q=1 HTTP/1.1\r\nHost: localhost\r\n\r\n" {

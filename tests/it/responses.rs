@@ -1,4 +1,4 @@
-//! What handlers can answer, and how it goes over the wire.
+//! The responses of handlers, and their bytes on the wire.
 
 use super::support::{serve, Running, TIMEOUT};
 use brooklet::{Config, Error, Request, Response, StatusCode};
@@ -37,13 +37,13 @@ fn all() -> Running {
                 })
             })
             .get("/err", |_| Err::<&str, _>(io::Error::other("a secret")))
-            .get("/our-err", |_| Err::<&str, _>(Error::new(StatusCode::CONFLICT, "somebody was faster")))
+            .get("/our-err", |_| Err::<&str, _>(Error::new(StatusCode::CONFLICT, "the entry exists")))
             .get("/status-err", |_| Err::<&str, _>(StatusCode::GONE))
     })
 }
 
 #[test]
-fn whatever_turns_into_a_response() {
+fn return_value_of_each_type_becomes_a_response() {
     let server = all();
     let check = |target: &str, status: u16, content_type: Option<&str>, body: &str| {
         let answer = server.get(target);
@@ -63,7 +63,7 @@ fn whatever_turns_into_a_response() {
     check("/created", 201, TEXT, "made");
     check("/type", 200, Some("text/csv"), "a,b");
     check("/reader", 200, Some("text/plain"), "hello");
-    check("/our-err", 409, TEXT, "somebody was faster\n");
+    check("/our-err", 409, TEXT, "the entry exists\n");
     check("/status-err", 410, TEXT, "410 Gone\n");
     assert_eq!(server.get("/bytes").body, [0, 255]);
     assert_eq!(server.get("/created").header("location"), Some("/x"));
@@ -74,13 +74,13 @@ fn whatever_turns_into_a_response() {
 }
 
 #[test]
-fn an_io_error_is_a_500_that_tells_the_client_nothing() {
+fn io_error_of_a_handler_is_500_without_its_message() {
     let answer = all().get("/err");
     assert_eq!((answer.status, answer.text()), (500, "500 Internal Server Error\n"));
 }
 
 #[test]
-fn responses_without_a_body_have_no_length_and_the_next_one_follows() {
+fn response_204_or_304_has_no_body_and_no_length() {
     let server = all();
     let mut client = server.connect();
     for target in ["/204", "/304"] {
@@ -91,7 +91,7 @@ fn responses_without_a_body_have_no_length_and_the_next_one_follows() {
 }
 
 #[test]
-fn a_field_that_would_forge_another_is_refused_and_never_sent() {
+fn header_with_a_control_character_is_500() {
     let server = all();
     for value in ["a%0d%0aSet-Cookie:%20x", "%0a", "%0d", "%00", "%7f"] {
         let answer = server.get(&format!("/injected?v={value}"));
@@ -99,16 +99,16 @@ fn a_field_that_would_forge_another_is_refused_and_never_sent() {
         assert!(answer.header("set-cookie").is_none() && answer.header("x").is_none());
     }
     assert_eq!(server.get("/injected?v=fine").header("x"), Some("fine"));
-    assert_eq!(server.get("/framed").status, 500, "the server knows the length better");
+    assert_eq!(server.get("/framed").status, 500, "the server sets the length itself");
 }
 
 #[test]
-fn a_large_body_arrives_whole() {
+fn large_body_arrives_whole() {
     assert_eq!(all().get("/large").text(), "0123456789".repeat(100_000));
 }
 
 #[test]
-fn a_body_that_cannot_be_finished_is_visibly_cut() {
+fn body_that_fails_is_visibly_incomplete() {
     let server = all();
     let mut client = server.connect();
     client.send("GET /cut HTTP/1.1\r\nHost: localhost\r\n\r\n");
@@ -120,11 +120,11 @@ fn a_body_that_cannot_be_finished_is_visibly_cut() {
     client.send("GET /fails HTTP/1.1\r\nHost: localhost\r\n\r\n");
     assert_eq!(client.head().header("transfer-encoding"), Some("chunked"));
     client.finish();
-    assert_eq!(client.rest(), b"4\r\nsome\r\n", "without a last chunk");
+    assert_eq!(client.rest(), b"4\r\nsome\r\n", "the last chunk is missing");
 }
 
 #[test]
-fn a_streamed_body_arrives_as_it_is_flushed() {
+fn streamed_body_arrives_when_it_is_flushed() {
     let (go, wait) = mpsc::channel::<()>();
     let wait = Mutex::new(Some(wait));
     let server = serve(|server| {
@@ -134,7 +134,7 @@ fn a_streamed_body_arrives_as_it_is_flushed() {
                 out.write_all(b"first")?;
                 out.flush()?;
                 if let Some(wait) = wait {
-                    wait.recv().unwrap(); // the test has seen the first piece
+                    wait.recv().unwrap(); // until the test has received the first piece
                 }
                 out.write_all(b"second")
             })
@@ -146,18 +146,18 @@ fn a_streamed_body_arrives_as_it_is_flushed() {
     assert_eq!(client.until(b"first\r\n"), b"5\r\nfirst\r\n");
     go.send(()).unwrap();
     assert_eq!(client.until(b"0\r\n\r\n"), b"6\r\nsecond\r\n0\r\n\r\n");
-    assert_eq!(client.get("/").text(), "firstsecond", "the connection goes on");
+    assert_eq!(client.get("/").text(), "firstsecond", "the connection stays open");
 
     let mut client = server.connect();
     client.send("GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n");
     let head = client.head();
     assert_eq!((head.header("transfer-encoding"), head.header("connection")), (None, Some("close")));
-    assert_eq!(client.rest(), b"firstsecond", "HTTP/1.0 knows no chunks: the end is the end");
+    assert_eq!(client.rest(), b"firstsecond", "in HTTP/1.0 the end of the connection ends the body");
 }
 
-/// Whether a client knows where a response ends, and by what.
+/// How a client recognises the end of a response.
 enum End {
-    /// By its framing: the connection stays open.
+    /// By the framing of the response. The connection stays open.
     Framing,
     /// By the end of the connection.
     Connection,

@@ -1,4 +1,4 @@
-//! Which handler answers, and who answers where there is none.
+//! The choice of a handler for a request, and the response if there is none.
 
 use super::support::{serve, Running};
 use brooklet::{Method, Response, Server, StatusCode};
@@ -33,7 +33,7 @@ fn ask(server: &Running, method: &str, target: &str) -> super::support::Answer {
 }
 
 #[test]
-fn static_then_parameter_then_rest() {
+fn static_route_wins_over_parameter_and_rest() {
     let server = routes();
     assert_eq!(server.get("/").text(), "root");
     assert_eq!(server.get("/a/static").text(), "static");
@@ -43,7 +43,7 @@ fn static_then_parameter_then_rest() {
 }
 
 #[test]
-fn every_method_has_its_route() {
+fn request_with_each_method_reaches_its_route() {
     let server = routes();
     assert_eq!(ask(&server, "PUT", "/m").text(), "put");
     assert_eq!(ask(&server, "PATCH", "/m").text(), "patch");
@@ -51,7 +51,7 @@ fn every_method_has_its_route() {
 }
 
 #[test]
-fn nothing_there_is_404_and_another_method_405_with_allow() {
+fn unknown_path_is_404_and_unknown_method_is_405_with_allow() {
     let server = routes();
     assert_eq!(server.get("/nope").status, 404);
     let answer = ask(&server, "GET", "/m");
@@ -61,18 +61,18 @@ fn nothing_there_is_404_and_another_method_405_with_allow() {
 }
 
 #[test]
-fn head_is_answered_from_get() {
+fn head_without_a_route_is_answered_by_get() {
     let server = routes();
     let mut client = server.connect();
     client.send("HEAD /a/static HTTP/1.1\r\nHost: localhost\r\n\r\nGET / HTTP/1.1\r\nHost: localhost\r\n\r\n");
     let head = client.head();
     assert_eq!((head.status, head.header("content-length")), (200, Some("6")));
-    assert_eq!(client.answer().text(), "root", "no body came between");
+    assert_eq!(client.answer().text(), "root", "the response to HEAD has no body");
     assert_eq!(ask(&server, "HEAD", "/own").header("x-head"), Some("own"));
 }
 
 #[test]
-fn options_tells_what_is_there() {
+fn options_without_a_route_lists_the_allowed_methods() {
     let server = routes();
     let answer = ask(&server, "OPTIONS", "/a/7");
     assert_eq!((answer.status, answer.header("allow")), (204, Some("GET, HEAD, POST, OPTIONS")));
@@ -88,11 +88,11 @@ fn parameter_is_decoded_once() {
     assert_eq!(server.get("/a/caf%C3%A9%20%3F").text(), "id café ?");
     assert_eq!(server.get("/a/%2570").text(), "id %70");
     assert_eq!(server.get("/a/x/caf%c3%a9%2520/").text(), "rest x/café%20/");
-    assert_eq!(server.get("/a/+").text(), "id +", "a plus is a plus in a path");
+    assert_eq!(server.get("/a/+").text(), "id +", "a plus sign in a path is not a space");
     assert_eq!(server.get("//").status, 404);
 }
 
-/// A value that, joined to a directory's path, would name something outside, never reaches a handler.
+/// A value that would leave a directory when joined to its path never reaches a handler.
 #[test]
 fn parameter_that_leaves_its_directory_is_400() {
     let server = routes();
@@ -125,12 +125,13 @@ fn escaped_character_of_a_static_segment_is_found() {
 }
 
 #[test]
-fn a_parameter_that_the_pattern_lacks_is_our_mistake() {
+fn parameter_that_the_pattern_lacks_is_500() {
     assert_eq!(routes().get("/typo/7").status, 500);
 }
 
+/// Returns the message with which `serve` refuses to start.
 fn fault(server: Server) -> String {
-    // A server without a fault stops at once, and this fails.
+    // A server without a fault stops at once, and the test fails.
     server.handle().shutdown(std::time::Duration::ZERO);
     let error = server.serve().unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
@@ -138,21 +139,20 @@ fn fault(server: Server) -> String {
 }
 
 #[test]
-fn a_malformed_or_taken_pattern_is_refused_with_its_name_and_line() {
+fn pattern_that_is_malformed_or_taken_is_an_error_of_serve() {
     let bind = || Server::bind("127.0.0.1:0").unwrap();
     let message = fault(bind().get("/a/{id", |_| ""));
     assert!(message.contains("`GET /a/{id`") && message.contains("routing.rs"), "{message}");
     let message = fault(bind().post("/a/{x}", |_| "").post("/a/{y}", |_| "").get("bad", |_| ""));
-    assert!(message.contains("`POST /a/{y}`") && message.contains("`/a/{x}`"), "the first fault, with both: {message}");
+    assert!(message.contains("`POST /a/{y}`") && message.contains("`/a/{x}`"), "names both patterns: {message}");
     let message = fault(bind().get("/~a", |_| "").get("/%7Ea", |_| ""));
     assert!(message.contains("`GET /%7Ea`") && message.contains("`/~a`"), "another spelling: {message}");
     let message = fault(bind().get("/a/%2E.", |_| ""));
-    assert!(message.contains("`GET /a/%2E.`"), "no request has this path: {message}");
+    assert!(message.contains("`GET /a/%2E.`"), "no request can have this path: {message}");
 }
 
-/// Counted in lookups, not in time: a table of a thousand routes answers like any other. How fast is a benchmark's matter.
 #[test]
-fn a_thousand_routes_are_all_found() {
+fn routes_are_all_found_among_a_thousand() {
     let server = serve(|mut server| {
         for n in 0..1_000 {
             server = server.get(&format!("/static/{n}"), move |_| n.to_string());

@@ -1,16 +1,16 @@
-//! The rules of a request, one row each: the rule, where it stands, what is sent, what comes back.
+//! The rules for requests: each row has a rule, its source, the expected outcome and requests.
 //!
-//! Each row is sent whole, in two halves at every position, and byte by byte, on connections of their own; a row that is
-//! refused must end its connection, and a row that is served must leave it fit for the next request.
+//! Each request is sent whole, in two pieces, and byte by byte, each time on a new connection. A request that is
+//! refused must end its connection. A request that is served must leave the connection usable.
 
 use super::support::{serve, Running};
 use brooklet::Config;
 use Outcome::{Refused, Served};
 
 enum Outcome {
-    /// This status, and the connection stays open.
+    /// The response has this status, and the connection stays open.
     Served(u16),
-    /// This status, and the connection ends.
+    /// The response has this status, and the connection ends.
     Refused(u16),
 }
 
@@ -24,7 +24,7 @@ struct Rule {
 const RULES: &[Rule] = &[
     // Lines.
     Rule {
-        name: "a line ends with CRLF: no bare LF",
+        name: "a line that ends with a bare LF is refused",
         source: "RFC 9112 2.2",
         outcome: Refused(400),
         requests: &[
@@ -36,7 +36,7 @@ const RULES: &[Rule] = &[
         ],
     },
     Rule {
-        name: "no bare CR",
+        name: "a bare CR is refused",
         source: "RFC 9112 2.2",
         outcome: Refused(400),
         requests: &[
@@ -49,20 +49,20 @@ const RULES: &[Rule] = &[
         ],
     },
     Rule {
-        name: "empty lines before a request line are skipped",
+        name: "up to four empty lines before a request line are skipped",
         source: "RFC 9112 2.2",
         outcome: Served(200),
         requests: &[b"\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n", b"\r\n\r\n\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n"],
     },
     Rule {
-        name: "but not many of them",
+        name: "more than four empty lines before a request line are refused",
         source: "RFC 9112 2.2",
         outcome: Refused(400),
         requests: &[b"\r\n\r\n\r\n\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n"],
     },
     // The request line.
     Rule {
-        name: "exactly one space twice",
+        name: "a request line has exactly two spaces, one after the method and one after the target",
         source: "RFC 9112 3",
         outcome: Refused(400),
         requests: &[
@@ -92,7 +92,7 @@ const RULES: &[Rule] = &[
         ],
     },
     Rule {
-        name: "of a length that makes sense",
+        name: "a method of more than 32 bytes is refused",
         source: "RFC 9110 9.1, 2.3",
         outcome: Refused(400),
         requests: &[b"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA / HTTP/1.1\r\nHost: a\r\n\r\n"],
@@ -109,19 +109,19 @@ const RULES: &[Rule] = &[
         ],
     },
     Rule {
-        name: "CONNECT, with its authority-form, is 501: this is no proxy",
+        name: "CONNECT is 501, because the server is not a proxy",
         source: "RFC 9110 9.3.6, RFC 9112 3.2.3",
         outcome: Refused(501),
         requests: &[b"CONNECT a:443 HTTP/1.1\r\nHost: a:443\r\n\r\n", b"CONNECT / HTTP/1.1\r\nHost: a\r\n\r\n"],
     },
     Rule {
-        name: "a known method without a route is 405, TRACE too",
+        name: "a known method without a route is 405, also TRACE",
         source: "RFC 9110 15.5.6, 9.3.8",
         outcome: Served(405),
         requests: &[b"DELETE / HTTP/1.1\r\nHost: a\r\n\r\n", b"TRACE / HTTP/1.1\r\nHost: a\r\nX-Secret: x\r\n\r\n"],
     },
     Rule {
-        name: "origin-form and absolute-form are served, whatever the scheme's case",
+        name: "origin-form and absolute-form are served, and the scheme is case-insensitive",
         source: "RFC 9112 3.2.1, 3.2.2",
         outcome: Served(200),
         requests: &[
@@ -133,13 +133,13 @@ const RULES: &[Rule] = &[
         ],
     },
     Rule {
-        name: "asterisk-form goes with OPTIONS",
+        name: "OPTIONS takes the asterisk-form",
         source: "RFC 9112 3.2.4",
         outcome: Served(204),
         requests: &[b"OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n", b"OPTIONS http://a HTTP/1.1\r\nHost: a\r\n\r\n"],
     },
     Rule {
-        name: "and with nothing else; other forms are none",
+        name: "asterisk-form with another method is refused, and so is any other form of target",
         source: "RFC 9112 3.2",
         outcome: Refused(400),
         requests: &[
@@ -178,7 +178,7 @@ const RULES: &[Rule] = &[
         requests: &[b"GET / HTTP/1.2\r\nHost: a\r\n\r\n", b"GET / HTTP/1.9\r\nHost: a\r\n\r\n"],
     },
     Rule {
-        name: "another major version is 505, the preface of HTTP/2 refused",
+        name: "another major version is 505, also in the preface of HTTP/2",
         source: "RFC 9110 15.6.6",
         outcome: Refused(505),
         requests: &[
@@ -190,7 +190,7 @@ const RULES: &[Rule] = &[
         ],
     },
     Rule {
-        name: "anything else is no version",
+        name: "a malformed version is refused",
         source: "RFC 9112 2.3",
         outcome: Refused(400),
         requests: &[
@@ -211,7 +211,7 @@ const RULES: &[Rule] = &[
     },
     // Field lines.
     Rule {
-        name: "a field name is a token, and not empty",
+        name: "a field name is a token and is not empty",
         source: "RFC 9112 5",
         outcome: Refused(400),
         requests: &[
@@ -225,7 +225,7 @@ const RULES: &[Rule] = &[
         ],
     },
     Rule {
-        name: "no white space before the colon",
+        name: "white space before the colon is refused",
         source: "RFC 9112 5.1",
         outcome: Refused(400),
         requests: &[
@@ -235,7 +235,7 @@ const RULES: &[Rule] = &[
         ],
     },
     Rule {
-        name: "no line folding, and no white space before the first field",
+        name: "line folding and white space before the first field are refused",
         source: "RFC 9112 5.2, 2.2",
         outcome: Refused(400),
         requests: &[
@@ -246,7 +246,7 @@ const RULES: &[Rule] = &[
         ],
     },
     Rule {
-        name: "no control but HTAB in a value",
+        name: "a control character in a value is refused, except HTAB",
         source: "RFC 9110 5.5",
         outcome: Refused(400),
         requests: &[
@@ -257,7 +257,7 @@ const RULES: &[Rule] = &[
         ],
     },
     Rule {
-        name: "obs-text, HTAB, white space around it, and nothing at all are values",
+        name: "a value may contain obs-text and HTAB, have white space around it, or be empty",
         source: "RFC 9110 5.5",
         outcome: Served(200),
         requests: &[
@@ -269,7 +269,7 @@ const RULES: &[Rule] = &[
     },
     // Host.
     Rule {
-        name: "exactly one Host, also when equal",
+        name: "a request without Host or with two is refused, even if the two are equal",
         source: "RFC 9112 3.2",
         outcome: Refused(400),
         requests: &[
@@ -281,7 +281,7 @@ const RULES: &[Rule] = &[
         ],
     },
     Rule {
-        name: "that is a host with an optional port",
+        name: "a Host that is not a host with an optional port is refused",
         source: "RFC 9110 7.2, RFC 3986 3.2.2",
         outcome: Refused(400),
         requests: &[
@@ -303,14 +303,14 @@ const RULES: &[Rule] = &[
         ],
     },
     Rule {
-        name: "one Content-Type",
+        name: "a second Content-Type is refused",
         source: "RFC 9110 8.3",
         outcome: Refused(400),
         requests: &[b"POST / HTTP/1.1\r\nHost: a\r\nContent-Type: a/b\r\nContent-Type: a/b\r\nContent-Length: 0\r\n\r\n"],
     },
     // Framing.
     Rule {
-        name: "Transfer-Encoding and Content-Length exclude each other",
+        name: "Transfer-Encoding together with Content-Length is refused",
         source: "RFC 9112 6.3",
         outcome: Refused(400),
         requests: &[
@@ -321,7 +321,7 @@ const RULES: &[Rule] = &[
         ],
     },
     Rule {
-        name: "HTTP/1.0 has no Transfer-Encoding",
+        name: "Transfer-Encoding in HTTP/1.0 is refused",
         source: "RFC 9112 6.1",
         outcome: Refused(400),
         requests: &[b"POST / HTTP/1.0\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"],
@@ -346,7 +346,7 @@ const RULES: &[Rule] = &[
         ],
     },
     Rule {
-        name: "an unknown coding alone is 501",
+        name: "an unknown coding on its own is 501",
         source: "RFC 9112 6.1",
         outcome: Refused(501),
         requests: &[
@@ -356,7 +356,7 @@ const RULES: &[Rule] = &[
         ],
     },
     Rule {
-        name: "Content-Length is digits, once",
+        name: "Content-Length is one number of digits",
         source: "RFC 9110 8.6",
         outcome: Refused(400),
         requests: &[
@@ -376,7 +376,7 @@ const RULES: &[Rule] = &[
         ],
     },
     Rule {
-        name: "zeros in front and white space around are no fault",
+        name: "leading zeros and surrounding white space are accepted",
         source: "RFC 9110 8.6, 5.5",
         outcome: Served(200),
         requests: &[
@@ -412,7 +412,7 @@ const RULES: &[Rule] = &[
         ],
     },
     Rule {
-        name: "exact CRLF after each chunk",
+        name: "a chunk ends with exactly CRLF",
         source: "RFC 9112 7.1",
         outcome: Refused(400),
         requests: &[
@@ -423,7 +423,7 @@ const RULES: &[Rule] = &[
         ],
     },
     Rule {
-        name: "extensions by their grammar",
+        name: "chunk extensions that follow the grammar are accepted",
         source: "RFC 9112 7.1.1",
         outcome: Served(200),
         requests: &[
@@ -432,7 +432,7 @@ const RULES: &[Rule] = &[
         ],
     },
     Rule {
-        name: "and no other",
+        name: "a malformed chunk extension is refused",
         source: "RFC 9112 7.1.1",
         outcome: Refused(400),
         requests: &[
@@ -445,7 +445,7 @@ const RULES: &[Rule] = &[
         ],
     },
     Rule {
-        name: "trailer fields, forbidden names among them, are read and ignored",
+        name: "trailer fields are read and ignored, also with forbidden names",
         source: "RFC 9110 6.5.1, RFC 9112 7.1.2",
         outcome: Served(200),
         requests: &[
@@ -454,7 +454,7 @@ const RULES: &[Rule] = &[
         ],
     },
     Rule {
-        name: "a malformed one is refused",
+        name: "a malformed trailer field is refused",
         source: "RFC 9112 7.1.2",
         outcome: Refused(400),
         requests: &[
@@ -475,7 +475,7 @@ const RULES: &[Rule] = &[
         ],
     },
     Rule {
-        name: "Upgrade is ignored unless a handler takes it",
+        name: "Upgrade is ignored",
         source: "RFC 9110 7.8",
         outcome: Served(200),
         requests: &[
@@ -484,7 +484,7 @@ const RULES: &[Rule] = &[
         ],
     },
     Rule {
-        name: "a path parameter is UTF-8, and stays below a directory that it is joined to",
+        name: "a path parameter that is not UTF-8 or could leave a directory is 400",
         source: "RFC 3986 2.5, 7.3",
         outcome: Served(400),
         requests: &[
@@ -495,7 +495,7 @@ const RULES: &[Rule] = &[
         ],
     },
     Rule {
-        name: "a path has no broken escape",
+        name: "a malformed escape in a path is refused",
         source: "RFC 3986 2.1",
         outcome: Refused(400),
         requests: &[
@@ -506,13 +506,13 @@ const RULES: &[Rule] = &[
         ],
     },
     Rule {
-        name: "no encoded NUL",
+        name: "an encoded NUL is refused",
         source: "RFC 3986 7.3",
         outcome: Refused(400),
         requests: &[b"GET /p/%00 HTTP/1.1\r\nHost: a\r\n\r\n", b"GET /%00.html HTTP/1.1\r\nHost: a\r\n\r\n"],
     },
     Rule {
-        name: "no dot segment, raw or escaped: clients remove them",
+        name: "a dot segment is refused, raw or escaped, because clients remove them",
         source: "RFC 3986 5.2.4, 6.2.2.3",
         outcome: Refused(400),
         requests: &[
@@ -524,7 +524,7 @@ const RULES: &[Rule] = &[
         ],
     },
     Rule {
-        name: "a dot elsewhere is a dot, and what the query holds is no path",
+        name: "a dot inside a segment and anything in the query are accepted",
         source: "RFC 3986 3.3, 3.4",
         outcome: Served(200),
         requests: &[
@@ -551,7 +551,8 @@ fn server() -> Running {
     })
 }
 
-/// Sends the pieces, and then a request that is only answered if the connection still lives.
+/// Sends the pieces, and asserts the outcome. Then sends another request, which must be answered only if the connection
+/// stays open.
 fn check(server: &Running, rule: &Rule, request: &[u8], pieces: &[&[u8]]) {
     let what = || format!("{} ({}): {:?}", rule.name, rule.source, String::from_utf8_lossy(request));
     let mut client = server.connect();
@@ -561,7 +562,7 @@ fn check(server: &Running, rule: &Rule, request: &[u8], pieces: &[&[u8]]) {
         Served(status) => {
             assert_eq!(answer.status, status, "{}", what());
             assert_eq!(answer.header("connection"), None, "{}", what());
-            assert_eq!(client.get("/").text(), "hello", "{}: and serves on", what());
+            assert_eq!(client.get("/").text(), "hello", "{}: the connection stays usable", what());
         }
         Refused(status) => {
             assert_eq!(answer.status, status, "{}", what());
@@ -574,7 +575,7 @@ fn check(server: &Running, rule: &Rule, request: &[u8], pieces: &[&[u8]]) {
 }
 
 #[test]
-fn every_rule_whole_and_byte_by_byte_and_in_two_pieces() {
+fn rules_hold_for_a_request_whole_in_two_pieces_and_byte_by_byte() {
     let server = server();
     for rule in RULES {
         for request in rule.requests {
@@ -588,7 +589,7 @@ fn every_rule_whole_and_byte_by_byte_and_in_two_pieces() {
 }
 
 #[test]
-fn http_10_is_served_without_host_and_ends() {
+fn http_10_request_without_host_is_served_and_ends_its_connection() {
     let server = server();
     for request in ["GET / HTTP/1.0\r\n\r\n", "GET / HTTP/1.0\r\nHost: a\r\nExpect: 200-ok\r\n\r\n"] {
         let mut client = server.connect();
@@ -600,7 +601,7 @@ fn http_10_is_served_without_host_and_ends() {
 }
 
 #[test]
-fn http_09_gets_no_body_without_a_head() {
+fn http_09_request_is_400() {
     let server = server();
     let mut client = server.connect();
     client.send("GET /\r\n");
@@ -608,14 +609,14 @@ fn http_09_gets_no_body_without_a_head() {
 }
 
 #[test]
-fn trace_is_never_echoed() {
+fn trace_is_not_echoed() {
     let answer = server().ask("TRACE / HTTP/1.1\r\nHost: a\r\nCookie: secret\r\n\r\n");
     assert!(!answer.head.contains("secret") && !answer.text().contains("secret"));
     assert!(answer.header("allow").is_some());
 }
 
 #[test]
-fn the_same_rules_hold_for_the_second_request_of_a_connection() {
+fn rules_hold_for_the_second_request_of_a_connection() {
     let server = server();
     for rule in RULES {
         let Refused(status) = rule.outcome else { continue };

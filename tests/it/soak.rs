@@ -1,4 +1,5 @@
-//! Ten minutes with every kind of client: what the server's process holds afterwards is what it held before.
+//! Ten minutes with all kinds of clients. Afterwards the server must hold no more memory, threads and descriptors than
+//! before.
 //!
 //! ```text
 //! BROOKLET_SOAK_SECONDS=60 cargo test --test it soak -- --ignored --nocapture
@@ -15,28 +16,29 @@ use std::time::{Duration, Instant};
 
 const SECONDS: &str = "BROOKLET_SOAK_SECONDS";
 
-/// Each kind of client has this many threads.
+/// The number of threads for each kind of client.
 const EACH: usize = 3;
 
-/// What a client rests between two connections, and no more than that: it is what bounds the rate. All kinds together
-/// open about 300 connections a second, which leaves no system short of ports.
+/// The pause of a client between two connections. It limits all clients together to about 300 connections per second,
+/// so that the system does not run out of ports.
 const REST: Duration = Duration::from_millis(50);
 
-/// No timeout of the server is longer, so everything has ended that long after the last client.
+/// The longest timeout of the server. All connections have ended this long after the last client left.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// glibc would have a heap for every few threads, and how full each of them gets is a matter of luck.
+/// A single heap. By default glibc uses several heaps for its threads, and their sizes vary from run to run.
 const ONE_HEAP: &str = "export MALLOC_ARENA_MAX=1;";
 
-/// Beyond what it was after the warm-up. A leak of 20 bytes a connection would be more in ten minutes.
+/// The limit on the growth of memory after the warm-up, in KiB. In ten minutes a leak of 20 bytes per connection
+/// exceeds it.
 const RSS_KB: usize = 2 * 1024;
 
-/// Threads that wait for connections, at the most; which of them have gone to rest is a matter of luck.
+/// The maximum number of threads that wait for connections. The actual number varies from run to run.
 const WAITING: usize = 64;
 
 #[test]
-#[ignore = "a server that the soak runs"]
-fn a_server_for_all() {
+#[ignore = "a server for the test below"]
+fn server_for_all_clients() {
     let config = Config {
         read_header_timeout: PATIENCE,
         read_timeout: PATIENCE,
@@ -72,7 +74,7 @@ fn a_server_for_all() {
                 });
                 no_result
             })
-            .on_response(|_| ()) // or standard error would tell of every client that left
+            .on_response(|_| ()) // keeps a line for each client that left out of standard error
     });
 }
 
@@ -95,7 +97,7 @@ fn goes_byte_by_byte(client: &mut Client, random: &mut Random) {
     let request = format!("POST /echo HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n{body}", body.len());
     for byte in request.bytes() {
         client.send([byte]);
-        thread::sleep(Duration::from_millis(random.below(8) as u64)); // this is what it is to be slow
+        thread::sleep(Duration::from_millis(random.below(8) as u64)); // a slow client
     }
     assert_eq!(client.answer().text(), body);
 }
@@ -114,7 +116,7 @@ fn closes_its_half(client: &mut Client, random: &mut Random) {
     client.assert_end();
 }
 
-/// Leaves by a reset: what it asked for is not read.
+/// Closes with a reset, because the client does not read the response.
 fn resets(client: &mut Client, random: &mut Random) {
     client.send(request(["/large", "/", "/stream", "/chunked"][random.below(4)]));
     let _ = client.stream.peek(&mut [0]);
@@ -126,7 +128,8 @@ fn pipelines(client: &mut Client, random: &mut Random) {
     (0..many).for_each(|n| assert_eq!(client.answer().text(), n.to_string()));
 }
 
-/// Noise, or a request with a few bytes of it: whatever is answered is HTTP, and then it ends.
+/// Sends random bytes, or a request with a few random bytes in it. A response must be HTTP, and the connection must
+/// end.
 fn talks_garbage(client: &mut Client, random: &mut Random) {
     let mut bytes: Vec<u8> = match random.below(2) {
         0 => (0..random.below(3_000)).map(|_| random.below(256) as u8).collect(),
@@ -141,7 +144,7 @@ fn talks_garbage(client: &mut Client, random: &mut Random) {
     client.send(&bytes);
     let _ = client.stream.shutdown(Shutdown::Write);
     let mut answer = Vec::new();
-    // A reset is an answer too, to what comes after the end.
+    // The server may reset the connection, because bytes arrive after it has closed.
     let _ = client.stream.read_to_end(&mut answer);
     assert!(answer.is_empty() || answer.starts_with(b"HTTP/1.1 "), "{bytes:?}");
 }
@@ -158,7 +161,7 @@ fn leaves_a_stream(client: &mut Client, random: &mut Random) {
 fn is_taken_over(client: &mut Client, random: &mut Random) {
     client.send(request("/take"));
     match random.below(3) {
-        0 => return, // it leaves
+        0 => return, // the client leaves
         1 => client.send("aloha"),
         _ => client.send("aloha, and more than was asked for"),
     }
@@ -184,7 +187,7 @@ const KINDS: [Kind; 10] = [
     ("says nothing", says_nothing),
 ];
 
-/// Runs all kinds for so long; how many connections each has had.
+/// Runs all kinds of clients for `time`. Returns the number of connections of each kind.
 fn run_all(address: SocketAddr, time: Duration, seed: u64) -> [usize; KINDS.len()] {
     let end = Instant::now() + time;
     let mut seed = Random(seed | 1);
@@ -221,7 +224,7 @@ fn held(child: &Child) -> Held {
     }
 }
 
-/// What it holds when all that clients have left behind has ended, which shows in the descriptors.
+/// Waits until the server has closed the descriptors of all clients, and returns what it holds then.
 fn settled(child: &Child, descriptors: usize) -> Held {
     let waited = Instant::now();
     loop {
@@ -229,19 +232,19 @@ fn settled(child: &Child, descriptors: usize) -> Held {
         if now.descriptors <= descriptors {
             return now;
         }
-        assert!(waited.elapsed() < TIMEOUT + PATIENCE, "{now:?}, but {descriptors} descriptors at the start");
-        thread::sleep(REST); // the process next door tells nobody when it is done
+        assert!(waited.elapsed() < TIMEOUT + PATIENCE, "{now:?}, with {descriptors} descriptors at the start");
+        thread::sleep(REST); // the server cannot notify this process
     }
 }
 
 #[test]
 #[ignore = "ten minutes"]
-fn ten_minutes_of_everything_leave_nothing_behind() {
+fn server_after_ten_minutes_holds_what_it_held_before() {
     let seconds = std::env::var(SECONDS).map_or(600, |seconds| seconds.parse().unwrap());
     let time = Duration::from_secs(seconds);
     let seed = u64::from(std::process::id()) << 20;
-    let mut child = Child::start("soak::a_server_for_all", ONE_HEAP);
-    // Whoever is answered knows that the server is up, and when this one sees the end, its descriptor is closed.
+    let mut child = Child::start("soak::server_for_all_clients", ONE_HEAP);
+    // The response shows that the server runs. The end of the connection shows that its descriptor is closed.
     let mut first = child.connect();
     first.send("GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
     assert!(first.rest().ends_with(b"hello"));

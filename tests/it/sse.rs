@@ -1,4 +1,4 @@
-//! Event streams on the wire.
+//! Event streams: the bytes on the wire, and how a stream ends.
 
 use super::event_stream::{parse, Parser};
 use super::support::{serve, Chunks, Client, Running, TIMEOUT};
@@ -10,7 +10,7 @@ use std::sync::Mutex;
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// A server whose `/` runs `events` on the stream, and what each run returned.
+/// Starts a server whose `/` runs `events` on a stream. The receiver gets the result of each run.
 fn streaming(
     events: impl Fn(sse::Connection) -> io::Result<()> + Send + Sync + 'static,
 ) -> (Running, Receiver<io::Result<()>>) {
@@ -43,7 +43,7 @@ fn kind_of(result: io::Result<()>) -> Option<ErrorKind> {
 }
 
 #[test]
-fn the_head_goes_out_before_the_first_event() {
+fn head_is_sent_before_the_first_event() {
     let (go, wait) = mpsc::channel::<()>();
     let wait = Mutex::new(wait);
     let (server, _results) = streaming(move |events| {
@@ -63,7 +63,7 @@ fn the_head_goes_out_before_the_first_event() {
     assert_eq!(client.rest(), b"event: close\ndata: close\n\n");
 }
 
-/// The bytes on the wire, except the value of `Date`.
+/// Returns the bytes on the wire, except the value of `Date`.
 fn transcript(server: &Running, request: &str) -> String {
     let mut client = server.connect();
     client.send(request);
@@ -112,7 +112,6 @@ fn stream_to_http_10_is_frames_up_to_the_end_of_the_connection() {
     assert_eq!(transcript(&server, HTTP_10), format!("{HEAD}Connection: close\r\n\r\n{body}"));
 }
 
-/// A client that reads in any pieces gets the same.
 #[test]
 fn chunks_split_at_every_byte_are_the_same_events() {
     let (server, _results) = streaming(send_one_of_each);
@@ -123,7 +122,7 @@ fn chunks_split_at_every_byte_are_the_same_events() {
     for split in 0..=body.len() {
         let (mut chunks, mut frames) = (Chunks::default(), Vec::new());
         chunks.feed(&body[..split], &mut frames);
-        assert_eq!(chunks.is_whole, split == body.len(), "only the last byte makes it whole");
+        assert_eq!(chunks.is_whole, split == body.len(), "the body is whole only with its last byte");
         chunks.feed(&body[split..], &mut frames);
         assert_eq!(frames, whole);
     }
@@ -153,7 +152,7 @@ fn stream_whose_closure_fails_or_panics_has_no_last_chunk() {
                 });
                 no_result
             })
-            .on_response(|_| ()) // or standard error would tell of them
+            .on_response(|_| ()) // keeps the errors out of standard error
     });
     for path in ["/fails", "/refused", "/dropped", "/panics", "/thread"] {
         let mut client = server.connect();
@@ -199,7 +198,7 @@ fn stream_whose_closure_fails_while_the_server_stops_has_no_last_chunk() {
                 sse::stream(ctx, |mut events| {
                     begun.send(()).unwrap();
                     let _ = events.wait(Duration::MAX);
-                    Err(ErrorKind::ConnectionAborted.into()) // of something else than this stream
+                    Err(ErrorKind::ConnectionAborted.into()) // not an error of this stream
                 })
             })
             .on_response(|_| ())
@@ -211,7 +210,7 @@ fn stream_whose_closure_fails_while_the_server_stops_has_no_last_chunk() {
 }
 
 #[test]
-fn fields_of_guards_and_handlers_are_in_the_head_and_win_over_ours() {
+fn headers_set_by_a_guard_replace_those_of_the_stream() {
     let guard = |server: Server| {
         server.before(|ctx| {
             ctx.set_response_header("Access-Control-Allow-Origin", "*").unwrap();
@@ -228,7 +227,7 @@ fn fields_of_guards_and_handlers_are_in_the_head_and_win_over_ours() {
 }
 
 #[test]
-fn all_four_fields_arrive() {
+fn event_with_all_four_fields_arrives() {
     let (server, _results) = streaming(|mut events| {
         events.send_message("plain")?;
         events.send_message(Message::new().id(7).event("tick").data("a\nb").retry(Duration::from_millis(1500)))?;
@@ -265,7 +264,7 @@ fn all_four_fields_arrive() {
 }
 
 #[test]
-fn a_refused_message_leaves_the_stream_good() {
+fn message_that_is_refused_does_not_end_the_stream() {
     let (server, _results) = streaming(|mut events| {
         let refused = |error: io::Error| (error.kind(), error.to_string());
         let (kind, message) = refused(events.send_message(Message::new().data("lost").id("a\nb")).unwrap_err());
@@ -281,7 +280,7 @@ fn a_refused_message_leaves_the_stream_good() {
 }
 
 #[test]
-fn a_batch_arrives_whole() {
+fn batch_of_events_arrives_whole() {
     let (server, _results) = streaming(|mut events| {
         events.send_messages((0..50_000).map(|n| Message::new().id(n).data(n)))?;
         events.close()
@@ -292,7 +291,7 @@ fn a_batch_arrives_whole() {
 }
 
 #[test]
-fn last_event_id_is_that_of_the_header_or_else_of_the_query_and_empty_is_none() {
+fn last_event_id_is_from_the_header_or_else_from_the_query() {
     let (server, _results) = streaming(|mut events| {
         let id = events.last_event_id().map(str::to_owned);
         events.send_message(format!("{id:?} {}", events.connection().request().path()))?;
@@ -326,7 +325,7 @@ fn keep_alive_of_zero_is_ten_milliseconds() {
 }
 
 #[test]
-fn durations_of_zero_and_without_end_are_taken() {
+fn write_timeout_of_zero_is_refused_and_duration_max_never_ends() {
     let (server, results) = streaming(|mut events| {
         assert_eq!(events.set_write_timeout(Some(Duration::ZERO)).unwrap_err().kind(), ErrorKind::InvalidInput);
         events.set_write_timeout(Some(Duration::MAX))?;
@@ -342,7 +341,7 @@ fn durations_of_zero_and_without_end_are_taken() {
 }
 
 #[test]
-fn wait_ends_when_the_client_leaves_by_fin_or_reset_also_after_it_sent_bytes() {
+fn wait_fails_after_the_client_closes_or_resets() {
     let (server, results) = streaming(|mut events| {
         events.send_message("hello")?;
         events.wait(Duration::from_secs(3600))
@@ -355,17 +354,17 @@ fn wait_ends_when_the_client_leaves_by_fin_or_reset_also_after_it_sent_bytes() {
 
     let mut client = open(&server);
     client.until(b"\n\n");
-    client.send("stray bytes, which must not hide the end");
+    client.send("bytes before the end");
     client.finish();
     assert_eq!(left(), Some(ErrorKind::ConnectionAborted));
 
-    open(&server).reset(); // "hello" is unread
+    open(&server).reset(); // the event is unread
     let kind = left();
     assert!(matches!(kind, Some(ErrorKind::ConnectionReset | ErrorKind::ConnectionAborted)), "{kind:?}");
 }
 
 #[test]
-fn wait_returns_after_its_time() {
+fn wait_returns_after_its_duration() {
     let (server, results) = streaming(|mut events| {
         events.wait(Duration::ZERO)?;
         events.wait(Duration::from_millis(20))?;
@@ -376,7 +375,7 @@ fn wait_returns_after_its_time() {
 }
 
 #[test]
-fn sending_fails_once_the_client_is_gone_and_ever_after() {
+fn send_after_the_client_left_fails_each_time() {
     let (server, results) = streaming(|mut events| {
         let error = loop {
             if let Err(error) = events.send_message("again") {
@@ -394,7 +393,7 @@ fn sending_fails_once_the_client_is_gone_and_ever_after() {
 }
 
 #[test]
-fn a_client_that_stops_reading_is_cut_and_what_it_got_are_whole_frames_and_a_piece() {
+fn client_that_stops_reading_is_disconnected_after_a_partial_frame() {
     let (server, results) = streaming(|mut events| {
         events.set_write_timeout(Some(Duration::from_millis(50)))?;
         let frame = "x".repeat(100_000);
@@ -408,12 +407,12 @@ fn a_client_that_stops_reading_is_cut_and_what_it_got_are_whole_frames_and_a_pie
     let frame = format!("data: {}\n\n", "x".repeat(100_000));
     assert!(
         stream.chunks(frame.len()).all(|piece| frame.as_bytes().starts_with(piece)),
-        "nothing follows half a frame"
+        "nothing follows a partial frame"
     );
 }
 
 #[test]
-fn keep_alive_comments_come_only_in_silence() {
+fn keep_alive_is_sent_only_while_no_event_is() {
     let (server, _results) = streaming(|mut events| {
         events.set_keep_alive(Duration::from_millis(10));
         events.wait(Duration::from_millis(60))?;
@@ -429,7 +428,7 @@ fn keep_alive_comments_come_only_in_silence() {
 }
 
 #[test]
-fn forward_sends_what_comes_out_of_a_channel_and_ends_with_its_senders() {
+fn forward_sends_the_received_messages_and_ends_with_the_senders() {
     let (sender, receiver) = mpsc::channel::<Message>();
     let receiver = Mutex::new(receiver);
     let (server, results) = streaming(move |mut events| {
@@ -438,7 +437,7 @@ fn forward_sends_what_comes_out_of_a_channel_and_ends_with_its_senders() {
         events.close()
     });
     let mut client = open(&server);
-    assert_eq!(client.exactly(4), b":\n:\n", "keep-alives while nothing comes");
+    assert_eq!(client.exactly(4), b":\n:\n", "keep-alives while no message arrives");
     (0..1_000).for_each(|n| sender.send(Message::new().id(n).data(n)).unwrap());
     drop(sender);
     let events = parse(&client.rest());
@@ -448,7 +447,7 @@ fn forward_sends_what_comes_out_of_a_channel_and_ends_with_its_senders() {
 }
 
 #[test]
-fn forward_ends_when_the_client_leaves_though_nothing_is_sent() {
+fn forward_without_messages_ends_when_the_client_leaves() {
     let (sender, receiver) = mpsc::channel::<&str>();
     let receiver = Mutex::new(receiver);
     let (server, results) = streaming(move |mut events| events.forward(&receiver.lock().unwrap()));
@@ -457,9 +456,9 @@ fn forward_ends_when_the_client_leaves_though_nothing_is_sent() {
     drop(sender);
 }
 
-/// 100 kB take 98 s to read at 512 bytes each half second.
+/// A stream that reads 512 bytes every half second would need 98 s to reach the end of 100 kB.
 #[test]
-fn forward_ends_when_the_client_leaves_after_it_sent_much() {
+fn forward_with_much_input_ends_when_the_client_leaves() {
     let (_sender, receiver) = mpsc::channel::<&str>();
     let receiver = Mutex::new(receiver);
     let (server, results) = streaming(move |mut events| events.forward(&receiver.lock().unwrap()));
@@ -470,7 +469,7 @@ fn forward_ends_when_the_client_leaves_after_it_sent_much() {
 }
 
 #[test]
-fn client_that_sends_without_end_is_disconnected() {
+fn client_that_sends_endless_input_is_disconnected() {
     let (_sender, receiver) = mpsc::channel::<&str>();
     let receiver = Mutex::new(receiver);
     let (result, results) = mpsc::channel();
@@ -496,7 +495,7 @@ fn client_that_sends_without_end_is_disconnected() {
         while sent < 1024 * 1024 * 1024 && client.stream.write_all(&[b'x'; 64 * 1024]).is_ok() {
             sent += 64 * 1024;
         }
-        assert!(sent >= 16 * 1024 * 1024 - 64 * 1024, "{path}: {sent} bytes are a body that was not read");
+        assert!(sent >= 16 * 1024 * 1024 - 64 * 1024, "{path}: {sent} bytes can be an unread request body");
         let error = results.recv_timeout(TIMEOUT).unwrap();
         assert_eq!(error, "the client sent more than 16 MiB on an event stream", "{path}");
     }
@@ -535,7 +534,7 @@ fn wait_for_returns_what_another_request_sends() {
 }
 
 #[test]
-fn wait_for_ends_with_its_time_the_client_or_the_server() {
+fn wait_for_ends_at_its_timeout_when_the_client_leaves_and_at_shutdown() {
     let (_sender, receiver) = mpsc::channel::<()>();
     let receiver = Mutex::new(receiver);
     let (server, results) = streaming(move |mut events| {
@@ -553,7 +552,7 @@ fn wait_for_ends_with_its_time_the_client_or_the_server() {
     });
     let mut client = open(&server);
     client.until(b"data: go\n\n");
-    assert_eq!(client.until(b":\n"), b":\n", "a keep-alive");
+    assert_eq!(client.until(b":\n"), b":\n", "the stream sends a keep-alive");
     drop(client);
     let kind = kind_of(results.recv_timeout(TIMEOUT).unwrap());
     assert!(matches!(kind, Some(ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset | ErrorKind::BrokenPipe)));
@@ -564,9 +563,9 @@ fn wait_for_ends_with_its_time_the_client_or_the_server() {
     assert_eq!(kind_of(results.recv_timeout(TIMEOUT).unwrap()), Some(ErrorKind::ConnectionAborted));
 }
 
-/// Values for other clients, for example, that this stream does not send.
+/// The loop takes queued values and sends nothing, as if the values were for other clients.
 #[test]
-fn wait_for_with_values_waiting_sends_keep_alives_and_notices_that_the_client_left() {
+fn wait_for_with_queued_values_sends_keep_alives_and_fails_after_the_client_left() {
     let (server, results) = streaming(|mut events| {
         let (sender, receiver) = mpsc::channel();
         events.set_keep_alive(Duration::from_millis(10));
@@ -591,7 +590,7 @@ fn wait_for_with_values_waiting_sends_keep_alives_and_notices_that_the_client_le
 }
 
 #[test]
-fn wait_for_with_values_waiting_ends_when_the_server_stops() {
+fn wait_for_with_queued_values_ends_when_the_server_stops() {
     let (server, results) = streaming(|mut events| {
         let (sender, receiver) = mpsc::channel();
         events.send_message("go")?;
@@ -607,7 +606,7 @@ fn wait_for_with_values_waiting_ends_when_the_server_stops() {
 }
 
 #[test]
-fn forward_tells_of_a_refused_message_after_sending_those_before_it() {
+fn forward_with_a_refused_message_sends_the_earlier_ones_and_fails() {
     let (sender, receiver) = mpsc::channel();
     let receiver = Mutex::new(receiver);
     let (server, results) = streaming(move |mut events| {
@@ -622,7 +621,7 @@ fn forward_tells_of_a_refused_message_after_sending_those_before_it() {
 }
 
 #[test]
-fn head_gets_the_head_and_no_stream() {
+fn head_request_gets_the_head_and_no_stream() {
     let (server, results) = streaming(|events| events.close());
     let mut client = server.connect();
     client.send("HEAD / HTTP/1.1\r\nHost: localhost\r\n\r\n");
@@ -632,10 +631,10 @@ fn head_gets_the_head_and_no_stream() {
     assert!(results.recv().is_err(), "the stream was never started");
 }
 
-/// A client that has sent something which nobody read must get the last event all the same: a plain close would be a
-/// reset, and take it away.
+/// A client whose input is unread must still receive the last event. A close with unread input would be a reset, which
+/// can discard sent data.
 #[test]
-fn the_last_event_survives_input_that_nobody_read() {
+fn last_event_arrives_despite_unread_input() {
     let (server, _results) = streaming(|mut events| {
         events.wait(Duration::from_millis(1)).ok();
         events.close()
@@ -647,10 +646,10 @@ fn the_last_event_survives_input_that_nobody_read() {
     assert_eq!(client.rest(), b"event: close\ndata: close\n\n");
 }
 
-/// The path and the error of each request, as the hook receives them.
+/// The receiver of the path and the error of each request.
 type Reports = Receiver<(String, Option<String>)>;
 
-/// A server that reports to the test.
+/// Starts a server whose hook reports each request to the test.
 fn reporting(build: impl FnOnce(Server) -> Server) -> (Running, Reports) {
     let (report, reports) = mpsc::channel();
     let report = Mutex::new(report);
@@ -689,7 +688,7 @@ fn error_of_the_program_is_reported_whatever_its_kind() {
                 sse::stream(ctx, |_| {
                     let channel = sse::Channel::new();
                     channel.close();
-                    channel.publish("nobody receives this").map(drop)
+                    channel.publish("never sent").map(drop)
                 })
             })
     });
@@ -709,7 +708,7 @@ fn error_of_the_program_is_reported_whatever_its_kind() {
     check("/channel", "the channel was closed");
 }
 
-/// A relay that reads from one connection and sends to another can fail on either side.
+/// A relay that reads from one connection and writes to another can fail on either side.
 #[test]
 fn error_of_another_stream_or_connection_is_reported() {
     let (give, others) = mpsc::channel();
@@ -743,7 +742,7 @@ fn error_of_another_stream_or_connection_is_reported() {
     }
 }
 
-/// An error type of a program, which says where its error comes from.
+/// An error type of a program. Its `source` is the error that caused it.
 #[derive(Debug)]
 struct Wrapper(io::Error);
 
@@ -760,7 +759,7 @@ impl std::error::Error for Wrapper {
 }
 
 #[test]
-fn client_that_left_is_not_reported_also_if_the_error_is_wrapped() {
+fn client_that_left_is_not_reported_even_if_the_error_is_wrapped() {
     let (server, reports) = reporting(|server| {
         server
             .get("/wait", |ctx| sse::stream(ctx, |mut events| events.wait(Duration::MAX)))
@@ -826,20 +825,19 @@ fn shutdown_and_stalled_client_are_not_reported() {
     }
 }
 
-/// `Write` on the raw connection and the stream's own socket are the same one.
 #[test]
-fn the_socket_is_at_hand() {
+fn tcp_stream_writes_to_the_connection_of_the_stream() {
     let (server, _results) = streaming(|events| {
         assert!(events.tcp_stream().nodelay()?);
         let mut socket = events.tcp_stream();
-        socket.write_all(b"f\r\ndata: by hand\n\n\r\n")?;
+        socket.write_all(b"f\r\ndata: by hand\n\n\r\n")?; // a chunk with an event
         events.close()
     });
     assert_eq!(parse(&open(&server).rest())[0].data, "by hand");
 }
 
 #[test]
-fn events_before_a_plain_drop_survive_a_body_that_nobody_read() {
+fn events_before_a_drop_arrive_despite_an_unread_body() {
     let server = serve(|server| {
         server.post("/", |ctx| {
             sse::stream(ctx, |mut events| {

@@ -1,4 +1,4 @@
-//! `Handle::shutdown`: who is answered, who is told, who is cut, and when `serve` returns.
+//! `Handle::shutdown`: how requests, streams and other connections end, and when `serve` returns.
 
 use super::machine::{own_loopback_address, Room};
 use super::support::{serve, serve_on, Client, Running, TIMEOUT};
@@ -13,31 +13,31 @@ use std::sync::{Arc, Barrier, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// A grace that nobody waits for: who returns before it does so because nobody is left.
+/// A grace that a test never waits for. `serve` must return earlier, because no connection is left.
 const LONG: Duration = Duration::from_secs(60);
 
-/// A grace that is waited for.
+/// A grace that tests wait for.
 const SHORT: Duration = Duration::from_millis(300);
 
-/// What a busy machine may add. The server itself takes a millisecond or two.
+/// The delay that a busy machine may add. The server itself needs one or two milliseconds.
 const SLACK: Duration = TIMEOUT;
 
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// Asserts that this is the last event of a server that stops and nothing else, and returns after how many milliseconds it
-/// wants the client back.
+/// Asserts that `stream` is only the `close` event of a shutdown. Returns its `retry`, the delay before the client
+/// reconnects, in milliseconds.
 #[track_caller]
 pub fn assert_goodbye(stream: &[u8]) -> u64 {
     let stream = String::from_utf8_lossy(stream);
     let retry = stream
         .strip_prefix("event: close\ndata: close\nretry: ")
         .and_then(|rest| rest.strip_suffix("\n\n"));
-    let retry = retry.unwrap_or_else(|| panic!("no goodbye: {stream:?}")).parse().unwrap();
+    let retry = retry.unwrap_or_else(|| panic!("no `close` event: {stream:?}")).parse().unwrap();
     assert!((1_000..5_000).contains(&retry), "{retry}");
     retry
 }
 
-/// Waits for `serve` to return, and says how long that took. What hangs fails.
+/// Waits until `serve` returns, and returns how long that took. Panics after the timeout.
 #[track_caller]
 fn returned(server: Running) -> Duration {
     let (done, returns) = mpsc::channel();
@@ -47,27 +47,28 @@ fn returned(server: Running) -> Duration {
     waited.elapsed()
 }
 
+/// Asserts that `serve` returns without waiting for the grace.
 #[track_caller]
 fn assert_at_once(server: Running) {
     let took = returned(server);
-    assert!(took < SLACK, "nobody is left, but serve took {took:?}");
+    assert!(took < SLACK, "no connection is left, but serve took {took:?}");
 }
 
-/// Asserts that `serve` waits for the end of the grace, and not much longer.
+/// Asserts that `serve` returns at the end of the grace.
 #[track_caller]
 fn assert_after(grace: Duration, stopped: Instant, server: Running) {
     returned(server);
     let took = stopped.elapsed();
-    assert!(took >= grace, "somebody was left, but serve took only {took:?}");
-    assert!(took < grace + SLACK, "the grace was {grace:?}, and serve took {took:?}");
+    assert!(took >= grace, "a connection was left, but serve took only {took:?}");
+    assert!(took < grace + SLACK, "the grace was {grace:?}, but serve took {took:?}");
 }
 
-/// A server that answers `/` at once, and `/slow` when it is let go.
+/// A server that answers `/` at once, and `/slow` when the test allows it.
 struct Slow {
     server: Running,
-    /// A request for `/slow` has come to its handler.
+    /// Receives a value when a request for `/slow` has reached its handler.
     entered: Receiver<()>,
-    /// Lets one go; dropped, it lets all go.
+    /// A value sent here lets one handler finish. Dropping the sender lets all handlers finish.
     go: Sender<()>,
 }
 
@@ -75,7 +76,7 @@ fn slow() -> Slow {
     let (enter, entered) = mpsc::channel();
     let (go, gate) = mpsc::channel();
     let (enter, gate) = (Mutex::new(enter), Mutex::new(gate));
-    // Some tests look whether anybody listens on its port afterwards.
+    // Some tests check that the port is free afterwards, so no other test may use it.
     let server = serve_on(own_loopback_address(), |server| {
         server.get("/", |_| "hello").get("/slow", move |_| {
             let _ = enter.lock().unwrap().send(());
@@ -87,7 +88,7 @@ fn slow() -> Slow {
 }
 
 impl Slow {
-    /// A client whose request is in its handler.
+    /// Returns a client whose request is in its handler.
     fn ask(&self) -> Client {
         let mut client = self.server.connect();
         client.send("GET /slow HTTP/1.1\r\nHost: localhost\r\n\r\n");
@@ -97,17 +98,17 @@ impl Slow {
 }
 
 #[test]
-fn an_idle_server_returns_at_once() {
+fn shutdown_of_an_idle_server_returns_at_once() {
     let server = serve(|server| server.get("/", |_| "hello"));
     server.handle().shutdown(LONG);
     assert_at_once(server);
 }
 
 #[test]
-fn all_threads_that_wait_for_connections_are_woken() {
+fn shutdown_wakes_all_threads_that_wait_for_connections() {
     let room = Room::for_both_ends(40);
     let server = serve(|server| server.get("/", |_| "hello"));
-    // As many as come together have a thread each, and many of those wait for the next.
+    // Each of these connections has a thread. Many of the threads then wait for further connections.
     let mut clients: Vec<_> = (0..room.connections).map(|_| server.connect()).collect();
     clients.iter_mut().for_each(|client| assert_eq!(client.get("/").text(), "hello"));
     drop(clients);
@@ -117,10 +118,10 @@ fn all_threads_that_wait_for_connections_are_woken() {
 }
 
 #[test]
-fn idle_connections_are_closed_at_once() {
+fn shutdown_closes_idle_connections_at_once() {
     let room = Room::for_both_ends(120);
     let server = serve(|server| server.get("/", |_| "hello"));
-    // Connections are accepted in their order: when the later ones are answered, these are all known to the server.
+    // Connections are accepted in order. Once the later ones are answered, the server knows the silent ones too.
     let mut silent: Vec<_> = (0..room.connections / 6).map(|_| server.connect()).collect();
     let mut asking: Vec<_> = (silent.len()..room.connections).map(|_| server.connect()).collect();
     for client in &mut asking {
@@ -132,13 +133,13 @@ fn idle_connections_are_closed_at_once() {
 }
 
 #[test]
-fn a_request_in_its_handler_is_answered_with_the_end_announced() {
+fn shutdown_during_a_handler_answers_with_connection_close() {
     let slow = slow();
     let mut idle = slow.server.connect();
     assert_eq!(idle.get("/").text(), "hello");
     let mut client = slow.ask();
     slow.server.handle().shutdown(LONG);
-    idle.assert_end(); // while the other one is still in its handler
+    idle.assert_end(); // while the other request is still in its handler
     slow.go.send(()).unwrap();
     let answer = client.answer();
     assert_eq!((answer.status, answer.text(), answer.header("connection")), (200, "at last", Some("close")));
@@ -148,21 +149,22 @@ fn a_request_in_its_handler_is_answered_with_the_end_announced() {
 }
 
 #[test]
-fn a_handler_that_outlasts_the_grace_holds_nobody_up() {
+fn shutdown_returns_after_the_grace_while_a_handler_runs() {
     let slow = slow();
     let mut client = slow.ask();
     let stopped = Instant::now();
     slow.server.handle().shutdown(SHORT);
     assert_after(SHORT, stopped, slow.server);
     client.assert_end();
-    drop(slow.go); // until here it was in its handler
+    drop(slow.go); // until here the request was in its handler
 }
 
 #[test]
-fn half_a_request_may_be_finished() {
+fn shutdown_during_a_request_waits_for_the_rest_of_it() {
     let server = serve(|server| server.get("/", |_| "hello").post("/", |mut ctx| ctx.body_text()));
     let (head, rest) = ("POST / HTTP/1.1\r\nHost: localhost\r\nContent-Le", "ngth: 5\r\n\r\n");
-    // The answer to a request before it, or the word to go on, says that the server has seen what came of this one.
+    // The response to the earlier request shows that the server has read the start of the next one. The 100 (Continue)
+    // shows that the server has read the head.
     let mut in_head = server.connect();
     in_head.send(format!("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n{head}"));
     assert_eq!(in_head.answer().text(), "hello");
@@ -181,7 +183,7 @@ fn half_a_request_may_be_finished() {
 }
 
 #[test]
-fn a_response_under_way_goes_to_its_end() {
+fn shutdown_during_a_response_sends_the_rest_of_it() {
     let (go, gate) = mpsc::channel::<()>();
     let gate = Arc::new(Mutex::new(gate));
     let server = serve(|server| {
@@ -205,10 +207,10 @@ fn a_response_under_way_goes_to_its_end() {
     assert_at_once(server);
 }
 
-/// A request behind one that is answered with `Connection: close` was not looked at, and the client knows; and no reset
-/// takes the first answer away.
+/// The server does not process a request after a response with `Connection: close`, and the client knows that (RFC 9112
+/// 9.6). A reset must not discard the first response.
 #[test]
-fn a_pipelined_request_is_told_of_the_end_by_the_answer_before_it() {
+fn shutdown_with_a_pipelined_request_ends_after_the_response_before_it() {
     for behind in [true, false] {
         let slow = slow();
         let mut client = slow.server.connect();
@@ -228,7 +230,7 @@ fn a_pipelined_request_is_told_of_the_end_by_the_answer_before_it() {
 }
 
 #[test]
-fn a_thousand_streams_say_goodbye() {
+fn shutdown_sends_a_close_event_to_a_thousand_streams() {
     let room = Room::for_both_ends(1_000);
     let streams = room.connections;
     let server = serve(|server| server.get("/", |ctx| sse::stream(ctx, |mut events| events.wait(HOUR))));
@@ -242,11 +244,11 @@ fn a_thousand_streams_say_goodbye() {
         .collect();
     server.handle().shutdown(LONG);
     let retries: HashSet<_> = clients.iter_mut().map(|client| assert_goodbye(&client.rest())).collect();
-    assert!(retries.len() > streams / 4, "they are not to come back all at once");
+    assert!(retries.len() > streams / 4, "clients must reconnect at different times");
     assert_at_once(server);
 }
 
-/// What a writer reports.
+/// The senders with which a writer reports to the test.
 #[derive(Clone)]
 struct Telling {
     path: &'static str,
@@ -266,9 +268,9 @@ impl Telling {
     }
 }
 
-/// One each of what can write: an event stream, a response's body, a connection that was taken over.
+/// The writers are an event stream, a response body and a connection that was taken over.
 #[test]
-fn who_is_blocked_in_a_write_is_cut_when_the_grace_is_over() {
+fn shutdown_ends_blocked_writes_after_the_grace() {
     static FRAME: [u8; 200_000] = [b'x'; 200_000];
     let (wrote, writes) = mpsc::channel();
     let (ended, ends) = mpsc::channel();
@@ -290,7 +292,7 @@ fn who_is_blocked_in_a_write_is_cut_when_the_grace_is_over() {
                 thread::spawn(move || telling.write_on(|| conn.write_all(&FRAME)));
                 no_result
             })
-            .on_response(|_| ()) // or standard error would tell of the cut
+            .on_response(|_| ()) // keeps the errors out of standard error
     });
     let clients = PATHS.map(|path| {
         let mut client = server.connect();
@@ -298,28 +300,28 @@ fn who_is_blocked_in_a_write_is_cut_when_the_grace_is_over() {
         while writes.recv_timeout(TIMEOUT).unwrap() != path {}
         client
     });
-    // When nothing more goes for a while, the kernel's buffers are full and all three are blocked.
+    // When no write succeeds for a while, the kernel's buffers are full and all three writers are blocked.
     while writes.recv_timeout(Duration::from_millis(200)).is_ok() {}
     assert!(ends.try_recv().is_err());
     let stopped = Instant::now();
     server.handle().shutdown(SHORT);
     assert_after(SHORT, stopped, server);
     for _ in &clients {
-        let kind = ends.recv_timeout(TIMEOUT).expect("the cut ends a blocked write");
+        let kind = ends.recv_timeout(TIMEOUT).expect("the end of the connection ends a blocked write");
         assert!(matches!(kind, ErrorKind::BrokenPipe | ErrorKind::ConnectionReset), "{kind:?}");
     }
 }
 
 #[test]
-fn a_taken_over_connection_is_told_by_the_end_of_its_input_and_may_say_a_last_word() {
+fn shutdown_ends_the_input_of_a_taken_over_connection_that_can_still_write() {
     let (tell, told) = mpsc::channel();
     let (server, taken) = taking();
     let (mut client, mut conn) = take(&server, &taken, "\r\n");
     thread::spawn(move || {
-        let read = conn.read(&mut [0]); // no timeout: it is blocked until it is told
+        let read = conn.read(&mut [0]); // has no timeout, so it blocks until the shutdown
         tell.send((read, conn.is_stopping(), conn.write_all(b"bye"))).unwrap();
         tell.send((conn.read(&mut [0]), true, Ok(()))).unwrap();
-        conn // and is held by nobody else
+        conn // dropped only here
     });
     server.handle().shutdown(LONG);
     let (read, stopping, said_goodbye) = told.recv_timeout(TIMEOUT).unwrap();
@@ -330,7 +332,7 @@ fn a_taken_over_connection_is_told_by_the_end_of_its_input_and_may_say_a_last_wo
 }
 
 #[test]
-fn a_taken_over_connection_that_nobody_drops_is_cut_after_the_grace() {
+fn shutdown_closes_a_taken_over_connection_after_the_grace() {
     let (server, taken) = taking();
     let (mut client, mut conn) = take(&server, &taken, "\r\n");
     let stopped = Instant::now();
@@ -342,7 +344,7 @@ fn a_taken_over_connection_that_nobody_drops_is_cut_after_the_grace() {
 }
 
 #[test]
-fn of_two_ends_the_earlier_one_holds() {
+fn shutdown_called_twice_uses_the_shorter_grace() {
     for graces in [[LONG, Duration::ZERO], [Duration::ZERO, LONG]] {
         let slow = slow();
         let mut client = slow.ask();
@@ -354,7 +356,7 @@ fn of_two_ends_the_earlier_one_holds() {
 }
 
 #[test]
-fn threads_that_stop_it_together_agree_on_the_earliest_end() {
+fn shutdown_called_by_several_threads_uses_the_shortest_grace() {
     let slow = slow();
     let mut client = slow.ask();
     let together = Arc::new(Barrier::new(9));
@@ -374,7 +376,7 @@ fn threads_that_stop_it_together_agree_on_the_earliest_end() {
 }
 
 #[test]
-fn stopped_before_it_serves_it_returns_at_once() {
+fn shutdown_before_serve_makes_serve_return_at_once() {
     let server = Server::bind("127.0.0.1:0").unwrap().get("/", |_| "hello");
     let mut early = Client::connect(server.local_addr());
     early.send("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n");
@@ -384,13 +386,13 @@ fn stopped_before_it_serves_it_returns_at_once() {
     thread::spawn(move || done.send(server.serve()));
     returns.recv_timeout(TIMEOUT).unwrap().unwrap();
     assert!(started.elapsed() < SLACK);
-    // Whoever came before is not left hanging: with an end or a reset.
+    // A client that connected before gets an end or a reset, so it does not hang.
     let read = early.stream.read(&mut [0]).map_err(|error| error.kind());
     assert!(matches!(read, Ok(0) | Err(ErrorKind::ConnectionReset)), "{read:?}");
 }
 
 #[test]
-fn a_handler_that_stops_the_server_is_answered() {
+fn shutdown_called_by_a_handler_answers_its_request() {
     for grace in [LONG, Duration::MAX] {
         let server = serve(|server| {
             let handle = server.handle();
@@ -409,7 +411,7 @@ fn a_handler_that_stops_the_server_is_answered() {
 }
 
 #[test]
-fn a_stream_a_guard_and_a_hook_may_stop_the_server_too() {
+fn shutdown_called_by_a_stream_a_guard_or_a_hook_stops_the_server() {
     let stopping = |is_stream: bool, build: fn(Server, Handle) -> Server| {
         let server = serve(|server| {
             let handle = server.handle();
@@ -452,7 +454,7 @@ fn a_stream_a_guard_and_a_hook_may_stop_the_server_too() {
 }
 
 #[test]
-fn a_grace_without_end_ends_with_the_last_connection() {
+fn shutdown_without_a_limit_ends_with_the_last_connection() {
     let slow = slow();
     let mut client = slow.ask();
     slow.server.handle().shutdown(Duration::MAX);
@@ -460,14 +462,14 @@ fn a_grace_without_end_ends_with_the_last_connection() {
     let (done, returns) = mpsc::channel();
     thread::spawn(move || done.send(slow.server.join()));
     let early = returns.recv_timeout(SHORT);
-    assert!(early.is_err(), "somebody is left");
+    assert!(early.is_err(), "a connection is left");
     slow.go.send(()).unwrap();
     assert_eq!(client.answer().text(), "at last");
     drop(client);
     returns.recv_timeout(TIMEOUT).unwrap().unwrap();
 }
 
-/// Round trips on a connection, the last of which asks for its end; whether all went well.
+/// Sends three requests on a connection, the last with `Connection: close`. Returns whether all were answered.
 fn round_trips(address: SocketAddr) -> io::Result<bool> {
     let mut stream = TcpStream::connect_timeout(&address, TIMEOUT)?;
     stream.set_read_timeout(Some(TIMEOUT))?;
@@ -487,7 +489,7 @@ fn round_trips(address: SocketAddr) -> io::Result<bool> {
 }
 
 #[test]
-fn the_port_is_free_once_serve_has_returned_however_busy_it_was() {
+fn port_of_a_busy_server_is_free_after_serve_returns() {
     let start = |server: Server| {
         let server = server.get("/", |_| "hello");
         let (handle, (done, returns)) = (server.handle(), mpsc::channel());
@@ -503,8 +505,8 @@ fn the_port_is_free_once_serve_has_returned_however_busy_it_was() {
             .map(|_| {
                 let (over, asked) = (Arc::clone(&over), asked.clone());
                 thread::spawn(move || {
-                    // It ends with the first failure: connecting again and again to a port where nobody listens, a
-                    // client would sooner or later be given that very port, and talk to itself.
+                    // A client ends with its first failure. If it kept connecting to a port without a listener, the
+                    // system could give it the same port as its own, and the client would connect to itself.
                     while !over.load(Ordering::SeqCst) && round_trips(address).is_ok_and(|all| all) {
                         asked.send(()).unwrap();
                     }
@@ -526,9 +528,9 @@ fn the_port_is_free_once_serve_has_returned_however_busy_it_was() {
     returns.recv_timeout(TIMEOUT).unwrap().unwrap();
 }
 
-/// Another process may hold the same listener: it is not shut down for all of them.
+/// Another process may hold the same listener, so the server must not shut down the listening socket.
 #[test]
-fn listener_that_others_hold_goes_on_after_a_shutdown() {
+fn listener_held_by_others_still_accepts_after_a_shutdown() {
     let listener = TcpListener::bind((own_loopback_address(), 0)).unwrap();
     let of_other_process = listener.try_clone().unwrap();
     for _ in 0..2 {
@@ -542,12 +544,12 @@ fn listener_that_others_hold_goes_on_after_a_shutdown() {
         returns.recv_timeout(TIMEOUT).expect("serve has not returned").unwrap();
     }
     let waiting = TcpStream::connect_timeout(&listener.local_addr().unwrap(), TIMEOUT).unwrap();
-    // Connections that woke the threads may be ahead of it.
+    // The server connects to itself to wake its threads. Such connections may be queued before this one.
     while of_other_process.accept().unwrap().1 != waiting.local_addr().unwrap() {}
 }
 
 #[test]
-fn listener_that_does_not_block_is_made_blocking() {
+fn listener_that_is_nonblocking_is_made_blocking() {
     let listener = TcpListener::bind((own_loopback_address(), 0)).unwrap();
     listener.set_nonblocking(true).unwrap();
     let same = listener.try_clone().unwrap();
@@ -559,10 +561,9 @@ fn listener_that_does_not_block_is_made_blocking() {
     assert_eq!(accepted.recv_timeout(TIMEOUT).unwrap(), Ok(()));
 }
 
-/// A UNIX socket in the place of a TCP listener.
 #[cfg(unix)]
 #[test]
-fn listener_that_is_none_is_an_error_of_serve() {
+fn listener_that_is_a_unix_socket_is_an_error_of_serve() {
     let (one, _other) = std::os::unix::net::UnixStream::pair().unwrap();
     let server = Server::from(TcpListener::from(std::os::fd::OwnedFd::from(one))).get("/", |_| "hello");
     assert_eq!(server.local_addr(), SocketAddr::from(([0, 0, 0, 0], 0)));
@@ -572,7 +573,7 @@ fn listener_that_is_none_is_an_error_of_serve() {
 }
 
 #[test]
-fn nobody_listens_any_more_while_a_handler_runs_on() {
+fn port_is_free_after_serve_returns_while_a_handler_runs() {
     let slow = slow();
     let address = slow.server.address();
     let mut client = slow.ask();
@@ -582,21 +583,23 @@ fn nobody_listens_any_more_while_a_handler_runs_on() {
     let kind = TcpStream::connect(address).map_err(|error| error.kind()).err();
     assert_eq!(kind, Some(ErrorKind::ConnectionRefused));
     drop(Server::bind(address).unwrap());
-    drop(slow.go); // until here it was in its handler
+    drop(slow.go); // until here the request was in its handler
 }
 
-/// A client that comes during the grace should go elsewhere at once, not wait in a queue that nobody will look at.
+/// A client that connects during the grace must get an error at once. It must not wait in a queue that is never
+/// accepted.
 #[test]
-fn nobody_listens_any_more_during_the_grace() {
+fn connection_during_the_grace_is_refused() {
     let slow = slow();
     let address = slow.server.address();
     let mut client = slow.ask();
     slow.server.handle().shutdown(LONG);
     let stopped = Instant::now();
-    // It may take a moment, in which the queue may fill up: then a connection hangs, and is not tried for long.
+    // The listener closes a moment after the call. Until then its queue may fill, so each attempt to connect has a
+    // short timeout.
     let connect = || TcpStream::connect_timeout(&address, Duration::from_millis(50)).map_err(|error| error.kind());
     while connect().err() != Some(ErrorKind::ConnectionRefused) {
-        assert!(stopped.elapsed() < SLACK, "connections are still taken in");
+        assert!(stopped.elapsed() < SLACK, "connections are still accepted");
     }
     slow.go.send(()).unwrap();
     assert_eq!(client.answer().text(), "at last");

@@ -1,25 +1,26 @@
-//! No two files of `src/` need each other, however long the way round.
+//! The files of `src/` do not depend on each other in a cycle.
 
 use super::tidy::{code, files, without_tests};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-/// The names that lead from the crate's root to a module.
+/// The path of a module from the crate's root, as names.
 type Module = Vec<String>;
 
-/// The modules of `src/`, each with its code: no comments, no tests.
+/// The modules of `src/`.
 struct Sources {
+    /// The code of each module, without comments and tests.
     code: BTreeMap<Module, String>,
-    /// What each module imports: a name in it, and the path that the name stands for.
+    /// The imports of each module, as pairs of a name and its path.
     imports: BTreeMap<Module, Vec<(String, Vec<String>)>>,
 }
 
-/// What a path leads to.
+/// The target of a path.
 enum Target {
     Module(Module),
-    /// An item that is defined in this module.
+    /// An item, with the module that defines it.
     Item(Module),
-    /// Something of `std`, a type parameter, a variant.
+    /// An item of `std`, a type parameter or a variant.
     Elsewhere,
 }
 
@@ -49,7 +50,7 @@ impl Sources {
         sources
     }
 
-    /// Follows a path from a module, through the names that modules import, to where the item is defined.
+    /// Follows a path from a module through imports, and returns the module or item at its end.
     fn resolve(&self, from: &Module, path: &[String]) -> Target {
         let mut at = from.clone();
         for (index, name) in path.iter().enumerate() {
@@ -78,7 +79,8 @@ impl Sources {
         Target::Module(at)
     }
 
-    /// The modules whose items a module names. A door, a `mod.rs`, is not needed by those who only pass through it.
+    /// Returns the modules whose items a module names. A module with children counts only if a path ends at one
+    /// of its own items.
     fn needs(&self, module: &Module) -> BTreeSet<Module> {
         let imported = self.imports[module].iter().map(|(_, path)| path.clone());
         let paths = imported.chain(paths(&self.code[module]));
@@ -94,12 +96,13 @@ impl Sources {
         needs
     }
 
+    /// Returns whether a module has children.
     fn is_door(&self, module: &Module) -> bool {
         self.code.keys().any(|other| other.len() == module.len() + 1 && other.starts_with(module))
     }
 }
 
-/// The tree of an import, without `use`.
+/// Returns the tree of a `use` statement, without `use`. Returns `None` for another statement.
 fn import(statement: &str) -> Option<String> {
     let at = statement
         .find("use ")
@@ -109,7 +112,7 @@ fn import(statement: &str) -> Option<String> {
     begins.then(|| statement[at + 4..].split_whitespace().collect::<Vec<_>>().join(" "))
 }
 
-/// `a::{b, c as d}` as names and their paths: `b` for `a::b`, and `d` for `a::c`.
+/// Returns the names of an import tree with their paths: for `a::{b, c as d}`, `b` with `a::b` and `d` with `a::c`.
 fn expand(tree: &str) -> Vec<(String, Vec<String>)> {
     let Some((prefix, rest)) = tree.split_once('{') else {
         let (path, alias) = tree.split_once(" as ").map_or((tree, None), |(path, alias)| (path, Some(alias)));
@@ -132,7 +135,7 @@ fn expand(tree: &str) -> Vec<(String, Vec<String>)> {
         .collect()
 }
 
-/// The paths in code, those of imports included.
+/// Returns all paths in code, including the paths of imports.
 fn paths(code: &str) -> impl Iterator<Item = Vec<String>> + '_ {
     let is_path = |c: char| c.is_alphanumeric() || c == '_' || c == ':';
     code.split(move |c| !is_path(c))
@@ -140,7 +143,8 @@ fn paths(code: &str) -> impl Iterator<Item = Vec<String>> + '_ {
         .map(|word| word.split("::").map(str::to_owned).filter(|name| !name.is_empty()).collect())
 }
 
-/// Walks from a module; a module that is on the way already closes a cycle, which is then the result.
+/// Walks the dependencies of a module depth first. Returns a cycle if a module depends on an
+/// earlier module of the walk.
 fn cycle(
     module: &Module,
     needs: &BTreeMap<Module, BTreeSet<Module>>,
@@ -160,11 +164,11 @@ fn cycle(
 }
 
 #[test]
-fn files_of_src_have_no_cycle() {
+fn files_of_src_have_no_dependency_cycle() {
     let sources = Sources::read();
     let needs: BTreeMap<_, _> = sources.code.keys().map(|module| (module.clone(), sources.needs(module))).collect();
     let of = |path: &str| module_of(Path::new(path));
-    // The walk sees what is there, through doors and aliases.
+    // These dependencies go through modules with children and through aliases. The walk must find them.
     assert!(needs[&of("src/server/serve.rs")].contains(&of("src/http/response.rs")));
     assert!(needs[&of("src/sse/channel/subscriber.rs")].contains(&of("src/server/registry.rs")));
     assert!(needs[&of("src/sse/channel/file/mod.rs")].contains(&of("src/sse/channel/mod.rs")));
@@ -172,6 +176,6 @@ fn files_of_src_have_no_cycle() {
     for module in needs.keys() {
         let found = cycle(module, &needs, &mut Vec::new(), &mut done);
         let found = found.map(|cycle| cycle.iter().map(|module| module.join("/")).collect::<Vec<_>>());
-        assert_eq!(found, None, "these files need each other, each the next one and the last one the first");
+        assert_eq!(found, None, "each of these files depends on the next one, and the last one on the first");
     }
 }

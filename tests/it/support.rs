@@ -1,17 +1,17 @@
-//! A server on a port of its own, and a client that speaks in bytes.
+//! A server on its own port, and a client that sends and reads bytes.
 //!
-//! Every socket has a timeout: what hangs fails. Nothing here sleeps to let something happen.
+//! Every socket has a timeout, so a test that hangs fails. This module never sleeps to wait for another thread.
 
 use brooklet::{Handle, Server};
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream};
 use std::time::Duration;
 
-/// After this a test fails. It is long, because a busy machine may keep a thread waiting, and shorter than the timeouts of a
-/// server with default settings, which would end some hangs by themselves.
+/// The timeout of each socket. It is long, because a busy machine can keep a thread waiting. It is shorter than the
+/// default timeouts of a server, because those would end some hangs.
 pub const TIMEOUT: Duration = Duration::from_secs(9);
 
-/// A server that runs until this is dropped.
+/// A server that runs until this value is dropped.
 pub struct Running(brooklet::Running);
 
 /// Starts a server on a free port of 127.0.0.1, with the routes that `build` adds.
@@ -19,7 +19,7 @@ pub fn serve(build: impl FnOnce(Server) -> Server) -> Running {
     serve_on(Ipv4Addr::LOCALHOST, build)
 }
 
-/// Starts a server on a free port of an address.
+/// Starts a server on a free port of `address`, with the routes that `build` adds.
 pub fn serve_on(address: Ipv4Addr, build: impl FnOnce(Server) -> Server) -> Running {
     Running(build(Server::bind((address, 0)).unwrap()).spawn().unwrap())
 }
@@ -37,7 +37,7 @@ impl Running {
         Client::connect(self.address())
     }
 
-    /// Sends one request on a connection of its own.
+    /// Sends one request on a new connection, and returns the response.
     pub fn ask(&self, request: impl AsRef<[u8]>) -> Answer {
         let mut client = self.connect();
         client.send(request);
@@ -48,7 +48,7 @@ impl Running {
         self.ask(format!("GET {target} HTTP/1.1\r\nHost: localhost\r\n\r\n"))
     }
 
-    /// Waits for `serve` to return by itself.
+    /// Waits until `serve` returns, and returns its result.
     pub fn join(self) -> io::Result<()> {
         self.0.join()
     }
@@ -57,27 +57,27 @@ impl Running {
 pub struct Client {
     pub stream: TcpStream,
     unread: Vec<u8>,
-    /// `Some` after the head of an event stream that is chunked: `unread` is then what the chunks hold.
+    /// The decoder of a chunked event stream, once its head is read: `unread` then holds the decoded bytes.
     chunks: Option<Chunks>,
 }
 
-/// Takes the chunks of a body apart (RFC 9112 7.1), however they are split.
+/// A decoder of a chunked body (RFC 9112 7.1) that arrives in pieces of any size.
 #[derive(Default)]
 pub struct Chunks {
-    /// A size line, or the line break after data, that has not ended.
+    /// The unfinished size line, or the unfinished line break after data.
     line: Vec<u8>,
     is_in_chunk: bool,
-    /// The bytes of the chunk's data that are to come.
+    /// The number of data bytes of the chunk that have not arrived.
     left: usize,
     is_last: bool,
-    /// The last chunk has ended.
+    /// Whether the last chunk has arrived.
     pub is_whole: bool,
 }
 
 impl Chunks {
     pub fn feed(&mut self, mut bytes: &[u8], out: &mut Vec<u8>) {
         while !bytes.is_empty() {
-            assert!(!self.is_whole, "after the last chunk: {:?}", String::from_utf8_lossy(bytes));
+            assert!(!self.is_whole, "bytes after the last chunk: {:?}", String::from_utf8_lossy(bytes));
             let (data, rest) = bytes.split_at(self.left.min(bytes.len()));
             out.extend_from_slice(data);
             self.left -= data.len();
@@ -93,7 +93,7 @@ impl Chunks {
         self.line.push(byte);
         let Some(line) = self.line.strip_suffix(b"\r\n") else { return };
         if self.is_in_chunk {
-            assert_eq!(line, b"", "data is followed by a line break");
+            assert_eq!(line, b"", "a line break follows the data of a chunk");
             self.is_whole = self.is_last;
         } else {
             self.left = usize::from_str_radix(std::str::from_utf8(line).unwrap(), 16).unwrap();
@@ -104,11 +104,11 @@ impl Chunks {
     }
 }
 
-/// A response, taken apart.
+/// A parsed response.
 #[derive(Debug, PartialEq, Eq, Clone)]
 pub struct Answer {
     pub status: u16,
-    /// Status line and fields, as they came.
+    /// The status line and the fields, as received.
     pub head: String,
     pub body: Vec<u8>,
 }
@@ -118,15 +118,15 @@ impl Answer {
         std::str::from_utf8(&self.body).unwrap()
     }
 
-    /// The only field of that name.
+    /// Returns the value of the field with this name. Panics if there are two.
     #[track_caller]
     pub fn header(&self, name: &str) -> Option<&str> {
         let mut values = self.head.lines().skip(1).filter_map(|line| {
-            let (field, value) = line.split_once(": ").unwrap_or_else(|| panic!("no field line: {line:?}"));
+            let (field, value) = line.split_once(": ").unwrap_or_else(|| panic!("not a field line: {line:?}"));
             field.eq_ignore_ascii_case(name).then_some(value)
         });
         let first = values.next();
-        assert_eq!(values.next(), None, "{name} comes twice: {}", self.head);
+        assert_eq!(values.next(), None, "{name} is sent twice: {}", self.head);
         first
     }
 }
@@ -140,7 +140,7 @@ impl Client {
         Client { stream, unread: Vec::new(), chunks: None }
     }
 
-    /// Sends bytes. A server that has already refused and closed may not take them all.
+    /// Sends bytes. Ignores errors, because a server may refuse a request and close before it has read all of it.
     pub fn send(&mut self, bytes: impl AsRef<[u8]>) {
         let _ = self.stream.write_all(bytes.as_ref());
     }
@@ -150,18 +150,18 @@ impl Client {
         self.answer()
     }
 
-    /// Ends what we send.
+    /// Shuts down the sending half of the connection.
     pub fn finish(&mut self) {
         self.stream.shutdown(Shutdown::Write).unwrap();
     }
 
-    /// Closes with a reset: input is unread, so the kernel sends RST.
+    /// Closes the connection with a reset: the kernel sends RST because input is unread.
     pub fn reset(self) {
         self.stream.set_nonblocking(true).unwrap();
         let _ = self.stream.peek(&mut [0]);
     }
 
-    /// Reads one response; the body by Content-Length, chunked, or up to the end, as the head says.
+    /// Reads one response. Its head decides whether Content-Length, chunks or the end of the connection end the body.
     #[track_caller]
     pub fn answer(&mut self) -> Answer {
         let mut answer = self.head();
@@ -177,18 +177,18 @@ impl Client {
         answer
     }
 
-    /// Reads a response's head and leaves what follows it: for HEAD, and for streams.
+    /// Reads the head of a response, and nothing after it. Use it for responses to HEAD and for streams.
     #[track_caller]
     pub fn head(&mut self) -> Answer {
         let head = String::from_utf8(self.until(b"\r\n\r\n")).unwrap();
         let head = head.strip_suffix("\r\n\r\n").unwrap().to_owned();
-        let status = head.strip_prefix("HTTP/1.1 ").unwrap_or_else(|| panic!("no status line: {head:?}"));
+        let status = head.strip_prefix("HTTP/1.1 ").unwrap_or_else(|| panic!("not a status line: {head:?}"));
         let status = status[..3].parse().unwrap();
         Answer { status, head, body: Vec::new() }
     }
 
-    /// Reads the head of an event stream, and the comment that is sent with it. From then on this reads what the chunks
-    /// hold, or the bytes as they are if there are no chunks.
+    /// Reads the head of an event stream, and the comment after it. From then on this client decodes the chunks of the
+    /// stream, if it is chunked.
     #[track_caller]
     pub fn stream_head(&mut self) -> Answer {
         let answer = self.head();
@@ -204,18 +204,18 @@ impl Client {
         answer
     }
 
-    /// Reads up to and with `end`.
+    /// Reads up to and including `end`.
     #[track_caller]
     pub fn until(&mut self, end: &[u8]) -> Vec<u8> {
         loop {
             if let Some(at) = self.unread.windows(end.len()).position(|window| window == end) {
                 return self.unread.drain(..at + end.len()).collect();
             }
-            assert!(self.more().unwrap() > 0, "ended after {:?}", String::from_utf8_lossy(&self.unread));
+            assert!(self.more().unwrap() > 0, "the connection ended after {:?}", String::from_utf8_lossy(&self.unread));
         }
     }
 
-    /// Reads up to and with the event that has this text.
+    /// Reads up to and including the event that contains `text`.
     #[track_caller]
     pub fn until_event(&mut self, text: &[u8]) -> Vec<u8> {
         let mut read = self.until(text);
@@ -225,7 +225,7 @@ impl Client {
         read
     }
 
-    /// The same as [`until`](Client::until), or `None` if the read times out first.
+    /// Reads up to and including `end`. Returns `None` if the connection ends or a read times out first.
     pub fn try_until(&mut self, end: &[u8]) -> Option<Vec<u8>> {
         while !self.unread.windows(end.len()).any(|window| window == end) {
             if self.more().ok()? == 0 {
@@ -238,7 +238,7 @@ impl Client {
     #[track_caller]
     pub fn exactly(&mut self, length: usize) -> Vec<u8> {
         while self.unread.len() < length {
-            assert!(self.more().unwrap() > 0, "ended after {} of {length} bytes", self.unread.len());
+            assert!(self.more().unwrap() > 0, "the connection ended after {} of {length} bytes", self.unread.len());
         }
         self.unread.drain(..length).collect()
     }
@@ -257,19 +257,19 @@ impl Client {
         }
     }
 
-    /// Reads to the end of the connection, which must be an end and no reset. A chunked stream must be whole.
+    /// Reads to the end of the connection. Panics on a reset, and if a chunked stream has no last chunk.
     #[track_caller]
     pub fn rest(&mut self) -> Vec<u8> {
         let rest = self.read_to_end();
-        assert!(self.is_whole(), "without a last chunk, after {:?}", String::from_utf8_lossy(&rest));
+        assert!(self.is_whole(), "no last chunk after {:?}", String::from_utf8_lossy(&rest));
         rest
     }
 
-    /// The same of a chunked stream that must not be whole.
+    /// Reads to the end of the connection. Panics on a reset, and if a chunked stream has a last chunk.
     #[track_caller]
     pub fn rest_of_broken_stream(&mut self) -> Vec<u8> {
         let rest = self.read_to_end();
-        assert!(!self.is_whole(), "a last chunk, after {:?}", String::from_utf8_lossy(&rest));
+        assert!(!self.is_whole(), "a last chunk after {:?}", String::from_utf8_lossy(&rest));
         rest
     }
 
@@ -283,7 +283,7 @@ impl Client {
         self.chunks.as_ref().map_or(true, |chunks| chunks.is_whole)
     }
 
-    /// Asserts that the server closes without another word.
+    /// Asserts that the server closes the connection and sends nothing more.
     #[track_caller]
     pub fn assert_end(&mut self) {
         assert_eq!(String::from_utf8_lossy(&self.rest()), "");
@@ -293,7 +293,7 @@ impl Client {
         let mut scratch = [0; 16 * 1024];
         loop {
             match self.stream.read(&mut scratch) {
-                // By a signal, such as the end of a process that another test has started.
+                // A signal can interrupt the read, for example SIGCHLD from a process that another test started.
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => (),
                 Err(error) => return Err(error),
                 Ok(read) => {
@@ -308,7 +308,7 @@ impl Client {
     }
 }
 
-/// Random numbers (xorshift64*): the same ones for the same seed.
+/// A generator of random numbers (xorshift64*). The same seed gives the same numbers.
 pub struct Random(pub u64);
 
 impl Random {

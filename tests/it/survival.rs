@@ -1,7 +1,7 @@
-//! A server that is short of something: descriptors, threads, patience, standard error.
+//! A server that runs out of descriptors or threads, that reaches a limit, or whose standard error fails.
 //!
-//! Limits hold for a whole process, so each of these servers is one of its own: this very binary, told by name to run one
-//! ignored test, which is the server, under a shell's `ulimit`.
+//! Limits apply to a whole process, so each of these servers runs in a child process. The child is this test binary. A
+//! shell sets `ulimit`, and starts the binary with the name of one ignored test, which is the server.
 #![cfg(unix)]
 
 use super::machine::{own_loopback_address, Room};
@@ -21,17 +21,17 @@ const IS_CHILD: &str = "BROOKLET_TEST_CHILD";
 
 const GET: &str = "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
 
-/// A server in a process of its own, which is ended when this is dropped.
+/// A server in a child process. The process is killed when this value is dropped.
 pub struct Child {
     process: process::Child,
     address: SocketAddr,
     stdout: Receiver<String>,
     stderr: Receiver<String>,
-    /// Standard error that nobody reads, which stays open.
+    /// Standard error, if it stays open and the test does not read it.
     unread_stderr: Option<process::ChildStderr>,
 }
 
-/// The other end of a child's standard error.
+/// The test's end of a child's standard error.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Stderr {
     Read,
@@ -40,7 +40,7 @@ enum Stderr {
 }
 
 impl Child {
-    /// Runs `test`, which calls [`be_a_server`], after `limits` in the shell.
+    /// Runs `test`, which calls [`be_a_server`], in a shell that executes `limits` first.
     pub fn start(test: &str, limits: &str) -> Child {
         Child::start_with(test, limits, Stderr::Read)
     }
@@ -61,7 +61,7 @@ impl Child {
         let unread_stderr = pipe.take_if(|_| stderr == Stderr::Unread);
         let stderr = pipe.map_or_else(|| mpsc::channel().1, lines);
         let address = loop {
-            let line = stdout.recv_timeout(TIMEOUT).expect("the child says where it listens");
+            let line = stdout.recv_timeout(TIMEOUT).expect("the child prints its address");
             if let Some((_, address)) = line.split_once("listening on ") {
                 break address.parse().unwrap();
             }
@@ -81,12 +81,12 @@ impl Child {
         self.connect().get(target)
     }
 
-    /// The child's folder in `/proc`, on systems that have one.
+    /// Returns the path of a file in the child's `/proc` directory.
     pub fn proc(&self, name: &str) -> String {
         format!("/proc/{}/{name}", self.process.id())
     }
 
-    /// A number of `/proc/<pid>/status`; `None` on systems without.
+    /// Returns a number from `/proc/<pid>/status`, or `None` on a system without `/proc`.
     pub fn status(&self, field: &str) -> Option<usize> {
         let status = std::fs::read_to_string(self.proc("status")).ok()?;
         let line = status.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'))?;
@@ -98,7 +98,7 @@ impl Child {
         assert_eq!(self.process.try_wait().unwrap(), None, "the server's process has ended");
     }
 
-    /// Waits for the child to end by itself, and well; what it said on the way: standard output, and error.
+    /// Waits until the child ends, and asserts that it succeeded. Returns its standard output and standard error.
     #[track_caller]
     pub fn end(mut self) -> (String, String) {
         let all = |lines: &Receiver<String>| {
@@ -125,18 +125,18 @@ impl Drop for Child {
     }
 }
 
-/// What comes out of a pipe, which is read all the time: a full one would block who writes.
+/// Returns the lines of a pipe. A thread reads them at once, because a full pipe would block the writer.
 fn lines(pipe: impl Read + Send + 'static) -> Receiver<String> {
     let (sender, receiver) = mpsc::channel();
     thread::spawn(move || BufReader::new(pipe).lines().map_while(Result::ok).try_for_each(|line| sender.send(line)));
     receiver
 }
 
-/// What a child does: says where it listens, serves, and tries at last whether the port is free again. It ends with its
-/// standard input: at the latest when the test that started it does.
+/// Runs a server in a child process. Prints its address, serves, and then prints whether the port is free again. The
+/// server stops when its standard input ends, so it does not outlive the test that started it.
 pub fn be_a_server(build: impl FnOnce(Server) -> Server) {
     if std::env::var_os(IS_CHILD).is_none() {
-        return; // somebody runs all ignored tests, and this is none
+        return; // all ignored tests are being run, and this is not a test
     }
     let server = build(Server::bind((own_loopback_address(), 0)).unwrap());
     let (handle, address) = (server.handle(), server.local_addr());
@@ -149,7 +149,7 @@ pub fn be_a_server(build: impl FnOnce(Server) -> Server) {
     println!("the port again: {:?}", Server::bind(address).map(drop));
 }
 
-/// `/` answers; `/say/{n}` sends a number to all streams; `/stream` is one; `/stop` stops the server.
+/// Adds routes: `/stream` is an event stream, `/say/{n}` sends a number to all streams, `/stop` stops the server.
 fn with_streams(server: Server) -> Server {
     let (handle, said) = (server.handle(), Arc::new(AtomicUsize::new(0)));
     let heard = Arc::clone(&said);
@@ -178,19 +178,21 @@ fn with_streams(server: Server) -> Server {
         })
 }
 
-/// A child that has no more of something, and its clients.
+/// A child that has run out of descriptors or threads, and its clients.
 struct Exhausted {
     child: Child,
-    /// A kept connection: there will be no new one.
+    /// A connection that stays open, because the server accepts no new one.
     control: Client,
     streams: Vec<Client>,
+    /// Open connections, which use up the server's descriptors or threads.
     held: Vec<Client>,
+    /// The last number that was sent to the streams.
     said: usize,
-    /// The last field, so that the clients are gone when it is given back.
+    /// The last field, so that the clients are dropped before the room is released.
     room: Room,
 }
 
-/// Opens streams, and then connections that are answered and kept, until one is refused.
+/// Opens streams, and then connections that stay open, until one is refused.
 fn exhaust(test: &str, limits: &str, streams: usize) -> Exhausted {
     let room = Room::for_clients(100);
     let child = Child::start(test, limits);
@@ -212,7 +214,7 @@ fn exhaust(test: &str, limits: &str, streams: usize) -> Exhausted {
             200 => held.push(client),
             _ => break answer,
         }
-        assert!(held.len() < 100, "nothing is short");
+        assert!(held.len() < 100, "no connection is refused");
     };
     assert!(!held.is_empty());
     assert_refused(&refused);
@@ -227,7 +229,7 @@ fn assert_refused(answer: &Answer) {
 }
 
 impl Exhausted {
-    /// Has the streams be told something new, and waits until each has got it.
+    /// Sends a number to the streams, and waits until each has received it.
     fn assert_streams_go_on(&mut self) {
         self.said += 1;
         assert_eq!(self.control.get(&format!("/say/{}", self.said)).text(), "said");
@@ -236,15 +238,15 @@ impl Exhausted {
         }
     }
 
-    /// Connects `clients` more at once: each is refused before its read times out.
+    /// Connects this number of clients at the same time. Asserts that each is refused before its read times out.
     fn assert_refuses(&self, clients: usize) {
         let mut clients: Vec<_> = (0..clients).map(|_| self.child.connect()).collect();
         clients.iter_mut().for_each(|client| client.send(GET));
         clients.iter_mut().for_each(|client| assert_refused(&client.answer()));
     }
 
-    /// Refuses as many as there is room for, together and in time. A pause after each, as between two errors of `accept`, would
-    /// be a second for each.
+    /// Asserts that up to 50 clients are refused in time. If the server paused after each refusal, as it does between
+    /// two errors of `accept`, each client would take a second.
     fn assert_refuses_many(&self) {
         let started = Instant::now();
         let clients = (self.room.connections - self.held.len() - self.streams.len() - 2).min(50);
@@ -253,7 +255,7 @@ impl Exhausted {
         assert!(took < limit, "{clients} clients were refused in {took:?}");
     }
 
-    /// When those who were held have left, as many as they were are served again, all at a time.
+    /// Closes the held connections. Asserts that the server then serves the same number of connections again.
     fn assert_recovers(&mut self) {
         let (many, started) = (self.held.len(), Instant::now());
         self.held.clear();
@@ -261,8 +263,8 @@ impl Exhausted {
             let mut client = self.child.connect();
             match client.get("/").status {
                 200 => self.held.push(client),
-                // Those who left do not all have been noticed yet.
-                _ => assert!(started.elapsed() < 3 * TIMEOUT, "still short of what was given back"),
+                // The server may not have noticed all closed connections yet.
+                _ => assert!(started.elapsed() < 3 * TIMEOUT, "the server does not recover"),
             }
         }
         self.held.iter_mut().for_each(|client| assert_eq!(client.get("/").text(), "hello"));
@@ -270,7 +272,8 @@ impl Exhausted {
         self.child.assert_alive();
     }
 
-    /// Stops it: kept connections are closed, streams say goodbye, and the port is free. What it said on standard error.
+    /// Stops the server. Asserts that it closes kept connections, sends `close` events, and frees the port. Returns its
+    /// standard error.
     fn assert_stops(mut self) -> String {
         let answer = self.control.get("/stop");
         assert_eq!((answer.text(), answer.header("connection")), ("stopping", Some("close")));
@@ -285,7 +288,7 @@ impl Exhausted {
     }
 }
 
-/// Standard error is told once that something is short, not once for each client.
+/// Asserts that the shortage was printed to standard error once, not once per client.
 #[track_caller]
 fn assert_complained_once(stderr: &str, of: &str) {
     let complaints: Vec<_> = stderr
@@ -295,16 +298,16 @@ fn assert_complained_once(stderr: &str, of: &str) {
     assert!(matches!(&complaints[..], [one] if one.contains(of)), "{stderr}");
 }
 
-const WITH_STREAMS: &str = "survival::a_server_with_streams";
+const WITH_STREAMS: &str = "survival::server_with_streams";
 
 #[test]
-#[ignore = "a server that other tests run"]
-fn a_server_with_streams() {
+#[ignore = "a server for other tests"]
+fn server_with_streams() {
     be_a_server(with_streams);
 }
 
-/// Everything that is promised of a server that has run out of something: streams go on, clients are told, standard error
-/// is told once, and it serves again afterwards.
+/// Asserts that a server that has run out of descriptors or threads continues its streams, refuses new clients with a
+/// 503, prints one line to standard error, and recovers.
 #[track_caller]
 fn assert_refuses_and_recovers(mut starved: Exhausted, complaint: &str) {
     starved.assert_streams_go_on();
@@ -316,50 +319,50 @@ fn assert_refuses_and_recovers(mut starved: Exhausted, complaint: &str) {
     assert_complained_once(&stderr, complaint);
 }
 
-/// 3 standard streams, the listener, its reserve, and one for who waits in `accept`: 34 are left for clients.
+/// 40 descriptors: 3 standard streams, the listener, its reserve, one for the thread in `accept`, and 34 for clients.
 const FEW_DESCRIPTORS: &str = "ulimit -n 40;";
 
 #[test]
-fn out_of_descriptors_it_refuses_with_503_and_recovers() {
+fn server_out_of_descriptors_refuses_with_503_and_recovers() {
     assert_refuses_and_recovers(exhaust(WITH_STREAMS, FEW_DESCRIPTORS, 10), "cannot accept");
 }
 
 #[test]
-fn out_of_descriptors_it_can_be_stopped() {
+fn server_out_of_descriptors_can_be_stopped() {
     let starved = exhaust(WITH_STREAMS, FEW_DESCRIPTORS, 10);
     starved.assert_refuses(8);
     starved.assert_stops();
 }
 
-/// The 50th must not wait for a pause after each of the others.
+/// The 50th client must not wait until the server has paused 49 times.
 #[test]
-fn out_of_descriptors_it_refuses_many_in_time() {
+fn server_out_of_descriptors_refuses_many_in_time() {
     exhaust(WITH_STREAMS, FEW_DESCRIPTORS, 10).assert_refuses_many();
 }
 
 #[cfg(target_os = "linux")]
-const WITH_HUGE_STACKS: &str = "survival::a_server_with_huge_stacks";
+const WITH_HUGE_STACKS: &str = "survival::server_with_huge_stacks";
 
 #[cfg(target_os = "linux")]
 #[test]
-#[ignore = "a server that other tests run"]
-fn a_server_with_huge_stacks() {
+#[ignore = "a server for other tests"]
+fn server_with_huge_stacks() {
     be_a_server(|server| with_streams(server).config(Config { stack_size: 1 << 30, ..Config::default() }));
 }
 
-/// 7 GB: six such stacks, and room to spare for everything else. macOS does not limit address space.
+/// 7 GB of address space: six stacks of 1 GiB, and enough for everything else. macOS has no such limit.
 #[cfg(target_os = "linux")]
 const FEW_STACKS: &str = "ulimit -v 7000000;";
 
 #[cfg(target_os = "linux")]
 #[test]
-fn out_of_threads_it_refuses_with_503_and_recovers() {
+fn server_out_of_threads_refuses_with_503_and_recovers() {
     assert_refuses_and_recovers(exhaust(WITH_HUGE_STACKS, FEW_STACKS, 1), "cannot start a thread");
 }
 
 #[cfg(target_os = "linux")]
 #[test]
-fn out_of_threads_it_can_be_stopped() {
+fn server_out_of_threads_can_be_stopped() {
     let starved = exhaust(WITH_HUGE_STACKS, FEW_STACKS, 1);
     starved.assert_refuses(8);
     starved.assert_stops();
@@ -367,28 +370,28 @@ fn out_of_threads_it_can_be_stopped() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn out_of_threads_it_refuses_many_in_time() {
+fn server_out_of_threads_refuses_many_in_time() {
     exhaust(WITH_HUGE_STACKS, FEW_STACKS, 1).assert_refuses_many();
 }
 
-/// How long the half heads below are waited for.
+/// How long the server waits for the rest of a head.
 const PATIENCE: Duration = Duration::from_secs(3);
 
 #[test]
-#[ignore = "a server that other tests run"]
-fn a_server_for_many() {
+#[ignore = "a server for other tests"]
+fn server_for_many_clients() {
     let config = Config { read_header_timeout: PATIENCE, max_connections: 12_000, ..Config::default() };
     be_a_server(|server| server.get("/", |_| "hello").config(config));
 }
 
-/// The most threads that stay to wait for connections.
+/// The maximum number of threads that wait for connections.
 const WAITING: usize = 64;
 
 #[test]
-fn ten_thousand_half_heads_keep_nobody_from_being_served() {
+fn incomplete_heads_of_ten_thousand_clients_do_not_block_others() {
     let room = Room::for_clients(10_000);
-    let many = room.connections - 8; // for those who are served between them
-    let mut child = Child::start("survival::a_server_for_many", "");
+    let many = room.connections - 8; // the rest is for clients that are served
+    let mut child = Child::start("survival::server_for_many_clients", "");
     assert_eq!(child.get("/").text(), "hello");
     let threads_before = child.status("Threads");
     let started = Instant::now();
@@ -414,9 +417,9 @@ fn ten_thousand_half_heads_keep_nobody_from_being_served() {
     let answered = started.elapsed();
     drop(hanging);
     child.assert_alive();
-    println!("opened after {opened:?}, others served by {served:?}, all answered 408 by {answered:?}");
+    println!("all opened after {opened:?}, others served after {served:?}, all answered 408 after {answered:?}");
     let Some(before) = threads_before else { return };
-    // A request between looks: the server is asked as fast as it answers, and nothing else happens there.
+    // A request before each check of the threads keeps the loop from spinning. No other client is connected.
     let mut client = child.connect();
     let closed = Instant::now();
     let after = loop {
@@ -424,33 +427,33 @@ fn ten_thousand_half_heads_keep_nobody_from_being_served() {
         if threads <= before + WAITING {
             break threads;
         }
-        assert!(closed.elapsed() < 3 * TIMEOUT, "{threads} threads are left of {threads_between:?}, from {before}");
+        assert!(closed.elapsed() < 3 * TIMEOUT, "{threads} threads left of {threads_between:?}, {before} at the start");
         assert_eq!(client.get("/").status, 200);
     };
     println!("threads: {before}, then {threads_between:?}, then {after}");
 }
 
 #[test]
-#[ignore = "a server that other tests run"]
-fn a_server_with_faults() {
+#[ignore = "a server for other tests"]
+fn server_with_faults() {
     be_a_server(|server| {
         server
             .get("/", |_| "hello")
-            .get("/error", |_| io::Error::other("told to nobody"))
+            .get("/error", |_| io::Error::other("not printed"))
             .get("/long-error", |_| io::Error::other("x".repeat(1_000_000)))
-            .get("/panic", |_| -> &str { panic!("told to nobody") })
+            .get("/panic", |_| -> &str { panic!("not printed") })
             .get("/broken", |_| {
                 Response::stream("text/plain", |out| {
                     out.write_all(&[b'x'; 100_000])?;
-                    Err(io::Error::other("told to nobody"))
+                    Err(io::Error::other("not printed"))
                 })
             })
     });
 }
 
 #[test]
-fn a_closed_standard_error_ends_nothing() {
-    let mut child = Child::start_with("survival::a_server_with_faults", "", Stderr::Closed);
+fn standard_error_that_is_closed_ends_nothing() {
+    let mut child = Child::start_with("survival::server_with_faults", "", Stderr::Closed);
     let mut client = child.connect();
     for _ in 0..3 {
         assert_eq!(client.get("/error").status, 500);
@@ -465,10 +468,10 @@ fn a_closed_standard_error_ends_nothing() {
     child.assert_alive();
 }
 
-/// The first line fills the pipe, and every thread that prints then waits forever.
+/// The first line fills the pipe, so each thread that prints another line would block forever.
 #[test]
-fn standard_error_that_nobody_reads_keeps_no_client_waiting() {
-    let child = Child::start_with("survival::a_server_with_faults", "", Stderr::Unread);
+fn standard_error_that_is_not_read_blocks_no_client() {
+    let child = Child::start_with("survival::server_with_faults", "", Stderr::Unread);
     assert!(child.unread_stderr.is_some());
     for _ in 0..3 {
         assert_eq!(child.get("/long-error").status, 500);
@@ -481,16 +484,16 @@ fn standard_error_that_nobody_reads_keeps_no_client_waiting() {
 }
 
 #[test]
-#[ignore = "a server that other tests run"]
-fn a_server_that_is_full() {
+#[ignore = "a server for other tests"]
+fn server_that_is_full() {
     be_a_server(|server| {
         with_streams(server).config(Config { max_connections: 1, max_taken_over: 1, ..Config::default() })
     });
 }
 
 #[test]
-fn refusals_of_each_limit_are_printed_once_a_minute() {
-    let child = Child::start("survival::a_server_that_is_full", "");
+fn refusals_by_each_limit_are_printed_once_a_minute() {
+    let child = Child::start("survival::server_that_is_full", "");
     let get = |target: &str, status: u16| {
         let deadline = Instant::now() + TIMEOUT;
         loop {
@@ -499,11 +502,11 @@ fn refusals_of_each_limit_are_printed_once_a_minute() {
             if client.head().status == status {
                 return client;
             }
-            assert!(Instant::now() < deadline, "the place comes free when the server has seen the end");
+            assert!(Instant::now() < deadline, "no response with status {status}");
         }
     };
     let _stream = get("/stream", 200);
-    // In this order: a client that is refused a takeover needs the one place, which `control` keeps.
+    // A client that is refused a takeover needs the only connection, so this comes before `control`, which keeps it.
     (0..3).for_each(|_| drop(get("/stream", 503)));
     let mut control = get("/say/7", 200);
     (0..3).for_each(|_| drop(get("/", 503)));
@@ -515,10 +518,11 @@ fn refusals_of_each_limit_are_printed_once_a_minute() {
     }
 }
 
-/// `/client` writes to a client until that is gone, `/pipe` fails with the same kind of error that is none of a client's.
+/// `/client` writes until its client leaves. `/pipe` fails with an error of the same kind that does not come from its
+/// client.
 #[test]
-#[ignore = "a server that other tests run"]
-fn a_server_whose_clients_leave() {
+#[ignore = "a server for other tests"]
+fn server_whose_clients_leave() {
     be_a_server(|server| {
         let handle = server.handle();
         server
@@ -540,8 +544,8 @@ fn a_server_whose_clients_leave() {
 }
 
 #[test]
-fn client_that_leaves_its_connection_is_no_fault_of_the_handler() {
-    let child = Child::start("survival::a_server_whose_clients_leave", "");
+fn client_that_leaves_a_taken_over_connection_is_not_printed() {
+    let child = Child::start("survival::server_whose_clients_leave", "");
     let mut client = child.connect();
     client.send("GET /client HTTP/1.1\r\nHost: localhost\r\n\r\n");
     client.exactly(1_000_000);
@@ -555,11 +559,11 @@ fn client_that_leaves_its_connection_is_no_fault_of_the_handler() {
     assert!(matches!(lines[..], [line] if line.contains("GET /pipe taken over")), "{stderr}");
 }
 
-/// `/fill` takes the address space, down to pieces that are smaller than a stack; `/feed` is a channel.
+/// `/fill` allocates address space until less than a stack is left. `/feed` subscribes to a channel.
 #[cfg(target_os = "linux")]
 #[test]
-#[ignore = "a server that other tests run"]
-fn a_server_with_a_channel() {
+#[ignore = "a server for other tests"]
+fn server_with_a_channel() {
     static HELD: std::sync::Mutex<Vec<Vec<u8>>> = std::sync::Mutex::new(Vec::new());
     be_a_server(|server| {
         let channel = sse::Channel::new();
@@ -586,7 +590,7 @@ fn a_server_with_a_channel() {
 #[cfg(target_os = "linux")]
 #[test]
 fn channel_without_a_thread_is_503_with_retry_after() {
-    let child = Child::start("survival::a_server_with_a_channel", FEW_STACKS);
+    let child = Child::start("survival::server_with_a_channel", FEW_STACKS);
     let mut client = child.connect();
     assert_eq!(client.get("/fill").text(), "filled");
     let answer = client.get("/feed");
@@ -599,9 +603,9 @@ fn channel_without_a_thread_is_503_with_retry_after() {
 }
 
 #[test]
-#[ignore = "a server that other tests run"]
-fn a_server_with_deep_handlers() {
-    /// Uses a megabyte of stack, in a form that the compiler keeps.
+#[ignore = "a server for other tests"]
+fn server_with_deep_handlers() {
+    /// Uses a mebibyte of stack that the compiler cannot optimize away.
     fn deep(_: brooklet::Context<'_>) -> String {
         let mut bytes = [1_u8; 1 << 20];
         std::hint::black_box(&mut bytes);
@@ -610,17 +614,18 @@ fn a_server_with_deep_handlers() {
     be_a_server(|server| server.get("/", deep));
 }
 
-/// More than the stack is an abort of the whole process, so a handler has what it has in a thread of the program.
+/// A stack overflow aborts the whole process, so a handler has as much stack as in a thread of `std`.
 #[test]
-fn handler_has_the_stack_of_a_thread_of_std() {
-    let child = Child::start("survival::a_server_with_deep_handlers", "unset RUST_MIN_STACK;");
+fn handler_has_the_stack_size_of_a_std_thread() {
+    let child = Child::start("survival::server_with_deep_handlers", "unset RUST_MIN_STACK;");
     assert_eq!(child.get("/").text(), (1 << 20).to_string());
 }
 
-/// `/deaf` is a stream that sends and never looks, `/heedful` one that waits; `/typo/{id}` asks for another parameter.
+/// `/deaf` is a stream that never calls `wait`, and `/heedful` is one that does. `/typo/{id}` asks for a parameter that
+/// its pattern lacks.
 #[test]
-#[ignore = "a server that other tests run"]
-fn a_server_with_mistakes() {
+#[ignore = "a server for other tests"]
+fn server_with_mistakes() {
     be_a_server(|server| {
         let handle = server.handle();
         let deaf = |mut events: sse::Connection| loop {
@@ -638,9 +643,9 @@ fn a_server_with_mistakes() {
     });
 }
 
-/// What the server said, after requests for these.
+/// Requests these targets, stops the server, and returns its standard error.
 fn mistaken(targets: &[&str]) -> String {
-    let child = Child::start("survival::a_server_with_mistakes", "");
+    let child = Child::start("survival::server_with_mistakes", "");
     let open = |target: &&str| {
         let mut client = child.connect();
         client.send(format!("GET {target} HTTP/1.1\r\nHost: localhost\r\n\r\n"));
@@ -652,7 +657,7 @@ fn mistaken(targets: &[&str]) -> String {
 }
 
 #[test]
-fn streams_that_did_not_notice_the_shutdown_are_told_of() {
+fn streams_that_did_not_notice_the_shutdown_are_counted() {
     let told = mistaken(&["/deaf", "/heedful", "/deaf"]);
     assert!(told.contains("2 of the connections that were taken over") && told.contains("`wait`"), "{told}");
     let told = mistaken(&["/heedful"]);
@@ -660,8 +665,8 @@ fn streams_that_did_not_notice_the_shutdown_are_told_of() {
 }
 
 #[test]
-fn a_parameter_that_the_pattern_lacks_is_told_with_the_line_that_asked() {
+fn parameter_that_the_pattern_lacks_is_printed_with_its_source_line() {
     let told = mistaken(&["/typo/7"]);
     assert!(told.contains("survival.rs") && told.contains("`/typo/{id}` has no parameter `name`"), "{told}");
-    assert!(told.contains("GET /typo/7 500 "), "errors of handlers go to standard error: {told}");
+    assert!(told.contains("GET /typo/7 500 "), "the request is printed too: {told}");
 }

@@ -1,4 +1,4 @@
-//! Connections that handlers take over, and what a handler that does not take its connection over learns of it.
+//! Connections that handlers take over, and `client_left` in handlers that do not.
 
 use super::machine::Room;
 use super::support::{serve, Client, Running, TIMEOUT};
@@ -9,7 +9,7 @@ use std::sync::Mutex;
 use std::thread;
 use std::time::Duration;
 
-/// A server that hands every connection to `/take` to the test.
+/// Starts a server that passes each connection to `/take` to the test.
 pub fn taking() -> (Running, Receiver<Connection>) {
     let (give, taken) = mpsc::channel();
     let give = Mutex::new(give);
@@ -24,6 +24,7 @@ pub fn taking() -> (Running, Receiver<Connection>) {
     (server, taken)
 }
 
+/// Connects a client whose connection is taken over. `rest` follows the `Host` field of its request.
 pub fn take(server: &Running, taken: &Receiver<Connection>, rest: &str) -> (Client, Connection) {
     let mut client = server.connect();
     client.send(format!("POST /take HTTP/1.1\r\nHost: localhost\r\n{rest}"));
@@ -31,7 +32,7 @@ pub fn take(server: &Running, taken: &Receiver<Connection>, rest: &str) -> (Clie
 }
 
 #[test]
-fn the_server_neither_answers_nor_closes_and_serves_others_meanwhile() {
+fn takeover_leaves_the_connection_open_and_the_server_serves_others() {
     let room = Room::for_both_ends(50);
     let (server, taken) = taking();
     let mut streams: Vec<_> = (0..room.connections).map(|_| take(&server, &taken, "\r\n")).collect();
@@ -45,7 +46,7 @@ fn the_server_neither_answers_nor_closes_and_serves_others_meanwhile() {
 }
 
 #[test]
-fn a_connection_goes_to_any_thread() {
+fn connection_moves_to_another_thread() {
     fn check<T: Send + 'static>() {}
     check::<Connection>();
     let (server, taken) = taking();
@@ -58,7 +59,7 @@ fn a_connection_goes_to_any_thread() {
 }
 
 #[test]
-fn bytes_past_the_request_come_first_and_the_request_stays_known() {
+fn takeover_reads_bytes_after_the_request_first_and_keeps_the_request() {
     let (server, taken) = taking();
     let (mut client, mut conn) = take(&server, &taken, "X: y\r\nContent-Length: 5\r\n\r\nearly");
     client.send(" late");
@@ -72,7 +73,7 @@ fn bytes_past_the_request_come_first_and_the_request_stays_known() {
 }
 
 #[test]
-fn it_comes_without_timeouts_and_with_nodelay() {
+fn takeover_connection_has_nodelay_and_no_timeouts() {
     let (server, taken) = taking();
     let (_client, conn) = take(&server, &taken, "\r\n");
     assert_eq!((conn.tcp_stream().read_timeout().unwrap(), conn.tcp_stream().write_timeout().unwrap()), (None, None));
@@ -80,21 +81,21 @@ fn it_comes_without_timeouts_and_with_nodelay() {
 }
 
 #[test]
-fn into_parts_gives_the_bare_socket_and_what_was_read_ahead() {
+fn into_parts_returns_the_socket_and_the_unread_bytes() {
     let (server, taken) = taking();
     let (mut client, mut conn) = take(&server, &taken, "Content-Length: 5\r\n\r\nearly");
     conn.read_exact(&mut [0; 2]).unwrap();
     let (mut stream, unread) = conn.into_parts();
     assert_eq!(unread, b"rly");
     stream.write_all(b"raw").unwrap();
-    drop(server); // it stops without this connection, which is not its any more
+    drop(server); // the connection no longer belongs to it
     stream.write_all(b"!").unwrap();
     drop(stream);
     assert_eq!(client.rest(), b"raw!");
 }
 
 #[test]
-fn dropping_it_closes_it() {
+fn connection_dropped_is_closed() {
     let (server, taken) = taking();
     let (mut client, conn) = take(&server, &taken, "\r\n");
     drop(conn);
@@ -102,7 +103,7 @@ fn dropping_it_closes_it() {
 }
 
 #[test]
-fn earlier_responses_of_a_pipeline_go_out_first() {
+fn takeover_after_a_pipelined_request_sends_the_earlier_response_first() {
     let (server, taken) = taking();
     let mut client = server.connect();
     client.send("GET / HTTP/1.1\r\nHost: localhost\r\n\r\nPOST /take HTTP/1.1\r\nHost: localhost\r\n\r\nnot http");
@@ -114,7 +115,7 @@ fn earlier_responses_of_a_pipeline_go_out_first() {
 }
 
 #[test]
-fn a_response_besides_the_takeover_is_dropped_and_told_and_a_stolen_one_is_a_500() {
+fn takeover_with_another_response_is_reported_and_a_foreign_placeholder_is_500() {
     let (told, tellings) = mpsc::channel();
     let (told, kept) = (Mutex::new(told), Mutex::new(Vec::<Response>::new()));
     let server = serve(|server| {
@@ -151,7 +152,7 @@ fn a_response_besides_the_takeover_is_dropped_and_told_and_a_stolen_one_is_a_500
     let mut client = server.connect();
     client.send("GET /failed HTTP/1.1\r\nHost: localhost\r\n\r\n");
     client.assert_end();
-    assert_eq!(tellings.recv_timeout(TIMEOUT).unwrap(), "disk on fire", "its own error, if it returned one");
+    assert_eq!(tellings.recv_timeout(TIMEOUT).unwrap(), "disk on fire", "the error that the handler returned");
     server.connect().send("GET /swap HTTP/1.1\r\nHost: localhost\r\n\r\n");
     tellings.recv_timeout(TIMEOUT).unwrap();
     assert_eq!(server.get("/swap").status, 500);
@@ -159,7 +160,7 @@ fn a_response_besides_the_takeover_is_dropped_and_told_and_a_stolen_one_is_a_500
 }
 
 #[test]
-fn fields_that_were_set_before_are_at_hand() {
+fn takeover_keeps_the_response_headers_that_were_set_before() {
     let server = serve(|server| {
         server.get("/", |mut ctx| {
             ctx.set_response_header("X", "y").unwrap();
@@ -173,19 +174,19 @@ fn fields_that_were_set_before_are_at_hand() {
 }
 
 #[test]
-fn a_shutdown_tells_it_and_cuts_it_when_the_grace_is_over() {
+fn shutdown_ends_the_input_of_a_connection_and_closes_it_after_the_grace() {
     let (server, taken) = taking();
     let (mut client, mut conn) = take(&server, &taken, "\r\n");
     server.handle().shutdown(Duration::from_secs(60));
-    assert_eq!(conn.read(&mut [0; 1]).unwrap(), 0, "told by the end of input");
+    assert_eq!(conn.read(&mut [0; 1]).unwrap(), 0, "the shutdown ends the input");
     assert!(conn.is_stopping());
     conn.write_all(b"goodbye").unwrap();
-    server.handle().shutdown(Duration::ZERO); // of two graces the one holds that ends first
+    server.handle().shutdown(Duration::ZERO); // the shorter of the two graces applies
     server.join().unwrap();
-    assert_eq!(client.rest(), b"goodbye", "and cut");
+    assert_eq!(client.rest(), b"goodbye", "the server closes the connection");
 }
 
-/// A server whose `/ask` says in its response whether the client has left after `go`, and then repeats the body.
+/// Starts a server whose `/ask` calls `client_left` after `go`, and responds with the result and the request's body.
 fn asking() -> (Running, Receiver<()>, mpsc::Sender<()>, Receiver<bool>) {
     let (begun, begin) = mpsc::channel();
     let (go, going) = mpsc::channel();
@@ -204,7 +205,7 @@ fn asking() -> (Running, Receiver<()>, mpsc::Sender<()>, Receiver<bool>) {
 }
 
 #[test]
-fn client_left_is_false_and_keeps_the_body_and_the_next_request() {
+fn client_left_with_a_connected_client_is_false_and_keeps_its_input() {
     let (server, begin, go, _leaving) = asking();
     let mut client = server.connect();
     client.send("POST /ask HTTP/1.1\r\nHost: localhost\r\nContent-Length: 20000\r\n\r\n");
@@ -214,11 +215,11 @@ fn client_left_is_false_and_keeps_the_body_and_the_next_request() {
     go.send(()).unwrap();
     assert_eq!(client.answer().text(), format!("false {}", "x".repeat(20_000)));
     assert_eq!(client.answer().text(), "hello");
-    assert_eq!(client.get("/").text(), "hello", "and the socket waits again");
+    assert_eq!(client.get("/").text(), "hello", "reads of the socket block again");
 }
 
 #[test]
-fn client_left_is_true_after_a_close_a_reset_or_the_end_of_its_input() {
+fn client_left_after_a_close_a_reset_or_the_end_of_input_is_true() {
     type Leave = fn(&mut Option<Client>);
     let leave: [Leave; 3] = [
         |client| drop(client.take()),
@@ -236,14 +237,14 @@ fn client_left_is_true_after_a_close_a_reset_or_the_end_of_its_input() {
         go.send(()).unwrap();
         assert!(leaving.recv_timeout(TIMEOUT).unwrap(), "{index}");
         if let Some(mut client) = client {
-            assert_eq!(client.answer().text(), "true hello", "a client that ended only its input is answered");
+            assert_eq!(client.answer().text(), "true hello", "a client that only ended its input is answered");
             assert_eq!(client.answer().text(), "hello");
         }
     }
 }
 
 #[test]
-fn client_left_during_a_large_body_keeps_the_body() {
+fn client_left_during_a_large_body_is_false_and_keeps_the_body() {
     let (server, begin, go, leaving) = asking();
     let mut client = server.connect();
     client.send("POST /ask HTTP/1.1\r\nHost: localhost\r\nContent-Length: 200000\r\n\r\n");

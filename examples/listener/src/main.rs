@@ -1,11 +1,11 @@
-//! A clock on a socket with options that `std` does not set.
+//! An event stream on a socket with options that `std` does not set.
 //!
 //! ```text
 //! cargo run --manifest-path examples/listener/Cargo.toml [address [seconds]]
 //! ```
 //!
-//! `[::]:8080` as the address serves IPv4 and IPv6. The seconds are for clients that vanish; 0 is what a server has without
-//! the option.
+//! The address `[::]:8080` serves IPv4 and IPv6. `seconds` is the TCP user timeout: a client that no longer answers is
+//! disconnected after this time. 0 is the default of the system.
 
 use brooklet::{sse, Server};
 use socket2::{Domain, Socket, Type};

@@ -1,5 +1,5 @@
-//! A client whose network is gone, with and without `TCP_USER_TIMEOUT`: two network namespaces with a cable between them.
-//! Needs Linux, root, `ip` and curl.
+//! A client whose network is gone, with and without `TCP_USER_TIMEOUT`. Client and server run in two network namespaces
+//! that are connected by a virtual cable. Needs Linux, root, `unshare`, `nsenter`, `ip` and curl.
 #![cfg(target_os = "linux")]
 
 use std::io::{BufRead, BufReader};
@@ -8,7 +8,7 @@ use std::sync::mpsc::{self, Receiver};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// A process that ends with this.
+/// A process, which is killed when this value is dropped.
 struct Process(Child);
 
 impl Process {
@@ -16,7 +16,7 @@ impl Process {
         Process(command.stdout(Stdio::piped()).spawn().unwrap())
     }
 
-    /// Starts a process that keeps a new network namespace.
+    /// Starts a process that keeps a new network namespace open.
     fn in_new_namespace() -> Process {
         let mut process = Process::start(Command::new("unshare").args(["-n", "sh", "-c", "echo made; exec sleep 120"]));
         assert_eq!(process.lines().recv().unwrap(), "made");
@@ -51,7 +51,8 @@ fn lines(pipe: ChildStdout) -> Receiver<String> {
     receiver
 }
 
-/// A stream that sends an event each second to a client in the other namespace, and the lines that its server prints.
+/// Opens a stream that sends an event each second to a client in the other namespace. Returns the server, the client,
+/// and the lines that the server prints.
 fn stream(here: &Process, there: &Process, port: u16, seconds: u64) -> (Process, Process, Receiver<String>) {
     let program = env!("CARGO_BIN_EXE_listener");
     let mut server = here.inside(&format!("{program} 10.9.0.1:{port} {seconds}"));
@@ -63,9 +64,10 @@ fn stream(here: &Process, there: &Process, port: u16, seconds: u64) -> (Process,
     (server, client, printed)
 }
 
+/// The user timeout in seconds.
 const USER_TIMEOUT: u64 = 3;
 
-/// How long a server without the option is watched. It would need about 15 minutes.
+/// How long the test watches a server without the option. That server would take about 15 minutes to notice.
 const WATCHED: Duration = Duration::from_secs(25);
 
 #[test]
@@ -73,7 +75,7 @@ const WATCHED: Duration = Duration::from_secs(25);
 fn client_that_vanishes_is_noticed_after_the_user_timeout() {
     let may = Command::new("unshare").args(["-n", "ip", "link"]).stdout(Stdio::null()).status();
     if !may.is_ok_and(|status| status.success()) {
-        eprintln!("skipped: it needs root, unshare and ip");
+        eprintln!("skipped: this test needs root, unshare and ip");
         return;
     }
     let here = Process::in_new_namespace();
@@ -86,14 +88,14 @@ fn client_that_vanishes_is_noticed_after_the_user_timeout() {
     let (_server, _client, noticed) = stream(&here, &there, 8080, USER_TIMEOUT);
     let (_plain_server, _plain_client, noticed_without) = stream(&here, &there, 8081, 0);
 
-    // From here on frames go to a machine that is not there, and nothing answers.
+    // From here on frames go to a machine that does not exist, so nothing acknowledges them.
     let vanished = Instant::now();
     here.run("ip neighbor replace 10.9.0.2 lladdr 02:00:00:00:00:01 dev here nud permanent");
-    let line = noticed.recv_timeout(WATCHED).expect("the option ends the stream");
+    let line = noticed.recv_timeout(WATCHED).expect("the server with the option ends the stream");
     println!("with {USER_TIMEOUT} s: {line}, noticed after {:?}", vanished.elapsed());
     assert!(line.contains("GET / taken over"), "{line}");
     let rest = WATCHED.saturating_sub(vanished.elapsed());
     let line = noticed_without.recv_timeout(rest);
-    assert!(line.is_err(), "without the option nothing is noticed: {line:?}");
+    assert!(line.is_err(), "the server without the option must not notice: {line:?}");
     println!("without: not noticed within {WATCHED:?}");
 }

@@ -1,4 +1,5 @@
-//! What a browser does: an event stream, read by the rules of WHATWG HTML 9.2, and resumed by its last id.
+//! A client like a browser's `EventSource`: it reads an event stream (WHATWG HTML 9.2), and can resume it by its last
+//! id.
 
 use super::processes::{local, TIMEOUT};
 use std::io::{self, ErrorKind, Read, Write};
@@ -12,7 +13,7 @@ pub struct Answer {
     pub body: String,
 }
 
-/// Sends a request in HTTP/1.0, so that the answer's end is that of the connection.
+/// Sends a request in HTTP/1.0, so that the end of the connection ends the response.
 pub fn ask(port: u16, request: &str) -> io::Result<Answer> {
     let mut stream = connect(port)?;
     stream.write_all(request.as_bytes())?;
@@ -45,8 +46,9 @@ pub struct Event {
 pub struct Source {
     stream: TcpStream,
     unread: Vec<u8>,
-    /// The fields of an event that has not ended.
+    /// The event type of the unfinished event.
     kind: String,
+    /// The data lines of the unfinished event.
     data: Vec<String>,
     pub head: String,
     pub last_event_id: String,
@@ -59,7 +61,7 @@ impl Source {
         Source::try_connect(port, last_event_id).unwrap()
     }
 
-    /// An error for what makes an `EventSource` come back; a panic where it would give up for good.
+    /// Returns an error if an `EventSource` would reconnect. Panics if it would give up.
     #[track_caller]
     pub fn try_connect(port: u16, last_event_id: &str) -> io::Result<Source> {
         let mut source = Source::request(port, last_event_id)?;
@@ -67,7 +69,7 @@ impl Source {
         Ok(source)
     }
 
-    /// Does not wait for the answer.
+    /// Sends the request, and does not wait for the response.
     pub fn request(port: u16, last_event_id: &str) -> io::Result<Source> {
         let mut stream = connect(port)?;
         let id = if last_event_id.is_empty() { String::new() } else { format!("Last-Event-ID: {last_event_id}\r\n") };
@@ -87,13 +89,13 @@ impl Source {
     pub fn read_head(&mut self) -> io::Result<()> {
         self.head = self.block(b"\r\n\r\n")?.ok_or(ErrorKind::UnexpectedEof)?;
         let is_stream = self.head.contains(" 200 OK\r\n") && self.head.contains("\r\nContent-Type: text/event-stream");
-        assert!(is_stream, "an EventSource gives up for good: {}", self.head);
+        assert!(is_stream, "an EventSource would give up: {}", self.head);
         Ok(())
     }
 
     /// Reads one event; `None` at the end of the stream.
     pub fn read(&mut self) -> io::Result<Option<Event>> {
-        // Comments keep each single read from timing out.
+        // Keep-alive comments prevent a timeout of each read, so the loop has its own deadline.
         let deadline = Instant::now() + TIMEOUT;
         while let Some(line) = self.block(b"\n")? {
             if Instant::now() > deadline {
@@ -120,12 +122,12 @@ impl Source {
         Ok(None)
     }
 
-    /// Reads as many events, and returns their data; behind `gap: ` if they tell of one.
+    /// Reads `count` events, and returns their data. The data of a `gap` event has the prefix `gap: `.
     #[track_caller]
     pub fn next(&mut self, count: usize) -> Vec<String> {
         let mut read = Vec::new();
         while read.len() < count {
-            let event = self.read().unwrap_or_else(|error| panic!("{error} after {read:?}"));
+            let event = self.read().unwrap_or_else(|error| panic!("{error}, after {read:?}"));
             let event = event.unwrap_or_else(|| panic!("the stream ends after {read:?}"));
             let data = event.data.replace('\n', " ");
             read.push(if event.kind == "gap" { format!("gap: {data}") } else { data });
@@ -139,7 +141,7 @@ impl Source {
         assert_eq!(self.read().unwrap(), None);
     }
 
-    /// Asserts that there is nothing to read, and no end either.
+    /// Asserts that no event and no end of the stream have arrived.
     #[track_caller]
     pub fn assert_silence(&mut self) {
         self.stream.set_read_timeout(Some(Duration::from_millis(1))).unwrap();
@@ -148,7 +150,7 @@ impl Source {
         self.stream.set_read_timeout(Some(TIMEOUT)).unwrap();
     }
 
-    /// Reads up to an end; `None` if that of the connection comes first.
+    /// Reads up to and including `end`. Returns `None` if the connection ends first.
     fn block(&mut self, end: &[u8]) -> io::Result<Option<String>> {
         loop {
             if let Some(at) = self.unread.windows(end.len()).position(|window| window == end) {

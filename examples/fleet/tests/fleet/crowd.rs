@@ -1,4 +1,4 @@
-//! Many clients, and nodes that die at random.
+//! Many clients, and nodes that are killed at random.
 
 use super::client::Source;
 use super::processes::{try_post, Fleet, Node, MACHINE, TIMEOUT};
@@ -7,20 +7,23 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+/// The number of clients.
 const CLIENTS: usize = 300;
 
+/// The number of threads that publish.
 const PUBLISHERS: usize = 3;
 
-/// The pace of each publisher: all together some 60 events in a second, and 18,000 deliveries of them.
+/// The pause of a publisher between two events, in milliseconds. All publishers together send about 60 events per
+/// second, which makes 18,000 deliveries.
 const PAUSE: std::ops::Range<u64> = 20..80;
 
-/// How long nodes are killed: `FLEET_SECONDS`, or half a minute.
+/// Returns how long nodes are killed and restarted: `FLEET_SECONDS`, or half a minute.
 fn duration() -> Duration {
     let seconds = std::env::var("FLEET_SECONDS").map(|seconds| seconds.parse().unwrap());
     Duration::from_secs(seconds.unwrap_or(30))
 }
 
-/// A random number, by xorshift64; seeded by whoever asks.
+/// A generator of random numbers (xorshift64).
 struct Random(u64);
 
 impl Random {
@@ -40,22 +43,22 @@ impl Random {
     }
 }
 
-/// What one client got.
+/// All that one client has received.
 struct Heard {
-    /// Id and data of each event, in the order in which they came.
+    /// The id and the data of each event, in the order of arrival.
     events: Vec<(String, String)>,
     gaps: usize,
     reconnections: usize,
 }
 
-/// Listens up to the first event `end`, and counts itself in `started` with the first that it gets. A client that finds no
-/// end gives up some day, or a test that fails would wait for it.
+/// Listens until an event `end` arrives. Increments `connected` when it has connected, and `started` after its first
+/// event. Panics if no `end` arrives in time, so that a failing test ends.
 fn listen(port: u16, number: usize, connected: &AtomicUsize, started: &AtomicUsize) -> Heard {
     let (mut random, mut last) = (Random::new(number), String::new());
     let mut heard = Heard { events: Vec::new(), gaps: 0, reconnections: 0 };
     let deadline = Instant::now() + duration() + 6 * TIMEOUT;
     for attempt in 0.. {
-        assert!(Instant::now() < deadline, "no end after {:?}", heard.events.last());
+        assert!(Instant::now() < deadline, "no event `end` after {:?}", heard.events.last());
         heard.reconnections = attempt;
         let Ok(mut source) = Source::try_connect(port, &last) else {
             random.sleep(10..500);
@@ -83,13 +86,15 @@ fn listen(port: u16, number: usize, connected: &AtomicUsize, started: &AtomicUsi
     unreachable!()
 }
 
-/// What one publisher said: what was acknowledged, by id; and how much was not, and may have been heard or not.
+/// The events of one publisher.
 struct Said {
+    /// The data of each acknowledged event, by its id.
     acknowledged: HashMap<String, String>,
+    /// The number of events that were not acknowledged. Clients may or may not receive them.
     unknown: usize,
 }
 
-/// Says a number, once, and the next one.
+/// Publishes consecutive numbers, each once, until `ended` is set.
 fn speak(port: u16, number: usize, ended: &AtomicBool) -> Said {
     let mut random = Random::new(CLIENTS + number);
     let mut said = Said { acknowledged: HashMap::new(), unknown: 0 };
@@ -109,7 +114,7 @@ fn speak(port: u16, number: usize, ended: &AtomicBool) -> Said {
     said
 }
 
-/// Kills one node, or two at once, and starts them again; returns how often.
+/// Kills one node or two at once, and restarts them, until the deadline. Returns the number of kills.
 fn kill_at_random(nodes: &mut [Node; 3], until: Instant) -> usize {
     let (mut random, mut kills) = (Random::new(std::process::id() as usize), 0);
     while Instant::now() < until {
@@ -126,7 +131,7 @@ fn kill_at_random(nodes: &mut [Node; 3], until: Instant) -> usize {
 }
 
 #[test]
-fn nothing_is_lost_doubled_or_out_of_order_while_nodes_are_killed_at_random() {
+fn events_are_not_lost_repeated_or_reordered_while_nodes_are_killed() {
     let _machine = MACHINE.write().unwrap_or_else(|poisoned| poisoned.into_inner());
     let mut fleet = Fleet::start_alone("");
     let port = fleet.nginx.port;
@@ -144,7 +149,7 @@ fn nothing_is_lost_doubled_or_out_of_order_while_nodes_are_killed_at_random() {
         let clients: Vec<_> = (0..CLIENTS)
             .map(|number| small().spawn_scoped(scope, move || listen(port, number, connected, started)).unwrap())
             .collect();
-        // Who has no event yet has no id to resume by.
+        // A client needs the id of an event to resume.
         all_have(connected);
         assert_eq!(try_post(port, "/publish", "start").unwrap().status, 200);
         all_have(started);
@@ -155,7 +160,7 @@ fn nothing_is_lost_doubled_or_out_of_order_while_nodes_are_killed_at_random() {
         let said: Vec<_> = publishers.into_iter().map(|publisher| publisher.join().unwrap()).collect();
         let is_said =
             (0..10).any(|n| try_post(port, "/publish", &format!("end {n}")).is_ok_and(|answer| answer.status == 200));
-        assert!(is_said, "all nodes are there again");
+        assert!(is_said, "the last event is acknowledged after all nodes have restarted");
         let heard: Vec<_> = clients.into_iter().map(|client| client.join().unwrap()).collect();
         (heard, said, kills)
     });
@@ -173,7 +178,7 @@ fn nothing_is_lost_doubled_or_out_of_order_while_nodes_are_killed_at_random() {
     for other in &heard {
         assert!(
             other.events == *events,
-            "all hear the same in the same order: {:?}",
+            "all clients receive the same events in the same order: {:?}",
             differences(events, &other.events)
         );
     }
@@ -183,15 +188,15 @@ fn nothing_is_lost_doubled_or_out_of_order_while_nodes_are_killed_at_random() {
     };
     assert!(events.windows(2).all(|pair| id(&pair[0].0) < id(&pair[1].0)), "ids rise");
     let texts: HashSet<_> = events.iter().map(|(_, text)| text).collect();
-    assert_eq!(texts.len(), events.len(), "nothing is heard twice");
+    assert_eq!(texts.len(), events.len(), "no event has two ids");
     let by_id: HashMap<_, _> = events.iter().map(|(id, text)| (id, text)).collect();
     for (id, text) in said.iter().flat_map(|said| &said.acknowledged) {
-        assert_eq!(by_id.get(id), Some(&text), "what was acknowledged is heard");
+        assert_eq!(by_id.get(id), Some(&text), "an acknowledged event is received");
     }
     assert!(kills > 0 && acknowledged > 0);
 }
 
-/// What only one of two has, for the message.
+/// Returns the events that only one of the clients has received.
 fn differences<'a>(a: &'a [(String, String)], b: &'a [(String, String)]) -> Vec<&'a (String, String)> {
     let missing = a.iter().filter(|event| !b.contains(event));
     missing.chain(b.iter().filter(|event| !a.contains(event))).collect()

@@ -1,10 +1,10 @@
-//! The fleet as it runs: Redis, nodes and nginx, real processes on ports and in folders of their own.
+//! Tests of the fleet with real processes: Redis, nodes and nginx. Each test has its own ports and directories.
 //!
 //! ```text
 //! cargo test --manifest-path examples/fleet/Cargo.toml
 //! ```
 //!
-//! Every socket has a timeout, and every process ends with its test. Nothing here sleeps to let something happen.
+//! Every socket has a timeout, and every process ends with its test.
 
 mod client;
 mod crowd;

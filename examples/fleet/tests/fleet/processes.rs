@@ -1,4 +1,4 @@
-//! The processes of a fleet. Each ends when it is dropped.
+//! The processes of a fleet. Each is killed when its value is dropped.
 
 use super::client::{ask, Answer, Source};
 use redis::{cmd, Connection, ConnectionLike, FromRedisValue, RedisResult};
@@ -14,11 +14,11 @@ use std::time::{Duration, Instant};
 
 pub const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Held for reading by tests that may share the machine, for writing by the one that needs it for itself.
+/// A lock on the machine. Tests that can share the machine hold it for reading. A test that needs the machine for
+/// itself holds it for writing.
 pub static MACHINE: RwLock<()> = RwLock::new(());
 
-/// A port that nobody has. Below those that the system gives to outgoing connections: a node that is down for a moment
-/// must find its own free.
+/// Returns a free port. It is below the ports of outgoing connections, so that it is still free when a node restarts.
 pub fn port() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     let base = 20_000 + (std::process::id() % 100) as u16 * 100;
@@ -30,12 +30,12 @@ pub fn local(port: u16) -> SocketAddr {
     (Ipv4Addr::LOCALHOST, port).into()
 }
 
-/// Waits for something that will be so, and fails if it is not.
+/// Waits until `is_so` returns `true`. Panics after the timeout.
 #[track_caller]
 pub fn until(what: &str, mut is_so: impl FnMut() -> bool) {
     let deadline = Instant::now() + TIMEOUT;
     while !is_so() {
-        assert!(Instant::now() < deadline, "in vain: {what}");
+        assert!(Instant::now() < deadline, "timed out waiting until {what}");
         thread::yield_now();
     }
 }
@@ -44,7 +44,7 @@ pub fn listens(port: u16) -> bool {
     TcpStream::connect(local(port)).is_ok()
 }
 
-/// A folder that goes when this is dropped.
+/// A temporary directory, which is removed when this value is dropped.
 pub struct Folder(pub PathBuf);
 
 impl Folder {
@@ -63,7 +63,7 @@ impl Drop for Folder {
     }
 }
 
-/// Any program, until this is dropped.
+/// A process, which is killed when this value is dropped.
 pub struct Process(pub Child);
 
 impl Process {
@@ -71,7 +71,7 @@ impl Process {
     fn start(command: &mut Command) -> Process {
         let program = command.get_program().to_owned();
         let started = command.stdin(Stdio::null()).spawn();
-        Process(started.unwrap_or_else(|error| panic!("{program:?} is what these tests need: install it ({error})")))
+        Process(started.unwrap_or_else(|error| panic!("these tests need {program:?}: install it ({error})")))
     }
 
     /// Sends a signal by its name.
@@ -80,7 +80,7 @@ impl Process {
         assert!(Command::new("kill").args([&format!("-{name}"), &id]).status().unwrap().success());
     }
 
-    /// Ends it, without warning.
+    /// Kills the process, and waits until it has ended.
     pub fn kill(&mut self) {
         let _ = self.0.kill();
         let _ = self.0.wait();
@@ -100,11 +100,11 @@ pub struct Redis {
     more: &'static str,
 }
 
-/// Options for a Redis that has all that it acknowledged when it is started again.
+/// Options with which Redis restores all acknowledged events when it is restarted.
 pub const ON_DISK: &str = "--appendonly yes --appendfsync always";
 
 impl Redis {
-    /// Keeps nothing on disk, as long as it is told nothing else.
+    /// Starts Redis with the options in `more`. Without options it stores nothing on disk.
     pub fn start(more: &'static str) -> Redis {
         let (port, folder) = (port(), Folder::new());
         Redis { process: Redis::run(port, &folder.0, more), port, folder, more }
@@ -114,7 +114,7 @@ impl Redis {
         let mut redis = Command::new("redis-server");
         redis.args(["--bind", "127.0.0.1", "--save", "", "--logfile", "log", "--port", &port.to_string(), "--dir"]);
         let mut process = Process::start(redis.arg(folder).args(more.split_whitespace()).stdout(Stdio::null()));
-        // It listens before it has read what is on disk.
+        // Redis listens before it has loaded its data from disk.
         until("Redis starts", || {
             assert!(process.0.try_wait().unwrap().is_none(), "{:?}", fs::read_to_string(folder.join("log")));
             connect(port).is_ok_and(|mut redis| redis.check_connection())
@@ -122,7 +122,7 @@ impl Redis {
         process
     }
 
-    /// Ends it, if it has not ended, and starts it again, with what it has on disk.
+    /// Kills Redis if it runs, and starts it again with the data on its disk.
     pub fn restart(&mut self) {
         self.process.kill();
         self.process = Redis::run(self.port, &self.folder.0, self.more);
@@ -135,7 +135,7 @@ impl Redis {
         cmd(words.next().unwrap()).arg(words.collect::<Vec<_>>()).query(&mut redis).unwrap()
     }
 
-    /// Appends numbered events in one go, as a node does.
+    /// Appends numbered events to the stream with one script, in the format of a node.
     pub fn fill(&self, numbers: std::ops::Range<usize>) {
         let script = "for i=ARGV[1],ARGV[2] do redis.call('XADD','fleet','MAXLEN','~',1000,'*','data',i) end";
         let mut redis = connect(self.port).unwrap();
@@ -226,7 +226,7 @@ pub struct Nginx {
 }
 
 impl Nginx {
-    /// With the lines of the example.
+    /// Starts nginx with the configuration of the example.
     pub fn in_front_of(nodes: &[Node; 3]) -> Nginx {
         let (port, folder) = (port(), Folder::new());
         let mut lines = include_str!("../../nginx.conf").replace("%PORT%", &port.to_string());
@@ -238,7 +238,7 @@ impl Nginx {
         let program = ["nginx", "/usr/sbin/nginx"]
             .into_iter()
             .find(runs)
-            .expect("nginx is what these tests need: install it");
+            .expect("these tests need nginx: install it");
         let mut nginx = Command::new(program);
         let log = fs::File::create(folder.0.join("log")).unwrap();
         let process = Process::start(nginx.args(["-c", "nginx.conf", "-e", "stderr", "-p"]).arg(&folder.0).stderr(log));
@@ -264,7 +264,7 @@ impl Fleet {
         Fleet { _machine: Some(machine), ..Fleet::start_alone(options) }
     }
 
-    /// For whoever has the machine.
+    /// Starts a fleet without locking the machine. The caller must hold the lock.
     pub fn start_alone(options: &'static str) -> Fleet {
         let redis = Redis::start(options);
         let nodes = ["one", "two", "three"].map(|name| Node::start(name, redis.port));

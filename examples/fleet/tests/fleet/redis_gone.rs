@@ -1,11 +1,11 @@
-//! Redis stops, hangs, or comes back with less than it had.
+//! Redis stops, hangs, or loses events.
 
 use super::client::Source;
 use super::processes::{post, publish, Fleet, Node, ON_DISK};
 use super::relay::Relay;
 use std::time::{Duration, Instant};
 
-/// Publishing says that it failed, and when to try again.
+/// Asserts that publishing fails with a 503 that has `Retry-After`.
 #[track_caller]
 fn assert_unavailable(port: u16) {
     let asked = Instant::now();
@@ -17,7 +17,7 @@ fn assert_unavailable(port: u16) {
 }
 
 #[test]
-fn while_redis_is_stopped_streams_stay_open_and_then_all_goes_on() {
+fn streams_stay_open_while_redis_is_stopped() {
     let mut fleet = Fleet::start_with(ON_DISK);
     let ports = fleet.nodes.each_ref().map(|node| node.port);
     let mut sources = ports.map(|port| Source::connect(port, ""));
@@ -29,20 +29,20 @@ fn while_redis_is_stopped_streams_stay_open_and_then_all_goes_on() {
     ports.into_iter().for_each(assert_unavailable);
     sources.iter_mut().for_each(Source::assert_silence);
     let mut newcomer = Source::connect(fleet.nginx.port, &first);
-    assert_eq!(newcomer.next(2), ["before"; 2], "what the nodes have is served");
+    assert_eq!(newcomer.next(2), ["before"; 2], "a node serves its history without Redis");
 
     fleet.redis.restart();
-    // Each node's connections are those of the Redis that was: nobody is refused for that.
+    // Each node still has connections to the old Redis. Publishing must not fail because of them.
     for port in ports {
         publish(port, "after");
     }
     for source in sources.iter_mut().chain([&mut newcomer]) {
-        assert_eq!(source.next(3), ["after"; 3], "nothing of what was not acknowledged, and no gap");
+        assert_eq!(source.next(3), ["after"; 3], "no unacknowledged event and no gap");
     }
 }
 
 #[test]
-fn a_redis_that_is_started_again_finds_no_stale_connection() {
+fn publish_after_a_restart_of_redis_is_acknowledged() {
     let mut fleet = Fleet::start_with(ON_DISK);
     publish(fleet.nodes[0].port, "before");
     fleet.redis.restart();
@@ -50,7 +50,7 @@ fn a_redis_that_is_started_again_finds_no_stale_connection() {
 }
 
 #[test]
-fn while_redis_hangs_publishing_fails_soon_and_then_all_goes_on() {
+fn publish_while_redis_hangs_is_503() {
     let fleet = Fleet::start();
     let mut source = fleet.nodes[0].events("");
     fleet.nodes[0].publish("before");
@@ -64,12 +64,12 @@ fn while_redis_hangs_publishing_fails_soon_and_then_all_goes_on() {
     while heard.last().map(String::as_str) != Some("after") {
         heard.extend(source.next(1));
     }
-    assert!(heard.len() <= 4, "what was not acknowledged may come, but once: {heard:?}");
+    assert!(heard.len() <= 4, "an event that was not acknowledged is sent at most once: {heard:?}");
     assert!(!heard.iter().any(|event| event.starts_with("gap")), "{heard:?}");
 }
 
 #[test]
-fn what_redis_has_taken_and_not_acknowledged_is_not_sent_again() {
+fn event_that_redis_did_not_acknowledge_is_not_sent_again() {
     let fleet = Fleet::start();
     let relay = Relay::to(fleet.redis.port);
     let node = Node::start("doubtful", relay.port);
@@ -82,7 +82,7 @@ fn what_redis_has_taken_and_not_acknowledged_is_not_sent_again() {
 }
 
 #[test]
-fn a_redis_that_comes_back_empty_is_a_gap() {
+fn redis_restarted_empty_is_a_gap() {
     let mut fleet = Fleet::start();
     let mut sources = fleet.nodes.each_ref().map(|node| node.events(""));
     let last = ["1", "2"].map(|text| fleet.nodes[0].publish(text))[1].clone();
@@ -91,13 +91,13 @@ fn a_redis_that_comes_back_empty_is_a_gap() {
     }
     fleet.redis.restart();
     for source in &mut sources {
-        assert_eq!(source.next(1), [format!("gap: {last} ")], "though nothing new has come yet");
+        assert_eq!(source.next(1), [format!("gap: {last} ")], "the gap is sent before a new event");
     }
     let third = fleet.nodes[1].publish("3");
     for source in &mut sources {
         assert_eq!(source.next(1), ["3"]);
     }
-    // Who was away, and comes back to a node that saw it, and to one that has begun since.
+    // A client reconnects to a node that noticed the gap, and to a node that started later.
     let [one, two, _] = &mut fleet.nodes;
     assert_eq!(one.events(&last).next(2), [format!("gap: {last} "), "3".to_owned()]);
     two.restart();
@@ -106,7 +106,7 @@ fn a_redis_that_comes_back_empty_is_a_gap() {
 }
 
 #[test]
-fn a_stream_that_is_deleted_is_a_gap() {
+fn redis_stream_that_is_deleted_is_a_gap() {
     let fleet = Fleet::start();
     let mut source = fleet.nodes[0].events("");
     let first = fleet.nodes[0].publish("1");
@@ -120,9 +120,9 @@ fn a_stream_that_is_deleted_is_a_gap() {
     assert_eq!(source.next(2), [format!("gap: {second} "), "3".to_owned()]);
 }
 
-/// Ids are made of the time of day, as Redis knows it.
+/// Redis generates ids from its clock.
 #[test]
-fn a_redis_that_comes_back_empty_with_its_clock_set_back_is_a_gap_and_nothing_is_skipped() {
+fn redis_restarted_empty_with_an_earlier_clock_is_a_gap_and_skips_nothing() {
     let mut fleet = Fleet::start();
     let mut source = fleet.nodes[0].events("");
     let last = fleet.nodes[0].publish("1");
@@ -135,9 +135,9 @@ fn a_redis_that_comes_back_empty_with_its_clock_set_back_is_a_gap_and_nothing_is
     assert_eq!(fleet.nodes[0].events("5-5").next(1), ["3"]);
 }
 
-/// As Redis does by default: what was saved last, some minutes ago.
+/// By default Redis saves its data every few minutes, and restores the last copy.
 #[test]
-fn a_redis_that_comes_back_with_an_older_copy_is_a_gap_and_nothing_comes_twice() {
+fn redis_restarted_with_an_older_copy_is_a_gap_and_repeats_nothing() {
     let mut fleet = Fleet::start();
     let mut source = fleet.nodes[0].events("");
     let publish = |texts: [&str; 2]| texts.map(|text| fleet.nodes[0].publish(text))[1].clone();

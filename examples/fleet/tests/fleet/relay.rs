@@ -1,4 +1,5 @@
-//! Stands between a node and Redis, and can hold back what one says to the other: a node that lags, or is left in doubt.
+//! A relay between a node and Redis. It can hold back requests or responses, so that a node lags or gets no
+//! acknowledgement.
 
 use super::processes::{local, TIMEOUT};
 use std::io::{Read, Write};
@@ -8,12 +9,13 @@ use std::thread;
 
 pub struct Relay {
     pub port: u16,
-    /// What reads the log, and that has `COUNT` in it; not what publishes, or asks for one entry.
+    /// Holds back requests of the node that read the stream. They contain `COUNT`, and other requests do not.
     pub reading: Arc<Gate>,
-    /// What answers `XADD`: of all answers, only those begin with `$`.
+    /// Holds back responses to `XADD`. They begin with `$`, and other responses do not.
     pub acknowledging: Arc<Gate>,
 }
 
+/// A gate that is open or closed.
 #[derive(Default)]
 pub struct Gate {
     state: Mutex<State>,
@@ -23,7 +25,7 @@ pub struct Gate {
 #[derive(Default)]
 struct State {
     is_held: bool,
-    /// Somebody has come to the gate since it was held.
+    /// Whether a message has reached the gate since it was closed or opened.
     is_felt: bool,
 }
 
@@ -42,10 +44,10 @@ impl Gate {
         self.set(false);
     }
 
-    /// Waits until something is held back.
+    /// Waits until a message is held back.
     #[track_caller]
     pub fn await_held(&self) {
-        assert!(self.wait_while(|state| !state.is_felt), "nobody comes to the gate");
+        assert!(self.wait_while(|state| !state.is_felt), "no message reaches the gate");
     }
 
     fn set(&self, is_held: bool) {
@@ -53,7 +55,7 @@ impl Gate {
         self.changed.notify_all();
     }
 
-    /// Returns whether it came to an end.
+    /// Waits while `condition` is true. Returns `false` after the timeout.
     fn wait_while(&self, condition: impl Fn(&State) -> bool) -> bool {
         let state = self.state.lock().unwrap();
         !self
@@ -85,7 +87,8 @@ impl Relay {
     }
 }
 
-/// What this is used for is short, and arrives in one piece.
+/// Copies bytes, and waits at the gate before a message that `is_held` selects. Assumes that each read returns one
+/// whole message, because messages are short.
 fn pass_on(mut from: TcpStream, mut to: TcpStream, gate: &Gate, is_held: impl Fn(&[u8]) -> bool) {
     let mut bytes = [0; 64 * 1024];
     while let Ok(read @ 1..) = from.read(&mut bytes) {

@@ -1,4 +1,4 @@
-//! A client that comes to another node than before.
+//! A client that reconnects to another node.
 
 use super::client::Source;
 use super::processes::{listens, post, publish, until, Fleet, Nginx, Node, ON_DISK};
@@ -6,7 +6,7 @@ use super::relay::Relay;
 use std::thread;
 
 #[test]
-fn who_loses_a_node_goes_on_at_another_behind_the_last_event() {
+fn resume_at_another_node_sends_the_events_after_the_last_id() {
     let mut fleet = Fleet::start();
     let [one, two, three] = &mut fleet.nodes;
     let mut source = one.events("");
@@ -21,13 +21,13 @@ fn who_loses_a_node_goes_on_at_another_behind_the_last_event() {
 }
 
 #[test]
-fn nginx_finds_a_node_that_is_there_and_else_says_nothing_to_an_event_source() {
+fn nginx_uses_the_nodes_that_run_and_sends_no_502_to_an_event_source() {
     let mut fleet = Fleet::start();
     let port = fleet.nginx.port;
     let mut sources = [(); 6].map(|()| Source::connect(port, ""));
     let node = |source: &Source| source.head.split("node=").nth(1).unwrap().split(';').next().unwrap().to_owned();
     for name in ["one", "two", "three"] {
-        assert!(sources.iter().any(|source| node(source) == name), "each node serves some, and says so");
+        assert!(sources.iter().any(|source| node(source) == name), "each node serves some of the streams");
     }
     fleet.nodes[0].process.kill();
     fleet.nodes[1].process.kill();
@@ -41,15 +41,15 @@ fn nginx_finds_a_node_that_is_there_and_else_says_nothing_to_an_event_source() {
         assert_eq!(source.next(1), ["heard by all"]);
     }
     fleet.nodes[2].process.kill();
-    assert!(Source::try_connect(port, "").is_err(), "not a 502, which is for ever");
+    assert!(Source::try_connect(port, "").is_err(), "a 502 would end an EventSource for good");
     assert_eq!(post(port, "/publish", "nobody").status, 502);
     fleet.nodes.iter_mut().for_each(Node::restart);
     until("nginx finds them again", || Source::try_connect(port, &id).is_ok());
 }
 
-/// Whether the event is in the log, nginx cannot know; so it must not be the one who says it again.
+/// nginx does not know whether Redis has the event, so it must not send the request to another node.
 #[test]
-fn what_was_published_at_a_node_that_dies_meanwhile_is_not_published_again() {
+fn publish_at_a_node_that_dies_is_not_repeated() {
     let mut fleet = Fleet::start();
     let relay = Relay::to(fleet.redis.port);
     fleet.nodes = ["one", "two", "three"].map(|name| Node::start(name, relay.port));
@@ -59,7 +59,7 @@ fn what_was_published_at_a_node_that_dies_meanwhile_is_not_published_again() {
     relay.acknowledging.hold();
     let publisher = thread::spawn(move || post(port, "/publish", "in doubt"));
     relay.acknowledging.await_held();
-    fleet.nodes[0].process.kill(); // nginx begins with the first
+    fleet.nodes[0].process.kill(); // nginx tries the first node first
     relay.acknowledging.release();
     assert_eq!(publisher.join().unwrap().status, 502);
     publish(port, "after");
@@ -67,58 +67,59 @@ fn what_was_published_at_a_node_that_dies_meanwhile_is_not_published_again() {
 }
 
 #[test]
-fn who_comes_to_a_node_that_lags_is_told_no_gap_and_nothing_twice() {
+fn resume_at_a_node_that_lags_sends_no_gap_and_no_event_twice() {
     let fleet = Fleet::start();
     let ahead = &fleet.nodes[0];
     let relay = Relay::to(fleet.redis.port);
     let behind = Node::start("behind", relay.port);
     let first = ahead.publish("1");
-    assert_eq!(behind.events("0-0").next(2)[1], "1", "in step");
+    assert_eq!(behind.events("0-0").next(2)[1], "1", "the node does not lag");
 
-    // For longer than it can wait: the client shall come back.
+    // The node lags for longer than it lets a client wait. The client must reconnect.
     relay.reading.hold();
     let second = ahead.publish("2");
     assert_eq!(ahead.events(&first).next(1), ["2"]);
     let mut too_early = behind.events(&second);
     too_early.assert_end();
     assert_eq!((too_early.retry, &too_early.last_event_id), (Some(1_000), &second));
-    // The same where nobody can tell whether there is such an event. Whoever is not ahead is served as ever.
+    // The result is the same if the node cannot ask Redis for the event. A client that is not ahead is served as
+    // always.
     fleet.redis.process.signal("STOP");
     behind.events(&second).assert_end();
     let mut in_step = behind.events(&first);
     fleet.redis.process.signal("CONT");
 
-    // For a moment: the client waits along.
+    // The node lags for a moment. The client waits.
     let mut waiting = Source::request(behind.port, &second).unwrap();
     relay.reading.release();
     waiting.read_head().unwrap();
     let third = behind.publish("3");
     assert_eq!(waiting.next(1), ["3"]);
     assert_eq!(in_step.next(2), ["2", "3"]);
-    // Ids are numbers, and no text: 10 comes behind 9.
+    // Ids are compared as numbers and not as text: 10 comes after 9.
     let (milliseconds, number) = third.split_once('-').unwrap();
     let later = format!("{}-{number}", milliseconds.parse::<u64>().unwrap() + 1);
     fleet.redis.command::<String>(&format!("XADD fleet {milliseconds}-9 data nine"));
     fleet.redis.command::<String>(&format!("XADD fleet {milliseconds}-10 data ten"));
     assert_eq!(waiting.next(2), ["nine", "ten"]);
     assert_eq!(behind.events(&format!("{milliseconds}-9")).next(1), ["ten"]);
-    // What no node ever had is a gap at each.
+    // An id that no node has ever had is a gap at each node.
     assert_eq!(behind.events(&later).next(2), [&format!("gap: {later} {first}"), "1"]);
 }
 
 #[test]
-fn a_node_starts_with_what_is_in_the_log() {
+fn node_that_starts_late_has_the_history() {
     let fleet = Fleet::start();
     fleet.redis.fill(0..1_100);
     let ids: Vec<(String, Vec<String>)> = fleet.redis.command("XRANGE fleet - +");
     let late = Node::start("late", fleet.redis.port);
     let rest = late.events(&ids[0].0).next(ids.len() - 1);
-    assert_eq!(rest, ids[1..].iter().map(|(_, fields)| fields[1].clone()).collect::<Vec<_>>(), "all that there is");
-    assert_eq!(late.events("").next(20).last().unwrap(), "1099", "who is new gets the last");
+    assert_eq!(rest, ids[1..].iter().map(|(_, fields)| fields[1].clone()).collect::<Vec<_>>(), "all of the stream");
+    assert_eq!(late.events("").next(20).last().unwrap(), "1099", "a new client receives the last events");
 }
 
 #[test]
-fn a_node_without_redis_serves_nobody_until_it_has_the_history() {
+fn node_without_the_history_does_not_listen() {
     let mut fleet = Fleet::start_with(ON_DISK);
     let [one, two, _] = &mut fleet.nodes;
     let mut awake = two.events("");
@@ -126,7 +127,7 @@ fn a_node_without_redis_serves_nobody_until_it_has_the_history() {
     one.publish("2");
     assert_eq!(awake.next(2), ["1", "2"]);
     fleet.redis.process.kill();
-    assert_eq!(two.events("").next(2), ["1", "2"], "who has the history serves on");
+    assert_eq!(two.events("").next(2), ["1", "2"], "a node that has the history still serves clients");
     fleet.redis.restart();
 
     let relay = Relay::to(fleet.redis.port);
@@ -140,7 +141,7 @@ fn a_node_without_redis_serves_nobody_until_it_has_the_history() {
 }
 
 #[test]
-fn what_is_no_event_is_refused() {
+fn publish_of_an_empty_or_large_event_is_refused() {
     let fleet = Fleet::start();
     let post = |body: &str| post(fleet.nginx.port, "/publish", body);
     let mut source = Source::connect(fleet.nginx.port, "");

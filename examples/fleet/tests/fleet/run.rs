@@ -1,4 +1,4 @@
-//! The script `run`, as a newcomer starts it.
+//! The script `run`, which starts the fleet.
 
 use super::client::{ask, Source};
 use super::processes::{listens, post, publish, until, MACHINE};
@@ -6,7 +6,7 @@ use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
 
-/// A fleet that `run` has started, and which is asked to stop when this is dropped.
+/// A fleet that `run` has started. It receives SIGTERM when this value is dropped.
 struct Script {
     child: Child,
     output: BufReader<ChildStdout>,
@@ -43,7 +43,7 @@ impl Drop for Script {
     }
 }
 
-/// The processes that have this in their command line.
+/// Returns the command lines that contain `text`.
 fn processes(text: &str) -> Vec<String> {
     let lines = std::fs::read_dir("/proc").unwrap().flatten().filter_map(|process| {
         let line = std::fs::read(process.path().join("cmdline")).ok()?;
@@ -53,7 +53,7 @@ fn processes(text: &str) -> Vec<String> {
 }
 
 #[test]
-fn run_starts_a_fleet_starts_killed_nodes_again_and_leaves_nothing_behind() {
+fn run_restarts_killed_nodes_and_leaves_nothing_behind() {
     let _machine = MACHINE.read().unwrap_or_else(|poisoned| poisoned.into_inner());
     for signal in ["TERM", "INT"] {
         let folder = super::processes::Folder::new();
@@ -78,19 +78,19 @@ fn run_starts_a_fleet_starts_killed_nodes_again_and_leaves_nothing_behind() {
         assert_eq!(run.line(), format!("node {node} is started again\n"));
         let serves =
             || Source::try_connect(port, &id).is_ok_and(|source| source.head.contains(&format!("node={node};")));
-        until("it serves again", serves);
+        until("the node serves again", serves);
 
         run.signal(signal);
         assert!(run.child.wait().unwrap().success());
         assert!(!listens(port) && !listens(redis));
         assert_eq!(processes(folder.0.to_str().unwrap()), [""; 0]);
-        assert_eq!(processes(&format!("127.0.0.1:{redis}")), [""; 0], "Redis, and the nodes that were told of it");
+        assert_eq!(processes(&format!("127.0.0.1:{redis}")), [""; 0], "Redis and the nodes have ended");
         assert_eq!(std::fs::read_dir(&folder.0).unwrap().count(), 0);
     }
 }
 
 #[test]
-fn a_node_is_killed_by_its_own_name_alone() {
+fn kill_with_the_name_of_another_node_is_404() {
     let mut fleet = super::processes::Fleet::start();
     let [one, two, _] = &mut fleet.nodes;
     assert_eq!(post(one.port, "/kill/two", "").status, 404);

@@ -1,9 +1,9 @@
-//! What Redis no longer has, and what was never for it: it is told, in its place.
+//! Events that Redis has trimmed, and entries that no node wrote: clients receive a `gap` in their place.
 
 use super::processes::Fleet;
 
 #[test]
-fn who_missed_what_redis_has_trimmed_is_told_and_gets_what_there_is() {
+fn resume_with_a_trimmed_id_sends_gap_and_the_events_that_are_left() {
     let mut fleet = Fleet::start();
     let [one, two, _] = &mut fleet.nodes;
     let first = one.publish("first");
@@ -14,7 +14,7 @@ fn who_missed_what_redis_has_trimmed_is_told_and_gets_what_there_is() {
     let events = two.events(&first).next(ids.len() + 1);
     assert_eq!(events[0], format!("gap: {first} {}", ids[0].0));
     assert_eq!(events[1..], ids.iter().map(|(_, fields)| fields[1].clone()).collect::<Vec<_>>());
-    // A node that was there all the time has the first one too, and the gap behind it.
+    // A node that ran all the time also has the first event, and the gap after it.
     let events = one.events(&first).next(ids.len() + 1);
     assert!(events[0].starts_with("gap: "), "{}", events[0]);
     let numbers: Vec<usize> = events[1..].iter().map(|number| number.parse().unwrap()).collect();
@@ -22,7 +22,7 @@ fn who_missed_what_redis_has_trimmed_is_told_and_gets_what_there_is() {
 }
 
 #[test]
-fn a_node_that_slept_while_others_trimmed_tells_of_the_gap_where_it_is() {
+fn node_stopped_while_redis_trims_sends_gap_in_place_of_the_lost_events() {
     let fleet = Fleet::start();
     let [one, two, _] = &fleet.nodes;
     let mut source = one.events("");
@@ -37,14 +37,14 @@ fn a_node_that_slept_while_others_trimmed_tells_of_the_gap_where_it_is() {
     one.process.signal("CONT");
     assert_eq!(source.next(3), [&format!("gap: {first} "), "kept", "next"]);
 
-    // Who had the event is told by this node, whether it was told before or not; another one has no such gap.
+    // This node sends its gap to each client that had the event before it. Another node has no such gap.
     assert_eq!(one.events(&first).next(2), [&format!("gap: {first} "), "kept"]);
     assert_eq!(two.events(&first).next(3), ["missed", "kept", "next"]);
 }
 
-/// Half a history in one event, which none of the nodes would take; and one without a text.
+/// One entry is larger than the whole history of a node. Another entry has no `data` field.
 #[test]
-fn what_others_write_to_the_stream_does_no_harm() {
+fn foreign_entries_in_the_redis_stream_do_not_stop_a_node() {
     let fleet = Fleet::start();
     let [one, two, _] = &fleet.nodes;
     let mut source = one.events("");
