@@ -4,20 +4,22 @@
 //! slow tool has a stream of its own. The id of an event begins with the number of its stream, as in `3-7`: by that number,
 //! GET finds the stream that a client resumes.
 
-mod call;
+mod session;
+mod stream;
 
 use brooklet::{Context, Response, Server, StatusCode};
-pub use call::Call;
 use serde_json::{json, Value};
+use session::Session;
 use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use std::{fs::File, io::Read};
+pub use stream::Stream;
 
 /// A client that asks for another revision is offered the first one.
 const REVISIONS: [&str; 2] = ["2025-11-25", "2025-06-18"];
 
-const LEVELS: [&str; 8] = ["debug", "info", "notice", "warning", "error", "critical", "alert", "emergency"];
+/// May stand in `MCP-Protocol-Version`, where it is the default. It is not offered, because its clients may send batches.
+const FIRST_REVISION: &str = "2025-03-26";
 
 /// Beyond it the oldest session is forgotten. Its client gets a 404, and begins a new session.
 const MAX_SESSIONS: usize = 1_000;
@@ -29,7 +31,7 @@ pub enum Tool {
     /// Answered with JSON.
     Quick(fn(&Value) -> Outcome),
     /// Answered with an event stream.
-    Slow(fn(&Value, &Call) -> Outcome),
+    Slow(fn(&Value, &Stream) -> Outcome),
 }
 
 pub struct Mcp {
@@ -38,15 +40,6 @@ pub struct Mcp {
     sessions: Mutex<Vec<Arc<Session>>>,
     /// How long a call goes on without its client, and how long it can be resumed after its end. Default: 30 s.
     pub patience: Duration,
-}
-
-struct Session {
-    id: String,
-    revision: &'static str,
-    /// The lowest of `LEVELS` that the client wants.
-    level: Mutex<usize>,
-    /// The first one is stream 0.
-    streams: Mutex<Vec<Arc<Call>>>,
 }
 
 impl Mcp {
@@ -80,7 +73,7 @@ impl Mcp {
         let session = self.session(&ctx)?;
         let (Some(method), Some(id)) = (method, id) else {
             if method == Some("notifications/cancelled") {
-                session.end(|call| call.request_id == params["requestId"]);
+                session.cancel(&params["requestId"]);
             }
             return Ok(StatusCode::ACCEPTED.into()); // another notification, or a response to nothing that this has asked
         };
@@ -99,20 +92,17 @@ impl Mcp {
             .into_iter()
             .find(|known| params["protocolVersion"] == *known)
             .unwrap_or(REVISIONS[0]);
-        let mut secret = [0; 16];
-        File::open("/dev/urandom")?.read_exact(&mut secret)?; // on Windows, use the crate `getrandom`
-        let session_id = format!("{:032x}", u128::from_ne_bytes(secret));
-        let streams = Mutex::new(vec![Arc::new(Call::new(0, &Value::Null, &Value::Null, self.patience))]);
-        let session = Session { id: session_id.clone(), revision, level: Mutex::default(), streams };
-        let mut sessions = self.sessions.lock().unwrap();
-        if sessions.len() == MAX_SESSIONS {
-            sessions.remove(0).end(|_| true);
-        }
-        sessions.push(Arc::new(session));
+        let session = Session::new(revision == REVISIONS[0])?;
         let info = json!({"name": env!("CARGO_PKG_NAME"), "version": env!("CARGO_PKG_VERSION")});
         let capabilities = json!({"tools": {}, "logging": {}});
         let result = json!({"protocolVersion": revision, "capabilities": capabilities, "serverInfo": info});
-        Ok(reply(id, Ok(result)).header("Mcp-Session-Id", session_id))
+        let response = reply(id, Ok(result)).header("Mcp-Session-Id", &session.id);
+        let mut sessions = self.sessions.lock().unwrap();
+        if sessions.len() == MAX_SESSIONS {
+            sessions.remove(0).end();
+        }
+        sessions.push(Arc::new(session));
+        Ok(response)
     }
 
     fn call(&self, ctx: Context<'_>, session: &Session, id: &Value, params: &Value) -> Response {
@@ -122,17 +112,18 @@ impl Mcp {
             Some((_, Tool::Quick(run))) => return reply(id, Ok(result(run(arguments)))),
             Some((_, Tool::Slow(run))) => run,
         };
-        let call = session.open(id, &params["_meta"]["progressToken"], self.patience);
-        let response = call.connect(ctx, session.revision == REVISIONS[0]);
+        let stream = session.open(id, &params["_meta"]["progressToken"], self.patience);
+        let response = stream.connect(ctx, session.primes);
         if response.status_code() == StatusCode::OK {
             // In the thread of this connection, also while the client resumes on another one.
-            let outcome = catch_unwind(AssertUnwindSafe(|| run(arguments, &call)));
+            let outcome = catch_unwind(AssertUnwindSafe(|| run(arguments, &stream)));
             let outcome = outcome.unwrap_or(Err("the tool has panicked".to_owned()));
-            if !call.send(&answer(id, Ok(result(outcome)))) {
+            let too_large = Err((-32603, "the result is too large".to_owned()));
+            if !stream.send(&answer(id, Ok(result(outcome)))) && !stream.send(&answer(id, too_large)) {
                 session.log("info", &format!("the call of {name} was canceled"));
             }
         }
-        call.end();
+        stream.end();
         response
     }
 
@@ -145,70 +136,25 @@ impl Mcp {
         let session = self.session(&ctx)?;
         let stream = session.find(ctx.last_event_id().as_deref().unwrap_or("0-0"));
         let stream = stream.ok_or_else(|| refuse(StatusCode::GONE, -32000, "this stream is forgotten"))?;
-        Ok(stream.connect(ctx, session.revision == REVISIONS[0]))
+        Ok(stream.connect(ctx, session.primes))
     }
 
     fn delete(&self, ctx: Context<'_>) -> Result<StatusCode, Response> {
         let session = self.session(&ctx)?;
         self.sessions.lock().unwrap().retain(|other| other.id != session.id);
-        session.end(|_| true);
+        session.end();
         Ok(StatusCode::NO_CONTENT)
     }
 
     fn session(&self, ctx: &Context<'_>) -> Result<Arc<Session>, Response> {
         let revision = ctx.headers().get("mcp-protocol-version");
-        if revision.is_some_and(|revision| !REVISIONS.contains(&revision)) {
+        if revision.is_some_and(|named| named != FIRST_REVISION && !REVISIONS.contains(&named)) {
             return Err(refuse(StatusCode::BAD_REQUEST, -32000, "this MCP-Protocol-Version is not supported"));
         }
         let missing = || refuse(StatusCode::BAD_REQUEST, -32000, "Mcp-Session-Id is missing");
         let id = ctx.headers().get("mcp-session-id").ok_or_else(missing)?;
         let session = self.sessions.lock().unwrap().iter().find(|session| session.id == id).cloned();
         session.ok_or_else(|| refuse(StatusCode::NOT_FOUND, -32001, "no such session"))
-    }
-}
-
-impl Session {
-    /// Opens the stream of a call, and forgets calls that ended some time ago.
-    fn open(&self, request_id: &Value, progress_token: &Value, patience: Duration) -> Arc<Call> {
-        let mut streams = self.streams.lock().unwrap();
-        let number = streams.last().map_or(0, |last| last.number) + 1;
-        streams.retain(|stream| !stream.is_over());
-        let call = Arc::new(Call::new(number, request_id, progress_token, patience));
-        streams.push(call.clone());
-        call
-    }
-
-    fn find(&self, event_id: &str) -> Option<Arc<Call>> {
-        let number: u64 = event_id.split_once('-')?.0.parse().ok()?;
-        let streams = self.streams.lock().unwrap();
-        streams.iter().find(|stream| stream.number == number && !stream.is_over()).cloned()
-    }
-
-    fn end(&self, select: impl Fn(&Call) -> bool) {
-        self.streams
-            .lock()
-            .unwrap()
-            .iter()
-            .filter(|stream| select(stream))
-            .for_each(|stream| stream.end());
-    }
-
-    fn set_level(&self, level: &Value) -> Result<Value, (i64, String)> {
-        let index = LEVELS
-            .iter()
-            .position(|known| level == known)
-            .ok_or((-32602, format!("there is no level {level}")))?;
-        *self.level.lock().unwrap() = index;
-        Ok(json!({}))
-    }
-
-    /// Sends a message that belongs to no call, unless the client does not want it.
-    fn log(&self, level: &str, text: &str) {
-        let params = json!({"level": level, "data": text});
-        if LEVELS.iter().position(|known| *known == level) >= Some(*self.level.lock().unwrap()) {
-            let listener = self.streams.lock().unwrap()[0].clone();
-            listener.send(&json!({"jsonrpc": "2.0", "method": "notifications/message", "params": params}));
-        }
     }
 }
 

@@ -11,7 +11,7 @@
 //! configuration: `{"mcpServers": {"brooklet": {"type": "http", "url": "http://127.0.0.1:8080/mcp"}}}`.
 
 use brooklet::Server;
-use mcp::{Call, Mcp, Outcome, Tool};
+use mcp::{Mcp, Outcome, Stream, Tool};
 use serde_json::{json, Value};
 use std::{env, io, time::Duration};
 
@@ -39,11 +39,11 @@ fn add(arguments: &Value) -> Outcome {
     }
 }
 
-fn count(arguments: &Value, call: &Call) -> Outcome {
+fn count(arguments: &Value, stream: &Stream) -> Outcome {
     let to = arguments["to"].as_u64().filter(|to| *to > 0).ok_or("to must be a positive integer")?;
     for n in 1..=to {
-        call.wait(Duration::from_millis(200))?; // the work
-        call.progress(n, to);
+        stream.wait(Duration::from_millis(200))?; // in place of work
+        stream.progress(n, to);
     }
     Ok(json!([{"type": "text", "text": format!("counted to {to}")}]))
 }

@@ -1,4 +1,4 @@
-//! A call of a slow tool: the event stream that answers it, and what the tool can do meanwhile.
+//! An event stream: the answer to a call of a slow tool, or to GET.
 
 use brooklet::sse::{Channel, Message, Subscription};
 use brooklet::{Context, Response};
@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 /// How often a call that waits looks whether its client is there.
 const INTERVAL: Duration = Duration::from_secs(1);
 
-pub struct Call {
+pub struct Stream {
     pub(super) number: u64,
     pub(super) request_id: Value,
     progress_token: Value,
@@ -25,14 +25,14 @@ struct State {
     ended: Option<Instant>,
 }
 
-impl Call {
-    pub(super) fn new(number: u64, request_id: &Value, progress_token: &Value, patience: Duration) -> Call {
+impl Stream {
+    pub(super) fn new(number: u64, request_id: &Value, progress_token: &Value, patience: Duration) -> Stream {
         let state = Mutex::new(State { sent: 0, last_seen: Instant::now(), ended: None });
         let (request_id, progress_token) = (request_id.clone(), progress_token.clone());
         let (channel, canceled) = (Channel::new(), Condvar::new());
-        let call = Call { number, request_id, progress_token, patience, channel, state, canceled };
-        let _ = call.channel.publish(call.event(0, "")); // now its id is known
-        call
+        let stream = Stream { number, request_id, progress_token, patience, channel, state, canceled };
+        let _ = stream.channel.publish(stream.event(0, "")); // so that the channel knows this id
+        stream
     }
 
     fn event(&self, sent: u64, data: &str) -> Message {
