@@ -86,7 +86,8 @@ impl Stream {
     /// Returns whether the message was sent: not if it is too large, or the stream has ended.
     pub(super) fn send(&self, message: &Value) -> bool {
         let mut state = self.state.lock().unwrap();
-        let sent = self.channel.publish(self.event(state.sent + 1, &message.to_string())).is_ok();
+        let event = self.event(state.sent + 1, &message.to_string());
+        let sent = state.ended.is_none() && self.channel.publish(event).is_ok();
         state.sent += u64::from(sent);
         sent
     }
