@@ -1,4 +1,4 @@
-//! A client that sends what a test says, and reads HTTP/1.0 responses: their end is that of the connection.
+//! A client on a bare socket. It sends HTTP/1.0, so that a response ends with its connection.
 
 use serde_json::{json, Value};
 use std::io::{BufRead, BufReader, Read, Write};

@@ -17,17 +17,17 @@ use std::process::Command;
 use std::time::Duration;
 
 /// Those that need no tool of the suite's.
-const OF_ANY_SERVER: [&str; 6] = [
+pub const OF_ANY_SERVER: [&str; 6] = [
     "server-initialize", "logging-set-level", "ping", "tools-list", "server-sse-multiple-streams",
     "dns-rebinding-protection",
 ];
 
-const OF_TOOLS: [&str; 8] = [
+pub const OF_TOOLS: [&str; 8] = [
     "tools-call-simple-text", "tools-call-image", "tools-call-audio", "tools-call-embedded-resource",
     "tools-call-mixed-content", "tools-call-error", "tools-call-with-progress", "json-schema-2020-12",
 ];
 
-/// Runs all scenarios, and returns those of which each check passes. The suite gives each of its requests a timeout.
+/// Runs all scenarios, and returns the names of the scenarios that pass. The suite gives each of its requests a timeout.
 fn passing(address: SocketAddr) -> Vec<String> {
     let suite = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("../../target/conformance/node_modules/@modelcontextprotocol/conformance/dist/index.js");

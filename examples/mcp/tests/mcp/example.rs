@@ -1,10 +1,12 @@
 //! The example as its first lines say: the program and its two tools.
 
 use super::client::Client;
+use super::conformance::{OF_ANY_SERVER, OF_TOOLS};
 use serde_json::json;
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 /// Ends with this.
 pub struct Example {
@@ -65,4 +67,17 @@ fn slow_tool_reports_each_number() {
     for to in [json!(0), json!(-1), json!("3"), json!(null)] {
         assert_eq!(client.call(2, "count", json!({"to": to})).result(), "to must be a positive integer");
     }
+}
+
+/// The README names the defaults and the scenarios as they are.
+#[test]
+fn readme_says_what_is_true() {
+    let readme = include_str!("../../README.md");
+    assert_eq!(mcp::Mcp::new(Vec::new()).patience, Duration::from_secs(30));
+    assert!(readme.contains("the tool stops about 30 s later"));
+    for scenario in OF_ANY_SERVER.iter().chain(&OF_TOOLS) {
+        let name = scenario.strip_prefix("tools-call").filter(|_| *scenario != "tools-call-simple-text");
+        assert!(readme.contains(&format!("{}`", name.unwrap_or(scenario))), "{scenario}");
+    }
+    assert!(readme.contains(&format!("{} of 32 apply", OF_ANY_SERVER.len() + OF_TOOLS.len())));
 }

@@ -1,4 +1,4 @@
-//! What a POST may hold, and how the rest is refused.
+//! The messages that a POST may hold, and the refusals of all others.
 
 use super::client::{ask, Client};
 use super::tools::start;

@@ -22,7 +22,7 @@ pub fn start(patience: Duration) -> Running {
     mcp.add_to(Server::bind("127.0.0.1:0").unwrap()).spawn().unwrap()
 }
 
-/// What the test has in its hands while `steps` runs.
+/// The test's end of a running call of `steps`.
 pub struct Steps {
     /// `arguments` of the call.
     pub arguments: Value,
