@@ -1,0 +1,13 @@
+//! The server on the wire: real sockets on ports of their own, each with a timeout.
+//!
+//! ```text
+//! cargo test --manifest-path examples/mcp/Cargo.toml
+//! ```
+
+mod calls;
+mod client;
+mod conformance;
+mod example;
+mod messages;
+mod sessions;
+mod tools;
