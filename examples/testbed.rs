@@ -55,8 +55,8 @@ fn config() -> sse::ChannelConfig {
     config
 }
 
-/// Sends `n` small events as fast as possible: with `how=each` in one write per event, with `how=forward` from the
-/// channel of another thread, and otherwise many events per write.
+/// Sends `n` small events as fast as possible. With `how=each`, each event is one write. With `how=forward`, another
+/// thread makes the events. Otherwise, many events share one write.
 fn stream(ctx: Context<'_>) -> Response {
     let count = ctx.query("n").and_then(|n| n.parse().ok()).unwrap_or(10);
     let event = |n: u64| {

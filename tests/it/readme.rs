@@ -237,7 +237,7 @@ fn times_on_crate_page_are_constants_of_the_code() {
     }
 }
 
-/// The largest body of each connection, and 96 KiB more for each connection, as measured.
+/// Each connection can hold a body of the maximum size and, as measured, 96 KiB more.
 #[test]
 fn maximum_memory_in_documentation_follows_from_defaults() {
     let config = brooklet::Config::default();

@@ -125,7 +125,7 @@ impl<'s> Page<'s> {
     #[track_caller]
     pub fn until(&mut self, condition: &str) {
         if self.try_run(&format!("until(() => {condition})")).is_none() {
-            panic!("timeout until {condition}; the page shows: {}", self.run("document.body.innerText"));
+            panic!("timed out waiting for {condition}; the page shows: {}", self.run("document.body.innerText"));
         }
     }
 

@@ -43,7 +43,7 @@ fn stage(build: impl FnOnce(Server) -> Server) -> (Running, Stage) {
 #[test]
 #[ignore = "needs Chromium: cargo test -- --ignored browser"]
 fn events_of_all_forms_arrive_as_sent() {
-    let long = "é世\u{1f600}".repeat(30_000); // buffers end in the middle of a character
+    let long = "é世\u{1f600}".repeat(30_000); // a buffer may end in the middle of a character
     let sent = long.clone();
     let (_server, stage) = stage(move |server| {
         server.get("/events", move |ctx| {
