@@ -177,7 +177,7 @@ fn defaults_of_settings_are_in_their_documentation() {
         assert_eq!(fields.len(), count, "{settings}");
         for (setting, default) in fields {
             let before = source.split(&format!("    pub {setting}: ")).next().unwrap();
-            let documentation: Vec<_> = before.lines().rev().take_while(|line| line.contains("//")).collect();
+            let documentation: Vec<_> = before.lines().rev().take_while(|line| line.contains("//") || line.contains("#[")).collect();
             let words = documentation
                 .iter()
                 .rev()
