@@ -91,8 +91,8 @@ const INPUT_INTERVAL: Duration = Duration::from_millis(500);
 /// Other clients can see whether a stream is complete. A stream that is closed or dropped is complete: for an HTTP/1.1
 /// client, it ends with the last chunk (RFC 9112 7.1). The last chunk is missing if a write failed, if the client
 /// stopped reading, if the closure of [`stream`] returned an error or panicked, or if the process died. Then curl exits
-/// with status 18, and reading the body of a `fetch` fails in Chromium, in Firefox, and in Node from 22.23 and 24.21
-/// on.
+/// with status 18, and reading the body of a `fetch` fails in Chromium, in Firefox, in Node 22 from version
+/// 22.23 and in Node 24 from version 24.21.
 ///
 /// An HTTP/1.0 client receives no chunks, and older versions of Node do not report a missing last chunk. For these
 /// clients, end the stream with [`close`](Connection::close), or with a mark in the data such as `[DONE]`.
@@ -227,7 +227,7 @@ pub fn start_response(conn: server::Connection, retry: Option<Duration>) -> io::
 ///
 /// - An error that ended this stream is not reported. Such an error means that the client left, stopped reading or sent
 ///   too much, or that the server is shutting down. The methods of [`Connection`] return such errors. The closure may
-///   wrap them in an error whose [`source`](std::error::Error::source) returns them.
+///   return an error of its own whose [`source`](std::error::Error::source) is such an error.
 /// - Every other error is reported to the hook [`on_response`](super::super::Server::on_response), or printed to
 ///   standard error if there is no hook. Examples are an error of a database, of another stream or connection, of a
 ///   channel that is closed, of the socket that [`tcp_stream`](Connection::tcp_stream) returns, and `InvalidInput` for

@@ -282,7 +282,7 @@ impl Clients<'_> {
         self.publish(&format!("{} {}", self.published, "x".repeat(200)))
     }
 
-    /// Publishes an event without a retry. Returns whether the server acknowledged it.
+    /// Publishes an event, and does not try again if this fails. Returns whether the server acknowledged it.
     fn publish(&mut self, data: &str) -> bool {
         self.stage.wait_for_listeners(LAG);
         let length = data.len();

@@ -279,7 +279,7 @@ impl Channel {
     /// Publishes a `gap` event. Call this if the channel relays events from another source, and the source has lost
     /// events.
     ///
-    /// Every subscriber receives the `gap` event, and so does a client that reconnects with an earlier id. The data is
+    /// Every subscriber receives the `gap` event. A client that reconnects with the id of an event before the gap also receives it. The data is
     /// the id of the last published event, followed by an empty line because the next id is not known. A `gap` event
     /// has no id, so a client that reconnects directly after this event receives the event again.
     ///

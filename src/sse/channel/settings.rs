@@ -40,9 +40,9 @@ pub struct ChannelConfig {
     /// connection ends within 5 s, without a `close` event. An `EventSource` then reconnects, passes the guards again,
     /// and resumes. Default: none, so there is no limit.
     pub max_age: Option<Duration>,
-    /// The time at which an event is synced to the disk, if the channel has a file. Default: every second. Then
-    /// [`publish`](super::Channel::publish) waits for the disk only when it rotates the file. A crash of the process
-    /// loses no event, and a power failure loses at most the events of one second.
+    /// The time at which an event is synced to the disk, if the channel has a file. Default: every second. With
+    /// the default, [`publish`](super::Channel::publish) waits for the disk only when it begins a new file. A crash of the
+    /// process loses no event, and a power failure loses at most the events of one second.
     pub sync: SyncPolicy,
 }
 
