@@ -190,5 +190,5 @@ mod server;
 pub mod sse;
 
 pub use files::Files;
-pub use http::{http_date, Error, Form, Headers, Method, Request, Response, StatusCode, Version};
+pub use http::{http_date, Error, Form, Headers, HeadersIter, Method, Request, Response, StatusCode, Version};
 pub use server::{Body, Config, Connection, Context, Exchange, Handle, Problem, Running, Server, Verdict};

@@ -408,8 +408,8 @@ impl Connection {
         self.receive(receiver, Instant::now().checked_add(duration))
     }
 
-    /// Sends the messages that other threads send to a channel, until all senders are dropped. Sends all messages that
-    /// are waiting in the channel with one write. Sends keep-alive comments as [`wait`](Connection::wait) does.
+    /// Sends the messages of a [`Receiver`](std::sync::mpsc::Receiver) as events, until all its senders are dropped. Sends
+    /// all messages that are waiting there with one write. Sends keep-alive comments as [`wait`](Connection::wait) does.
     ///
     /// Sends a message at once. Notices within half a second that the client has left, even if there is no message to
     /// send.
@@ -488,8 +488,8 @@ impl Connection {
     }
 
     /// Sets the silence after which [`wait`](Connection::wait), [`wait_for`](Connection::wait_for) and
-    /// [`forward`](Connection::forward) send a keep-alive comment. The default is 15 s, and the minimum is 10 ms. With
-    /// [`Duration::MAX`], no comments are sent.
+    /// [`forward`](Connection::forward) send a keep-alive comment. The default is 15 s. A time below 10 ms counts as
+    /// 10 ms. With [`Duration::MAX`], no comments are sent.
     pub fn set_keep_alive(&mut self, silence: Duration) {
         self.keep_alive = silence.max(MIN_KEEP_ALIVE);
     }

@@ -146,8 +146,8 @@
 //!   [`wait_for`](Connection::wait_for) and [`forward`](Connection::forward) return the error within half a second. A
 //!   [`Channel`] removes the subscriber within 5 s, and calls [`on_leave`](Channel::on_leave).
 //! - **A client stops reading.** A write to its [`Connection`] blocks, and returns an error after 30 s. A [`Channel`]
-//!   does not wait. It disconnects the subscriber after 30 s, or when the next event is evicted, unless [`Lag`] is
-//!   `Skip`.
+//!   does not wait. It disconnects the subscriber after 30 s. Unless [`Lag`] is `Skip`, it also disconnects the
+//!   subscriber when its next event is evicted.
 //! - **The server shuts down.** `wait` returns an error, and a stream that is closed or dropped ends with a `close`
 //!   event. A [`Channel`] sends the published events, and then a `close` event.
 //! - **The program restarts.** Clients reconnect. A [`Channel`] without a file sends them a `gap` event, and then its
