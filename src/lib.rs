@@ -15,7 +15,7 @@
 //!
 //! ```text
 //! #[rustfmt::skip]
-//! #[allow(dead_code, unused_imports)]
+//! #[allow(dead_code, unused_imports, clippy::all)]
 //! #[path = "vendor/brooklet/lib.rs"]
 //! mod brooklet;
 //! ```

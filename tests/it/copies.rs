@@ -121,7 +121,7 @@ pub fn status() -> u16 {
 
 /// The lines that mount a copy, as README and crate page have them.
 const MOUNT: &str =
-    "#[rustfmt::skip]\n#[allow(dead_code, unused_imports)]\n#[path = \"vendor/brooklet/lib.rs\"]\nmod brooklet;\n";
+    "#[rustfmt::skip]\n#[allow(dead_code, unused_imports, clippy::all)]\n#[path = \"vendor/brooklet/lib.rs\"]\nmod brooklet;\n";
 
 /// Copies `src/` into a crate, as the README says, without the `room` that its table says how to delete. The crate must build or
 /// pass its tests without a warning; then `check` gets its directory for programs.

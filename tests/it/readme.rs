@@ -38,7 +38,7 @@ Server::bind("127.0.0.1:0")?
     .get("/theme", |ctx| ctx.cookie("theme").map(str::to_owned))
     .get("/assets/{*path}", move |ctx| files.respond(&ctx, ctx.param("path"))) // `let files = Files::new("public")?`
     .post("/visits", move |_| format!("{}\n", visits.fetch_add(1, Relaxed) + 1))
-    // For an error without a status the client receives a 500, and the text is printed to standard error.
+    // A `brooklet::Error` has a status. Any other error is a 500: its text goes to standard error and not to the client.
     .get("/notes/{id}", |_| -> Result<String, Error> { Err(Error::new(StatusCode::NOT_FOUND, "no such note")) })
     .before(|ctx| ctx.path().starts_with("/private").then(|| StatusCode::FORBIDDEN.into())) // a guard
     };
