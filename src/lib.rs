@@ -15,7 +15,7 @@
 //!
 //! ```text
 //! #[rustfmt::skip]
-//! #[allow(dead_code, unused_imports)]
+//! #[allow(dead_code, unused_imports, clippy::all)]
 //! #[path = "vendor/brooklet/lib.rs"]
 //! mod brooklet;
 //! ```
@@ -61,7 +61,7 @@
 //!
 //! # The same events for all clients
 //!
-//! Each stream above counts for itself, in a thread of its own. A [`sse::Channel`] sends the same events to all clients, without a
+//! In the example above, each stream has a counter and a thread of its own. A [`sse::Channel`] sends the same events to all clients, without a
 //! thread for each of them. It also keeps the latest events for clients that reconnect:
 //!
 //! ```no_run
@@ -132,19 +132,19 @@
 //! |---|---|
 //! | a client leaves | [`wait`](sse::Connection::wait) returns an error at once, [`wait_for`](sse::Connection::wait_for) and [`forward`](sse::Connection::forward) within half a second. [`Context::client_left`] returns `true`. A channel notices within 5 s and calls [`on_leave`](sse::Channel::on_leave) |
 //! | the network of a client fails | the server notices after about 15 minutes, or earlier with `TCP_USER_TIMEOUT`: see [`Server::from`](Server#impl-From<TcpListener>-for-Server) |
-//! | a client reconnects | it sends the id of the last event that it received ([`last_event_id`](Context::last_event_id)). A channel sends the events after that one, or first a `gap` event |
-//! | a client does not read | its own thread blocks, and the client is disconnected after 30 s. A channel does not block, and disconnects the client after 30 s, or when its next event is evicted |
+//! | a client reconnects | it sends the id of the last event that it received ([`last_event_id`](Context::last_event_id)). A channel sends the later events. If some of them are no longer kept, the channel sends a `gap` event first |
+//! | a client does not read | the server's thread for this client blocks, and the client is disconnected after 30 s. A channel does not block, and disconnects the client after 30 s, or when the next event for the client is no longer in the history ([`Lag`](sse::Lag)) |
 //! | a client sends nothing, or half a request | the server closes the connection, or answers 408, and the thread is free again |
 //! | a handler panics | the client receives a 500, or its stream breaks off, and the connection ends. All other connections continue |
 //! | a handler overflows its stack | Rust aborts the process. [`Config::stack_size`] is the size of the stack |
 //! | the server stops | requests that have begun are answered, streams end with a `close` event, and the connections that remain after the grace period are disconnected |
-//! | the server starts again | a channel does not know the ids of the earlier run. A client that sends one receives a `gap` event and then the history. A channel [with a file](sse::Channel::open) knows them |
+//! | the server starts again | a channel does not know the ids of the earlier run. A client that sends such an id receives a `gap` event and then the history. A channel [with a file](sse::Channel::open) knows the earlier ids |
 //! | file descriptors or threads run out | new clients receive a 503 with `Retry-After`, and connected clients are served. A line is printed to standard error once a minute. The server recovers by itself |
 //! | memory runs out | `std` aborts the process if an allocation fails, and the server cannot prevent that |
 //!
 //! # Security
 //!
-//! [`Config`] limits all resources that a client can use, and describes the response of a client that exceeds a limit. Pages of
+//! [`Config`] limits all resources that a client can use, and describes the response to a client that exceeds a limit. Pages of
 //! other sites cannot use the server, because it checks [`Host`](Config::check_host) and [`Origin`](Config::check_origin).
 //!
 //! # Copying
@@ -152,16 +152,21 @@
 //! A copy of `src/` builds without warnings in the 2021 and 2024 editions. Its unit tests run with those of your project. The first
 //! lines of `lib.rs` name the version and the licence; the text of the licence is in the file `LICENSE`, which belongs to the copy.
 //!
-//! The examples of this documentation would become documentation tests of your library, and would not find the crate `brooklet`. A
-//! library without documentation tests of its own sets `doctest = false` under `[lib]` in `Cargo.toml`. A library with such tests
-//! writes `#[cfg(not(doctest))]` above the lines that mount the copy, and above each `use`, each signature and each `pub use` that
-//! names `brooklet` or a module with such a line.
+//! In a library, the examples of this documentation would become documentation tests, and fail because the crate `brooklet` does
+//! not exist there:
+//!
+//! - If your library has no documentation tests of its own, set `doctest = false` under `[lib]` in `Cargo.toml`.
+//! - If it has such tests, write `#[cfg(not(doctest))]` above the lines that mount the copy, and above each item outside of a
+//!   function body that names `brooklet`: a `use`, a signature, a `pub use`.
 //!
 //! # Organization
 //!
-//! `http` is bytes in and bytes out. `server` is sockets and threads, and uses `http`. `sse` uses both. No other file needs a file
-//! below `sse/channel/`, and no other file of a channel needs one below `sse/channel/file/`. `files` uses `http` and `server`, and no
-//! other file uses it. In the map, a file without a directory is in `server/` above the line, and in `sse/channel/` below it.
+//! - `http` parses requests and writes responses, without sockets and threads. It uses no other directory.
+//! - `server` accepts connections and runs handlers. It uses `http`.
+//! - `sse` sends event streams. It uses `http` and `server`. `sse/channel/` can be deleted, or only `sse/channel/file/`.
+//! - `files` serves a directory. It uses `http` and `server`, and can be deleted.
+//!
+//! Files without a directory in this map are in `server/` above the line `────`, and in `sse/channel/` below it:
 //!
 //! ```text
 //! accept.rs ─> serve.rs: one loop for each connection, in a thread of its own
@@ -185,5 +190,5 @@ mod server;
 pub mod sse;
 
 pub use files::Files;
-pub use http::{http_date, Error, Form, Headers, Method, Request, Response, StatusCode, Version};
+pub use http::{http_date, Error, Form, Headers, HeadersIter, Method, Request, Response, StatusCode, Version};
 pub use server::{Body, Config, Connection, Context, Exchange, Handle, Problem, Running, Server, Verdict};

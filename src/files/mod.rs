@@ -49,7 +49,8 @@ use validators::{only, Validators};
 /// # What the response contains
 ///
 /// The content type depends on the extension. Files with an unknown extension are sent as `application/octet-stream`.
-/// The field `X-Content-Type-Options: nosniff` keeps browsers from guessing another type. Text files must be UTF-8.
+/// The field `X-Content-Type-Options: nosniff` keeps browsers from guessing another type. Text files
+/// are sent with `charset=utf-8`, so a browser shows a file in another encoding wrongly.
 ///
 /// `ETag` and `Last-Modified` are made from the modification time and the length of the file. A client that already has
 /// the file receives a 304 (RFC 9110 13). The server does not notice a change of the file that keeps both the
@@ -57,6 +58,8 @@ use validators::{only, Validators};
 ///
 /// Browsers may use a file for a while without another request. To make them send a request each time, add
 /// `.header("Cache-Control", "no-cache")` to the response.
+///
+/// A request with `If-Match` or `If-Unmodified-Since` receives a 412 if the file is another one by now.
 ///
 /// A request for one range of bytes receives a 206, or a 416 if the range begins after the last byte (RFC 9110 14). A
 /// request for several ranges receives the whole file.

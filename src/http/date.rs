@@ -60,8 +60,8 @@ pub fn parse_http_date(text: &[u8]) -> Option<SystemTime> {
     (imf_fixdate(seconds) == fixdate).then(|| UNIX_EPOCH + Duration::from_secs(seconds))
 }
 
-/// Rewrites a date in one of the three formats as an IMF-fixdate. Checks only the parts of the text that the result
-/// does not contain.
+/// Rewrites a date in one of the three formats as an IMF-fixdate. Does not check the parts that it
+/// copies into the result, because the caller compares the whole result.
 fn to_imf_fixdate(text: &[u8], this_year: u64) -> Option<[u8; LENGTH]> {
     if let Ok(fixdate) = text.try_into() {
         return Some(fixdate); // an `asctime-date` has 24 bytes, and an `rfc850-date` at least 30

@@ -122,7 +122,9 @@ impl Headers {
             return refuse("a field name must consist of letters, digits and !#$%&'*+-.^_`|~ (RFC 9110 5.6.2)");
         }
         if !value.bytes().all(ascii::is_field) {
-            return refuse("a field value must not contain CR, LF, NUL or another control character (RFC 9110 5.5)");
+            return refuse(
+                "a field value must not contain CR, LF, NUL or another control character except a tab (RFC 9110 5.5)",
+            );
         }
         if self.section.len() + name.len() + value.len() + 4 > u32::MAX as usize {
             return refuse("the fields must not exceed 4 GiB");

@@ -22,7 +22,7 @@ pub mod target;
 pub use date::{http_date, parse_http_date};
 pub use error::Error;
 pub use form::Form;
-pub use headers::Headers;
+pub use headers::{Headers, HeadersIter};
 pub use method::Method;
 pub use request::{Request, Version};
 pub use response::Response;

@@ -46,14 +46,14 @@ impl Request {
         self.target.as_str()
     }
 
-    /// Returns the normalised path, or `*` for `OPTIONS *`.
+    /// Returns the normalized path, or `*` for `OPTIONS *`.
     ///
-    /// All spellings of a path have the same normalised path (RFC 3986 6.2.2). An escape is decoded if its character
+    /// All spellings of a path have the same normalized path (RFC 3986 6.2.2). An escape is decoded if its character
     /// may also appear unescaped in a path. Every other escape is kept, with its digits in upper case. For example,
     /// `/%70rivate/caf%c3%a9` becomes `/private/caf%C3%A9`, and `%2F` stays `%2F`.
     ///
-    /// Guards, routes and handlers see the same normalised path. A path with a segment `.` or `..`, escaped or not, is
-    /// answered with 400 before any guard or handler is called. [`target`](Request::target) returns the original text.
+    /// Guards, routes and handlers see the same normalized path. If the path has a segment `.` or
+    /// `..`, escaped or not, the server responds with 400 and calls no guard or handler. [`target`](Request::target) returns the original text.
     pub fn path(&self) -> &str {
         self.target.path()
     }

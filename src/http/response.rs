@@ -27,7 +27,8 @@ use std::io::{self, Read, Write};
 ///
 /// An [`io::Error`] with an [`Error`] inside becomes a response with the status and the message of the `Error`. Any
 /// other `io::Error` becomes a 500. Its message is reported to [`on_response`](super::super::Server::on_response), and
-/// never sent to the client. A box is converted in the same way.
+/// never sent to the client. A box is converted in the same way, except that the `Error` may
+/// also be a source of the boxed error.
 ///
 /// An `anyhow::Error` does not convert into a `Response`. In a handler that returns a box, `?` converts an
 /// `anyhow::Error` into a box, but that box hides the outermost error. If the outermost error is an [`Error`], such as
@@ -205,7 +206,7 @@ impl Response {
     /// [`on_response`](super::super::Server::on_response). These fields cannot be sent:
     ///
     /// - a name that is not a token (RFC 9110 5.6.2)
-    /// - a value with CR, LF, NUL or another control character
+    /// - a value with CR, LF, NUL or another control character except a tab
     /// - `Content-Length`, `Transfer-Encoding` and `Connection`, which the server sends itself
     #[doc(alias = "set_header")]
     #[doc(alias = "insert_header")]
@@ -462,7 +463,7 @@ impl From<Box<dyn std::error::Error>> for Response {
     }
 }
 
-/// Converts a boxed error. An [`io::Error`] in the box keeps its kind.
+/// Converts a boxed error into an [`io::Error`]. An [`io::Error`] in the box keeps its kind.
 fn into_io(error: Box<dyn std::error::Error + Send + Sync>) -> io::Error {
     error.downcast().map_or_else(io::Error::other, |error| *error)
 }

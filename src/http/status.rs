@@ -4,7 +4,7 @@ use std::{fmt, io};
 
 /// The status code of a final response, from 200 to 599.
 ///
-/// Interim responses (1xx) have no `StatusCode`. The server itself sends `100 Continue` when a handler begins to read a
+/// Interim responses (1xx) have no `StatusCode`. If the client expects it, the server sends `100 Continue` when a handler begins to read a
 /// body. A program that takes over a connection writes `101 Switching Protocols` itself.
 ///
 /// ```

@@ -1,7 +1,7 @@
 //! The request target, with its path and query (RFC 9112 3.2).
 //!
-//! A path is normalised once, before a guard, the router or a handler uses it (see [`normalize`]). So all of them see
-//! the same path. If they normalised it differently, a client could bypass a guard with another spelling of the path.
+//! A path is normalized once, before a guard, the router or a handler uses it (see [`normalize`]). So all of them see
+//! the same path. If they normalized it differently, a client could bypass a guard with another spelling of the path.
 //! The original text and the query are kept unchanged.
 
 use super::{ascii, authority, Error, Method};
@@ -14,7 +14,7 @@ pub struct Target {
     text: String,
     authority: Range<usize>,
     path: Range<usize>,
-    /// The normalised path, if it differs from the path in `text`.
+    /// The normalized path, if it differs from the path in `text`.
     normalized: Option<String>,
 }
 
@@ -77,7 +77,7 @@ impl Target {
         &self.text
     }
 
-    /// Returns the normalised path.
+    /// Returns the normalized path.
     pub fn path(&self) -> &str {
         self.normalized.as_deref().unwrap_or(&self.text[self.path.clone()])
     }
@@ -97,7 +97,7 @@ fn starts_with_ignore_case(text: &str, start: &str) -> bool {
     text.get(..start.len()).is_some_and(|found| found.eq_ignore_ascii_case(start))
 }
 
-/// Returns the normalised spelling of a path. Two paths with the same meaning have the same normalised spelling.
+/// Returns the normalized spelling of a path. Two paths with the same meaning have the same normalized spelling.
 ///
 /// An escape is decoded if its character may also appear unescaped in a path. Every other escape is kept, with its
 /// digits in upper case. RFC 3986 6.2.2 describes decoding only for the unreserved characters. This function also
@@ -226,7 +226,7 @@ mod tests {
             ("/%2e%2e%2e", "/..."),
         ] {
             assert_eq!(normalize(path).as_deref(), Ok(normalized));
-            assert_eq!(normalize(normalized).as_deref(), Ok(normalized), "the normalised path stays as it is");
+            assert_eq!(normalize(normalized).as_deref(), Ok(normalized), "the normalized path stays as it is");
         }
         for bad in ["/.", "/../a", "/a/./b", "/%2e", "/%2E.", "/.%2e/", "/%", "/%7", "/%zz", "/%%370", "/%2%35", "/%00"]
         {

@@ -277,7 +277,7 @@ fn wake_acceptors(address: Option<SocketAddr>, threads: usize, deadline: Instant
         if !has_acceptors() || Instant::now() >= deadline {
             return;
         }
-        // This fails while the process has no descriptors left. Connections that end free descriptors.
+        // This fails while the process has no descriptors left. Each connection that ends returns one.
         let _ = TcpStream::connect_timeout(&address, WAKE_TIMEOUT);
     }
 }

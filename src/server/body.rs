@@ -34,11 +34,11 @@ const ENDED_EARLY: Error = Error::bad("the request ended before the end of its b
 /// # Errors
 ///
 /// An error of a read carries the status of the response (see [`Error::of`]), so a handler returns it with `?`. Later
-/// reads return the same error.
+/// reads return an error with the same status.
 ///
 /// - Returns an error with the status 400 if the chunks are malformed.
-/// - Returns an error with the status 400 and the kind `UnexpectedEof` or `ConnectionReset` if the client ends the
-///   connection before the end of the body.
+/// - Returns an error with the status 400, of a kind such as `UnexpectedEof` or `ConnectionReset`, if the client
+///   ends the connection before the end of the body.
 /// - Returns an error with the status 408 and the kind `TimedOut` after [`read_timeout`](super::Config::read_timeout).
 /// - Returns an error with the status 413 if the body is larger than [`max_body_bytes`](super::Config::max_body_bytes).
 pub struct Body<'a> {

@@ -39,8 +39,8 @@ use std::{fmt, io};
 /// Other machines cannot reach a server on 127.0.0.1. Web pages that are open in a browser on the same machine can
 /// reach it. Two checks reject requests from such pages. Both are on by default:
 ///
-/// - **Host.** A request that arrives on a loopback address needs a `Host` that means loopback: `localhost`, a name
-///   that ends with `.localhost`, or a loopback address. Other requests receive a 421 that says what to do. A page can
+/// - **Host.** The `Host` of a request that arrives on a loopback address must mean loopback: `localhost`, a name that
+///   ends with `.localhost`, or a loopback address. An HTTP/1.0 request may have no `Host`. Other requests receive a 421 that says what to do. A page can
 ///   let its own name resolve to 127.0.0.1 (DNS rebinding); this check rejects its requests.
 ///   [`allow_host`](Server::allow_host) allows another name.
 /// - **Origin.** A request with a method other than GET, HEAD, OPTIONS and TRACE receives a 403 if a page of another
@@ -118,8 +118,8 @@ impl Server {
     /// - `{*name}` matches the rest of the path. It must be the last segment. The rest may be empty: `/{*path}` matches
     ///   `/`.
     ///
-    /// If several patterns match, text is preferred to `{name}`, and `{name}` to `{*name}`. The order in which routes
-    /// are added does not matter. `/a/` and `/a` are different paths. Patterns are normalised like paths
+    /// If several patterns of the method match, text is preferred to `{name}`, and `{name}` to `{*name}`. The order in which routes
+    /// are added does not matter. `/a/` and `/a` are different paths. Patterns are normalized like paths
     /// ([`Context::path`]): `/%7Ea` is `/~a`.
     ///
     /// The server answers some requests that have no route:
@@ -238,7 +238,7 @@ impl Server {
     /// event streams included (CORS). Their preflights are answered before guards run.
     /// [`allow_credentials`](Server::allow_credentials) also allows credentials in their requests.
     ///
-    /// After the first call, every response has `Vary: Origin`, so that a cache does not give the response for one page
+    /// After the first call, every response to a request has `Vary: Origin`, so that a cache does not give the response for one page
     /// to another page. [`serve`](Server::serve) returns an error if `origin` is malformed.
     ///
     /// ```no_run
@@ -268,7 +268,7 @@ impl Server {
     /// lists the values that a guard may return.
     ///
     /// Guards run in the order in which they are added, for every valid request except preflights of
-    /// [allowed origins](Server::allow_origin). A guard sees the same normalised [path](Context::path) as the router
+    /// [allowed origins](Server::allow_origin). A guard sees the same normalized [path](Context::path) as the router
     /// and the handler. This guard protects all paths that start with `/private`, however a client escapes them:
     ///
     /// ```no_run

@@ -46,12 +46,13 @@ use std::time::Duration;
 ///
 /// A handler that reads a whole body holds the body in memory. Clients can therefore make the server hold
 /// `max_connections` × (`max_body_bytes` + 0.1 MiB). With the defaults that is 350 MiB (measured); with bodies of 1 MiB
-/// it is 1.15 GiB. A handler that reads a body in pieces, with [`Context::body`](super::Context::body), does not hold
+/// it is 1.1 GiB. A handler that reads a body in pieces, with [`Context::body`](super::Context::body), does not hold
 /// the whole body. If all 1,024 connections are idle, they take 40 MB.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
     /// The maximum time for a request's head, from its first byte to its end. It is also the maximum time that a new
-    /// connection may send nothing. Further bytes do not extend it.
+    /// connection may send nothing. Further bytes do not extend it, except that empty lines before the head begin it once
+    /// more.
     ///
     /// Default: 10 s. A slow network needs far less for a head of 1 KB. After this time, the client receives a `408`
     /// and the connection is closed. If the client has sent nothing, the connection is closed without a response.

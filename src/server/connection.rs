@@ -53,9 +53,10 @@ impl Connection {
         &self.request
     }
 
-    /// Returns the header fields that guards and the handler set for the response with
-    /// [`Context::set_response_header`](super::Context::set_response_header). A program that writes the response itself
-    /// should send them. The `sse` module sends them.
+    /// Returns the header fields of the response: the fields that guards and the handler set or appended on the
+    /// [`Context`](super::Context::set_response_header), and the CORS fields of
+    /// [`allow_origin`](super::Server::allow_origin). A program that writes the response itself should send them. The
+    /// `sse` module sends them.
     pub fn response_headers(&self) -> &Headers {
         &self.response_headers
     }

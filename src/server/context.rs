@@ -89,7 +89,7 @@ impl<'a> Context<'a> {
         self.request.method()
     }
 
-    /// Returns the normalised path: guards, routes and handlers see one spelling of it, whatever the client escapes.
+    /// Returns the normalized path: guards, routes and handlers see one spelling of it, whatever the client escapes.
     /// `/%70rivate` is `/private`, for example. See [`Request::path`].
     pub fn path(&self) -> &str {
         self.request.path()
@@ -339,8 +339,9 @@ impl<'a> Context<'a> {
     /// Takes the connection over. The program owns the connection from now on: the server neither answers the request
     /// nor closes the connection. The connection can move to any thread.
     ///
-    /// Returns the connection and a placeholder. Return the placeholder from the handler. The server does not send any
-    /// other response, and reports it to [`on_response`](super::Server::on_response) as an error.
+    /// Returns the connection and a placeholder. Return the placeholder from the handler. If the
+    /// handler returns another response, the server does not send it, and reports an error to
+    /// [`on_response`](super::Server::on_response).
     ///
     /// This method consumes the context. Copy what the program still needs first, for example
     /// `ctx.param("id").to_owned()`. [`Connection::request`] returns the request.

@@ -40,11 +40,12 @@ pub struct Exchange<'a> {
     /// The client's address, or the address of a proxy in front of the server.
     pub peer: SocketAddr,
     /// The request. It has the query, and fields such as `User-Agent` and the `X-Forwarded-For` of a proxy. `None` if
-    /// the request is malformed, or if the client was refused before its request was read.
+    /// the head of the request was malformed, too large or too slow, or if the client was refused before its request was
+    /// read.
     pub request: Option<&'a Request>,
     /// The method of the request. `None` if `request` is `None`.
     pub method: Option<Method>,
-    /// The [path](super::http::Request::path) of the request, normalised, in visible ASCII. `None` if `request` is
+    /// The [path](super::http::Request::path) of the request, normalized, in visible ASCII. `None` if `request` is
     /// `None`.
     pub path: Option<&'a str>,
     /// The status of the response. `None` if the handler took the connection over.

@@ -60,7 +60,8 @@ impl Handle {
     ///
     /// The loop of a stream notices the shutdown if it calls `wait`; other loops call
     /// [`Connection::is_stopping`](super::Connection::is_stopping). If `grace` ends before a loop has noticed the
-    /// shutdown, its connection is disconnected. The number of such connections is printed to standard error.
+    /// shutdown, its connection is disconnected. The number of such connections is printed to standard error, unless
+    /// `grace` is zero.
     ///
     /// A page that closes its `EventSource` on the `close` event does not reconnect. If a page should reconnect after
     /// the server starts again, it must not listen for `close`. Its browser then reconnects after the `retry` time of

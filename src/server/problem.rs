@@ -28,7 +28,7 @@ pub type ErrorForm = Box<dyn for<'p> Fn(&Problem<'p>) -> Response + Send + Sync>
 pub struct Problem<'a> {
     /// The status of the response, from 400 to 599. The response keeps this status, whatever the form returns.
     pub status: StatusCode,
-    /// A line of text for people, without a line break. It is the message of an [`Error`](super::http::Error), or the
+    /// A text for people: one line, unless the program gave an error a longer text. It is the message of an [`Error`](super::http::Error), or the
     /// [`reason`](StatusCode::reason) of the status. It may contain text of the program, so escape it for HTML.
     pub message: &'a str,
     /// The request. `None` if the head of the request was malformed, too large or too slow.

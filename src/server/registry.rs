@@ -40,7 +40,7 @@ struct Connections {
     taken_over: usize,
     /// The end of the grace. `None` before a shutdown.
     deadline: Option<Instant>,
-    /// Owners of taken-over connections that do not block in a read. They are called when a shutdown begins.
+    /// Objects that own taken-over connections and never block in a read. They are called when a shutdown begins.
     stop_listeners: Vec<&'static dyn OnStop>,
 }
 

@@ -11,7 +11,7 @@
 //! If the first pattern has no route for the method, the router takes the next pattern that has one. A lookup finds
 //! each segment in a map, so it takes as long among a thousand routes as among three.
 //!
-//! Paths and patterns are compared in their normalised spelling, which guards see too: `/%61` is `/a`.
+//! Paths and patterns are compared in their normalized spelling, which guards see too: `/%61` is `/a`.
 
 use super::http::target::{is_dot_segment, normalize, percent_decode};
 use super::http::{ascii, Error, Method};
@@ -51,7 +51,7 @@ struct Pattern {
 /// A segment of a pattern. A pattern is `"/" segment *( "/" segment )`.
 #[derive(Debug, PartialEq, Eq)]
 enum Segment<'p> {
-    /// Text, normalised.
+    /// Text, normalized.
     Static(Cow<'p, str>),
     Parameter(&'p str),
     CatchAll(&'p str),
@@ -142,7 +142,7 @@ impl<H> Router<H> {
         Ok(())
     }
 
-    /// Finds the route for a normalised path.
+    /// Finds the route for a normalized path.
     ///
     /// # Errors
     ///

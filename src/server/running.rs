@@ -11,6 +11,17 @@ use std::{fmt, io, panic};
 ///
 /// Dropping this stops the server without a grace, and blocks until the server has stopped. The connections are then
 /// closed, and the port is free. A test that panics drops it too.
+///
+/// ```
+/// # use brooklet::Server;
+/// # use std::time::Duration;
+/// # fn main() -> std::io::Result<()> {
+/// let server = Server::bind("127.0.0.1:0")?.get("/", |_| "hello\n").spawn()?;
+/// println!("http://{}/", server.local_addr());
+/// server.shutdown(Duration::from_secs(5))?; // lets requests finish; dropping it does not
+/// # Ok(())
+/// # }
+/// ```
 #[must_use = "dropping it stops the server"]
 pub struct Running {
     handle: Handle,

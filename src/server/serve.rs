@@ -79,7 +79,7 @@ enum CloseReason {
 struct Incoming<'r> {
     /// `None` if the head cannot be parsed.
     request: Option<&'r Request>,
-    /// The time at which the head had arrived.
+    /// The time at which the end of the head arrived.
     started: Instant,
 }
 

@@ -91,8 +91,8 @@ const INPUT_INTERVAL: Duration = Duration::from_millis(500);
 /// Other clients can see whether a stream is complete. A stream that is closed or dropped is complete: for an HTTP/1.1
 /// client, it ends with the last chunk (RFC 9112 7.1). The last chunk is missing if a write failed, if the client
 /// stopped reading, if the closure of [`stream`] returned an error or panicked, or if the process died. Then curl exits
-/// with status 18, and reading the body of a `fetch` fails in Chromium, in Firefox, and in Node from 22.23 and 24.21
-/// on.
+/// with status 18, and reading the body of a `fetch` fails in Chromium, in Firefox, in Node 22 from version
+/// 22.23 and in Node 24 from version 24.21.
 ///
 /// An HTTP/1.0 client receives no chunks, and older versions of Node do not report a missing last chunk. For these
 /// clients, end the stream with [`close`](Connection::close), or with a mark in the data such as `[DONE]`.
@@ -227,7 +227,7 @@ pub fn start_response(conn: server::Connection, retry: Option<Duration>) -> io::
 ///
 /// - An error that ended this stream is not reported. Such an error means that the client left, stopped reading or sent
 ///   too much, or that the server is shutting down. The methods of [`Connection`] return such errors. The closure may
-///   wrap them in an error whose [`source`](std::error::Error::source) returns them.
+///   return an error of its own whose [`source`](std::error::Error::source) is such an error.
 /// - Every other error is reported to the hook [`on_response`](super::super::Server::on_response), or printed to
 ///   standard error if there is no hook. Examples are an error of a database, of another stream or connection, of a
 ///   channel that is closed, of the socket that [`tcp_stream`](Connection::tcp_stream) returns, and `InvalidInput` for
@@ -408,8 +408,8 @@ impl Connection {
         self.receive(receiver, Instant::now().checked_add(duration))
     }
 
-    /// Sends the messages that other threads send to a channel, until all senders are dropped. Sends all messages that
-    /// are waiting in the channel with one write. Sends keep-alive comments as [`wait`](Connection::wait) does.
+    /// Sends the messages of a [`Receiver`](std::sync::mpsc::Receiver) as events, until all its senders are dropped. Sends
+    /// all messages that are waiting there with one write. Sends keep-alive comments as [`wait`](Connection::wait) does.
     ///
     /// Sends a message at once. Notices within half a second that the client has left, even if there is no message to
     /// send.
@@ -488,8 +488,8 @@ impl Connection {
     }
 
     /// Sets the silence after which [`wait`](Connection::wait), [`wait_for`](Connection::wait_for) and
-    /// [`forward`](Connection::forward) send a keep-alive comment. The default is 15 s, and the minimum is 10 ms. With
-    /// [`Duration::MAX`], no comments are sent.
+    /// [`forward`](Connection::forward) send a keep-alive comment. The default is 15 s. A time below 10 ms counts as
+    /// 10 ms. With [`Duration::MAX`], no comments are sent.
     pub fn set_keep_alive(&mut self, silence: Duration) {
         self.keep_alive = silence.max(MIN_KEEP_ALIVE);
     }

@@ -82,8 +82,8 @@
 //! own, [`Connection::last_event_id`] returns the id.
 //!
 //! An `EventSource` stops reconnecting in two cases: the page calls its `close()`, or the response is not an event
-//! stream. Respond with 204 to stop it. After a 503 it does not reconnect either. The page must then create another
-//! `EventSource`, and should send the last id in the query, because otherwise it misses the events since then:
+//! stream. To stop it on purpose, respond with 204. After a 503, the page must create another `EventSource`. It should
+//! send the last id in the query, because otherwise it misses the events since then:
 //!
 //! ```js
 //! source = new EventSource("/news?lastEventId=" + encodeURIComponent(id));
@@ -109,13 +109,13 @@
 //!
 //! A channel belongs to one process. Use several servers if one machine has too few file descriptors or too little
 //! bandwidth, or if the service must survive the loss of a machine. Several servers need a common log of events. The
-//! example `examples/fleet` in the repository has a Redis stream as its log, and nginx before the servers:
+//! example `examples/fleet` in the repository has a Redis stream as its log, and nginx in front of the servers:
 //!
 //! | | [`Channel::new`] | [`Channel::open`] | `examples/fleet` |
 //! |---|---|---|---|
 //! | clients connect to | one process | one process at a time | any number of servers |
 //! | an event is published when it is in | memory | the file | Redis |
-//! | lost when a client reconnects | nothing | nothing | nothing, at any server |
+//! | lost when a client reconnects in time | nothing | nothing | nothing, at any server |
 //! | lost when a process dies | the history | nothing | nothing |
 //! | lost in a power failure | the history | at most the last second | the events that Redis has not saved |
 //!
@@ -146,13 +146,13 @@
 //!   [`wait_for`](Connection::wait_for) and [`forward`](Connection::forward) return the error within half a second. A
 //!   [`Channel`] removes the subscriber within 5 s, and calls [`on_leave`](Channel::on_leave).
 //! - **A client stops reading.** A write to its [`Connection`] blocks, and returns an error after 30 s. A [`Channel`]
-//!   does not wait. It disconnects the subscriber after 30 s, or when the next event is evicted, unless [`Lag`] is
-//!   `Skip`.
+//!   does not wait. It disconnects the subscriber after 30 s. Unless [`Lag`] is `Skip`, it also disconnects the
+//!   subscriber when its next event is evicted.
 //! - **The server shuts down.** `wait` returns an error, and a stream that is closed or dropped ends with a `close`
 //!   event. A [`Channel`] sends the published events, and then a `close` event.
 //! - **The program restarts.** Clients reconnect. A [`Channel`] without a file sends them a `gap` event, and then its
 //!   history.
-//! - **A handler or closure panics.** Its stream ends without the last chunk. All other streams continue.
+//! - **A handler or closure panics.** The client sees an incomplete stream. All other streams continue.
 //!
 //! A client vanishes if its network fails or its computer sleeps. Its connection then stays open, and the kernel
 //! notices this after about 15 minutes (Linux, measured: 925 to 1,040 s). Until then, the client counts against
@@ -161,7 +161,7 @@
 //! `SO_KEEPALIVE` does not help either, because the kernel sends no probes while sent data is not acknowledged.
 //!
 //! On Linux, the socket option `TCP_USER_TIMEOUT` helps. With 30 s, the kernel ended such connections after 31 to 48 s.
-//! It then also ends a connection whose client has not read for this time. Set the option on the listener, as
+//! With this option, the kernel also ends a connection whose client has not read for that time. Set the option on the listener, as
 //! [`Server::from`](super::Server#impl-From<TcpListener>-for-Server) describes.
 //!
 //! # Proxies
@@ -182,11 +182,11 @@
 //!
 //! # Pages without JavaScript of their own
 //!
-//! Frameworks that put HTML from a server into a page read these streams untouched. htmx 4 puts the data of an event
+//! Frameworks that put HTML from a server into a page read these streams without an adapter. htmx 4 puts the data of an event
 //! without a name into the page: the example `htmx` shows how.
 //!
 //! Turbo reads events without a name in `<turbo-stream-source src="/events"></turbo-stream-source>`, an `EventSource`.
-//! The data is any number of `<turbo-stream>` elements:
+//! The data of an event is one or more `<turbo-stream>` elements:
 //!
 //! ```
 //! # use brooklet::sse::Message;
@@ -196,7 +196,7 @@
 //! ```
 //!
 //! Datastar 1.0 reads `datastar-patch-elements` in `<div data-init="@get('/events', {retry: 'always'})">`. Each line of
-//! the HTML begins with `elements`. Without `retry`, it does not reconnect after a stream that ended as a whole one:
+//! the HTML begins with `elements`. Without `retry`, Datastar does not reconnect after a complete stream:
 //!
 //! ```
 //! # use brooklet::sse::Message;

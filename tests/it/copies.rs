@@ -124,7 +124,7 @@ pub fn status() -> u16 {
 
 /// The lines that make a copy a module. The README and the documentation of the crate contain them.
 const MOUNT: &str =
-    "#[rustfmt::skip]\n#[allow(dead_code, unused_imports)]\n#[path = \"vendor/brooklet/lib.rs\"]\nmod brooklet;\n";
+    "#[rustfmt::skip]\n#[allow(dead_code, unused_imports, clippy::all)]\n#[path = \"vendor/brooklet/lib.rs\"]\nmod brooklet;\n";
 
 /// Copies `src/` into a crate, without the parts that this [`Room`] deletes, and runs a cargo command. The command must
 /// succeed without a warning. Then calls `check` with the directory of the programs.

@@ -101,7 +101,7 @@ fn publish(stage: &Stage, publisher: usize) {
     }
 }
 
-/// Publishes an event. Records it, and whether it was acknowledged.
+/// Publishes an event. Records the event, and whether the server acknowledged it.
 fn publish_one(stage: &Stage, stream: &mut TcpStream, data: String) -> bool {
     stage.change(|state| state.sent.push(data.clone()));
     let acknowledged = is_acknowledged(stream, &data);

@@ -31,14 +31,14 @@ Server::bind("127.0.0.1:0")?
     .get("/search", |ctx| ctx.query("q")) // without `q` this is `None`, which is a 404
     .get("/status", |_| Response::json(r#"{"status":"ok"}"#)) // a crate such as `serde_json` makes JSON from a type
     .post("/greet", |mut ctx| -> io::Result<String> {
-        let form = ctx.form()?; // `?` answers a body that is too large with 413
+        let form = ctx.form()?; // if the body is too large, the client receives a 413
         Ok(format!("hello, {}\n", form.get("name").unwrap_or_default()))
     })
     .post("/dark", |_| Response::redirect("/").header("Set-Cookie", "theme=dark; HttpOnly; SameSite=Lax"))
     .get("/theme", |ctx| ctx.cookie("theme").map(str::to_owned))
     .get("/assets/{*path}", move |ctx| files.respond(&ctx, ctx.param("path"))) // `let files = Files::new("public")?`
     .post("/visits", move |_| format!("{}\n", visits.fetch_add(1, Relaxed) + 1))
-    // An error has a status. Any other error is a 500, whose text only standard error receives.
+    // A `brooklet::Error` has a status. Any other error is a 500: its text goes to standard error and not to the client.
     .get("/notes/{id}", |_| -> Result<String, Error> { Err(Error::new(StatusCode::NOT_FOUND, "no such note")) })
     .before(|ctx| ctx.path().starts_with("/private").then(|| StatusCode::FORBIDDEN.into())) // a guard
     };
@@ -177,7 +177,11 @@ fn documentation_of_setting_states_default() {
         assert_eq!(fields.len(), count, "{settings}");
         for (setting, default) in fields {
             let before = source.split(&format!("    pub {setting}: ")).next().unwrap();
-            let documentation: Vec<_> = before.lines().rev().take_while(|line| line.contains("//")).collect();
+            let documentation: Vec<_> = before
+                .lines()
+                .rev()
+                .take_while(|line| line.contains("//") || line.contains("#["))
+                .collect();
             let words = documentation
                 .iter()
                 .rev()

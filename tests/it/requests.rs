@@ -61,7 +61,7 @@ fn head_is_passed_to_the_handler_unchanged() {
         r#"GET /head?x 1.1 Some("localhost:80") ["a", "b ,c"]"#
     );
     assert_eq!(ask("GET /head HTTP/1.0\r\n\r\n"), "GET /head 1.0 None []");
-    assert_eq!(ask("GET /%68ead?%61 HTTP/1.0\r\n\r\n"), "GET /%68ead?%61 1.0 None []", "the target is not normalised");
+    assert_eq!(ask("GET /%68ead?%61 HTTP/1.0\r\n\r\n"), "GET /%68ead?%61 1.0 None []", "the target is not normalized");
     assert_eq!(
         ask("GET http://127.0.0.1:1/head HTTP/1.1\r\nHost: localhost\r\n\r\n"),
         r#"GET http://127.0.0.1:1/head 1.1 Some("127.0.0.1:1") []"#,

@@ -155,7 +155,7 @@ fn streamed_body_arrives_when_it_is_flushed() {
     assert_eq!(client.rest(), b"firstsecond", "in HTTP/1.0 the end of the connection ends the body");
 }
 
-/// How a client recognises the end of a response.
+/// How a client recognizes the end of a response.
 enum End {
     /// By the framing of the response. The connection stays open.
     Framing,

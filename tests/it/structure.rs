@@ -143,7 +143,7 @@ fn paths(code: &str) -> impl Iterator<Item = Vec<String>> + '_ {
         .map(|word| word.split("::").map(str::to_owned).filter(|name| !name.is_empty()).collect())
 }
 
-/// Walks the dependencies of a module depth first. Returns a cycle if a module depends on an
+/// Visits the dependencies of a module, in depth-first order. Returns a cycle if a module depends on an
 /// earlier module of the walk.
 fn cycle(
     module: &Module,

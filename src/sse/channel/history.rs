@@ -10,7 +10,7 @@
 //! ```
 //!
 //! Ids have the form `<epoch>-<sequence>`. The sequence number counts the events of the history. The epoch is a random
-//! text for each run of the program, so an id from another history is recognised. A restored history continues the
+//! text for each channel in each run of the program, so an id from another history is recognized. A restored history continues the
 //! sequence numbers in a new epoch, and keeps the epoch of each event. So the id of a lost event is never mistaken for
 //! a later event. A message may have its own id. Such an id is found by a search, and an id that the history gave is
 //! found in one step.

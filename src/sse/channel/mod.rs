@@ -216,6 +216,17 @@ impl Channel {
 
     /// Subscribes the client as [`subscribe`](Channel::subscribe) does, with a first message, an end time or a tag. The
     /// response is 500 if the format cannot hold the first message.
+    ///
+    /// ```
+    /// use brooklet::{sse, Context, Response};
+    /// use std::time::{Duration, Instant};
+    ///
+    /// fn listen(ctx: Context<'_>, news: &sse::Channel) -> Response {
+    ///     let end = Instant::now() + Duration::from_secs(3600);
+    ///     let user = ctx.param("user").to_owned();
+    ///     news.subscribe_with(ctx, sse::Subscription::new().until(end).tag(user))
+    /// }
+    /// ```
     pub fn subscribe_with(&self, ctx: Context<'_>, subscription: Subscription<'_>) -> Response {
         let hub = &self.publisher.hub;
         let tag = subscription.tag.map(|tag| hub.tags.add(tag));
@@ -261,9 +272,22 @@ impl Channel {
     /// next round of writes begins, at most for 100 ms. So a burst of events does not evict the next event of every
     /// subscriber.
     ///
+    /// ```
+    /// use brooklet::sse::{Channel, Message};
+    ///
+    /// # fn main() -> std::io::Result<()> {
+    /// let news = Channel::new();
+    /// let id = news.publish("some text")?; // the channel gives the event an id
+    /// news.publish(Message::new().event("price").id("order-7").data("21.50"))?;
+    /// println!("{}", id.as_str());
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     ///
-    /// After an error, the event is neither in the history nor in the file, and the next call may succeed.
+    /// After an error, the event is not in the history, and the next call may succeed. The event is not in the file either,
+    /// unless the disk failed while a part of the event was removed again.
     ///
     /// - Returns `InvalidInput` if the format cannot hold the message.
     /// - Returns `InvalidInput` if the event is larger than [`max_bytes`](ChannelConfig::max_bytes).
@@ -279,7 +303,7 @@ impl Channel {
     /// Publishes a `gap` event. Call this if the channel relays events from another source, and the source has lost
     /// events.
     ///
-    /// Every subscriber receives the `gap` event, and so does a client that reconnects with an earlier id. The data is
+    /// Every subscriber receives the `gap` event. A client that reconnects with the id of an event before the gap also receives it. The data is
     /// the id of the last published event, followed by an empty line because the next id is not known. A `gap` event
     /// has no id, so a client that reconnects directly after this event receives the event again.
     ///
@@ -347,6 +371,13 @@ impl Channel {
     /// The hook runs in a thread that sends the events of channels, so it must be quick. It may publish, but then
     /// subscribers wait for the file if the channel has one. It should use the channel that it receives, because a hook
     /// that owns a clone keeps the channel open forever.
+    ///
+    /// ```
+    /// # let room = brooklet::sse::Channel::new();
+    /// room.on_leave(|room, subscribers| {
+    ///     let _ = room.publish(format!("{subscribers} people are here"));
+    /// });
+    /// ```
     pub fn on_leave(&self, hook: impl Fn(&Channel, usize) + Send + Sync + 'static) {
         self.set_hook(&self.publisher.hub.on_leave, hook);
     }
@@ -355,8 +386,8 @@ impl Channel {
     /// event, and then the end of the stream. The stream is complete: it ends with the last chunk. Has no effect if the
     /// channel was already closed or finished.
     ///
-    /// Returns at once. If the channel has a file, waits for a sync that is due. The file can be opened again
-    /// afterwards.
+    /// Does not wait for the subscribers. If the channel has a file, blocks until a sync that is due is done. The file can
+    /// then be opened again.
     pub fn close(&self) {
         self.publisher.end(End::Close);
     }
@@ -365,7 +396,7 @@ impl Channel {
     /// an unknown event as an error.
     ///
     /// A client that subscribes later still receives the events that it has missed, and then the end of the stream. The
-    /// response is 204 if the client has missed no event. The channel recognises this by the id that the client sends.
+    /// response is 204 if the client has missed no event. The channel recognizes this by the id that the client sends.
     /// So the last event must have an id, and so must a [first](Subscription::first) message. The setting
     /// [`newcomers`](ChannelConfig::newcomers) selects the events for a client without an id.
     ///

@@ -17,16 +17,17 @@ use std::time::Duration;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ChannelConfig {
     /// The maximum number of events in the history. The channel sends these events to slow subscribers and to clients
-    /// that reconnect. If there are more events, the oldest events are evicted. Default: 1,024.
+    /// that reconnect. If there are more events, the oldest events are evicted. Default: 1,024. The
+    /// value 0 counts as 1.
     pub max_events: usize,
     /// The maximum number of bytes in the history. An event has about 6 bytes more than its text, because the bytes are
     /// counted as they are sent. If there are more bytes, the oldest events are evicted. An event that is larger than
     /// this is not published: [`publish`](super::Channel::publish) returns an error. Default: 4 MiB, as much as the
-    /// kernel buffers for one client.
+    /// Linux kernel lets a send buffer grow to.
     pub max_bytes: usize,
-    /// The time without an event after which a subscriber is sent a keep-alive comment. The comment may be sent up to 4
-    /// s later. Default: 15 s, because many proxies close a silent connection after 30 to 60 s. The minimum is 10 ms.
-    /// With [`Duration::MAX`], no comments are sent.
+    /// The time without an event after which a subscriber is sent a keep-alive comment. The comment may be sent up to
+    /// 4.5 s later. Default: 15 s, because many proxies close a silent connection after 30 to 60 s. A time below 10 ms
+    /// counts as 10 ms. With [`Duration::MAX`], no comments are sent.
     pub keep_alive: Duration,
     /// How long a client waits before it reconnects, as for [`Message::retry`](super::super::Message::retry). Default:
     /// none. The client then decides, and browsers wait about 3 s.
@@ -40,9 +41,9 @@ pub struct ChannelConfig {
     /// connection ends within 5 s, without a `close` event. An `EventSource` then reconnects, passes the guards again,
     /// and resumes. Default: none, so there is no limit.
     pub max_age: Option<Duration>,
-    /// The time at which an event is synced to the disk, if the channel has a file. Default: every second. Then
-    /// [`publish`](super::Channel::publish) waits for the disk only when it rotates the file. A crash of the process
-    /// loses no event, and a power failure loses at most the events of one second.
+    /// The time at which an event is synced to the disk, if the channel has a file. Default: every second. With
+    /// the default, [`publish`](super::Channel::publish) waits for the disk only for the first event of a file, and when it
+    /// begins the next file. A crash of the process loses no event, and a power failure loses at most the events of one second.
     pub sync: SyncPolicy,
 }
 

@@ -15,8 +15,8 @@ pub enum SyncPolicy {
     /// Before [`publish`](super::Channel::publish) returns. No published event is lost. Each call waits for the disk,
     /// which takes 0.1 ms to 10 ms.
     Always,
-    /// At most this long after the first event that is not synced, in a thread that is started for the sync. The file
-    /// is also synced before it is rotated, and `publish` waits for that sync. [`Duration::ZERO`] means
+    /// This long after the first event that is not synced, in a thread that is started for the sync. The file is also
+    /// synced before it is rotated, and `publish` waits for that sync. [`Duration::ZERO`] means
     /// [`Always`](SyncPolicy::Always).
     ///
     /// A power failure loses at most the events that were published in this time. A client that had received a lost

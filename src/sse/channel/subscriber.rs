@@ -234,8 +234,8 @@ impl Subscriber {
     }
 
     /// Drops the client's input, and sends a keep-alive comment if one is due: no bytes were sent for `keep_alive`, and
-    /// all bytes up to `end` were sent. Returns `false` if the client has left, has taken no keep-alive comment for
-    /// `STALL`, or if its subscription is over.
+    /// all bytes up to `end` were sent. Returns `false` in three cases: the client has left, the client has received
+    /// no keep-alive comment for `STALL`, or the subscription is over.
     pub fn sweep(&mut self, now: Instant, keep_alive: Duration, end: u64) -> bool {
         if !self.drain_input() {
             return false;

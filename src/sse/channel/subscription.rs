@@ -54,7 +54,8 @@ impl<'a> Subscription<'a> {
     /// Sends a first message to this client: the message that `first` returns. Later events follow it. The client
     /// receives this message instead of the events that [`newcomers`](super::ChannelConfig::newcomers) selects.
     ///
-    /// `first` is not called for a client that resumes, because that client has missed no event. If a client reconnects
+    /// `first` is not called for a client that resumes, because the channel sends that client the events that
+    /// it missed. If a client reconnects
     /// with an id that is not in the history, it receives a `gap` event with an empty second line, and then the first
     /// message.
     ///

@@ -103,7 +103,7 @@ impl Segment {
         self.frame_bytes
     }
 
-    /// Appends a record whose frame has `frame_bytes`, and syncs it if `sync` is set. After an error, the file is
+    /// Appends a record whose frame is `frame_bytes` bytes long, and syncs it if `sync` is `true`. After an error, the file is
     /// unchanged.
     pub fn append(&mut self, record: &[u8], frame_bytes: usize, sync: bool) -> io::Result<()> {
         self.truncate_torn()?;

@@ -19,9 +19,9 @@ pub struct Syncer {
 }
 
 struct Shared {
-    /// The file, or `None` after the channel was dropped. The lock is held during a sync.
+    /// The file, or `None` after the channel has ended. The lock is held during a sync.
     file: Mutex<Option<File>>,
-    /// Notified when the channel is dropped.
+    /// Notified when the channel ends.
     ended: Condvar,
     /// Whether a write is not synced yet. A thread will sync it.
     pending: AtomicBool,
