@@ -37,9 +37,9 @@ impl Example {
         Example::start_in(name, Path::new("."))
     }
 
-    fn start_in(name: &str, folder: &Path) -> Example {
+    fn start_in(name: &str, directory: &Path) -> Example {
         let mut command = Command::new(program(name));
-        command.args(arguments(name)).current_dir(folder);
+        command.args(arguments(name)).current_dir(directory);
         Example::run(command)
     }
 
