@@ -1,7 +1,7 @@
 //! A server that models can call over the Model Context Protocol (Streamable HTTP), with a quick tool and a slow one.
 //!
-//! Run `cargo run --manifest-path examples/mcp/Cargo.toml`, and try it with the inspector, which needs Node 22.19: `npx
-//! @modelcontextprotocol/inspector --cli http://127.0.0.1:8080/mcp --method tools/call --tool-name count --tool-arg to=5`.
+//! Run `cargo run --manifest-path examples/mcp/Cargo.toml`, and try it with the inspector, which needs Node 22.19:
+//! `npx @modelcontextprotocol/inspector --cli http://127.0.0.1:8080/mcp --method tools/list`.
 //! `claude mcp add --transport http brooklet http://127.0.0.1:8080/mcp` adds it to a client. So does this in a client's
 //! configuration: `{"mcpServers": {"brooklet": {"type": "http", "url": "http://127.0.0.1:8080/mcp"}}}`.
 
