@@ -117,13 +117,18 @@ impl Acceptor {
                 return;
             }
         }
-        self.waiting.fetch_sub(1, Ordering::SeqCst);
     }
 
     /// Counts this thread as waiting again. Returns `false` if enough threads wait, so that this thread must end.
     fn wait_again(&self) -> bool {
         let one_more = |waiting: usize| (waiting < MAX_WAITING).then_some(waiting + 1);
         self.waiting.fetch_update(Ordering::SeqCst, Ordering::SeqCst, one_more).is_ok()
+    }
+
+    /// Subtracts this thread from the waiting threads, unless it is the last one. Returns `true` if the thread must end.
+    fn leave(&self) -> bool {
+        let one_less = |waiting: usize| (waiting > 1).then(|| waiting - 1);
+        self.waiting.fetch_update(Ordering::SeqCst, Ordering::SeqCst, one_less).is_ok()
     }
 
     fn serve(&self, stream: TcpStream, peer: SocketAddr) {
@@ -147,7 +152,8 @@ impl Acceptor {
         self.refusing.fetch_sub(1, Ordering::SeqCst);
     }
 
-    /// Waits for a connection. Returns `None` when the server stops.
+    /// Waits for a connection. Returns `None` when the server stops, or when this thread has left because the process has
+    /// no descriptors left: on Linux, each thread in `accept` holds a descriptor for the next connection.
     fn accept(&self) -> Option<(TcpStream, SocketAddr)> {
         let mut backoff = BACKOFF;
         let mut has_failed = false;
@@ -166,11 +172,16 @@ impl Acceptor {
                         return Some((stream, peer));
                     }
                     refuse_at_once(&mut stream);
+                    drop(stream); // the reserve takes the descriptor
                     self.restore_reserve(&listener);
+                    if self.leave() {
+                        return None;
+                    }
                 }
                 Err(error) if is_peer_error(&error) => (),
                 // An error of one connection, such as "host unreachable", does not come again. A shortage does.
                 Err(_) if !has_failed => has_failed = true,
+                Err(_) if self.leave() => return None,
                 Err(error) => {
                     self.warn_throttled("accept a connection", &error, "`ulimit -n` raises the limit of open files.");
                     if lock(&self.spare).take().is_none() {

@@ -246,8 +246,9 @@ impl Service {
             }
             failure => failure,
         };
-        if !sent.keep_alive && (self.hook.is_some() || failure.is_some()) {
-            // The end of the connection is the end of some responses. It does not wait for the report.
+        if !sent.keep_alive {
+            // The end of the connection is the end of some responses, and does not wait for the report. A close instead
+            // would send a reset if the client has sent more, and a client that receives a reset reports an error.
             let _ = conn.socket.shutdown(Shutdown::Write);
         }
         self.report(conn.peer, incoming, Some(sent.status), sent.body_bytes, failure);

@@ -4,6 +4,7 @@
 //! shell sets `ulimit`, and starts the binary with the name of one ignored test, which is the server.
 #![cfg(unix)]
 
+use super::channel::eventually;
 use super::machine::{own_loopback_address, Room};
 use super::stopping::assert_goodbye;
 use super::support::{Answer, Client, TIMEOUT};
@@ -332,6 +333,27 @@ fn server_out_of_descriptors_can_be_stopped() {
     let starved = exhaust(WITH_STREAMS, FEW_DESCRIPTORS, 10);
     starved.assert_refuses(8);
     starved.assert_stops();
+}
+
+/// On Linux, each thread in `accept` holds a descriptor, which `/proc` does not show. After many clients have left, these
+/// threads must not keep all descriptors.
+#[test]
+fn server_after_clients_that_took_all_descriptors_serves_again_and_stops() {
+    let room = Room::for_clients(60);
+    let child = Child::start(WITH_STREAMS, FEW_DESCRIPTORS);
+    let clients: Vec<_> = (0..45)
+        .map(|_| {
+            let mut client = child.connect();
+            client.send("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n");
+            client
+        })
+        .collect();
+    drop(clients);
+    eventually(|| (0..20).all(|_| child.get("/").status == 200));
+    assert_eq!(child.get("/stop").text(), "stopping");
+    let (stdout, _) = child.end();
+    assert!(stdout.contains("the port again: Ok(())"), "{stdout}");
+    drop(room);
 }
 
 /// The 50th client must not wait until the server has paused 49 times.
