@@ -120,7 +120,7 @@ impl Headers {
     fn check(&self, name: &str, value: &str) -> io::Result<()> {
         let refuse = |rule: &str| Err(io::Error::new(io::ErrorKind::InvalidInput, format!("header {name:?}: {rule}")));
         if !ascii::is_token(name.as_bytes()) {
-            return refuse("a field name must contain only letters, digits and !#$%&'*+-.^_`|~, and at least one of them (RFC 9110 5.6.2)");
+            return refuse("a field name must consist of letters, digits and !#$%&'*+-.^_`|~ (RFC 9110 5.6.2)");
         }
         if !value.bytes().all(ascii::is_field) {
             return refuse(

@@ -1,4 +1,4 @@
-//! The response of a handler. The module `outgoing` sends the response.
+//! A response, which a handler returns. The module `outgoing` writes it...
 
 use super::{Error, Headers, StatusCode};
 use std::borrow::Cow;
