@@ -2,7 +2,7 @@
 // SPDX-License-Identifier: MIT. Copyright (c) 2026 The brooklet developers. The text of the license is in the file LICENSE.
 
 //! A minimal blocking HTTP/1.1 server with Server-Sent Events. The crate depends only on the standard library and
-//! contains no `unsafe` code. Each connection is served by one thread.
+//! contains no `unsafe` code. A thread serves one connection at a time.
 //!
 //! # From nothing to a live page
 //!
