@@ -1,4 +1,4 @@
-//! A response, which a handler returns. The module `outgoing` sends a response.
+//! The responses that handlers return. The module `outgoing` sends a response.
 
 use super::{Error, Headers, StatusCode};
 use std::borrow::Cow;
