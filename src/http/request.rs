@@ -18,7 +18,7 @@ pub struct Request {
 #[non_exhaustive]
 pub enum Version {
     /// HTTP/1.0, which has no chunked coding. The server closes the connection after the response, unless the request
-    /// has `Connection: keep-alive`.
+    /// asks for a persistent connection with `Connection: keep-alive`.
     Http10,
     /// HTTP/1.1. The server keeps the connection open after the response, unless the request or the response has
     /// `Connection: close`.
@@ -77,7 +77,7 @@ impl Request {
         &self.headers
     }
 
-    /// Returns the value of the first cookie named `name` (RFC 6265 4.2). Names are case-sensitive.
+    /// Returns the value of the first cookie named `name` (RFC 6265 5.4). Names are case-sensitive.
     ///
     /// The value is not decoded. If the value has quotes, the returned text contains them. Returns `None` if there is
     /// no such cookie, or if the value of the first such cookie is not UTF-8.
