@@ -65,14 +65,14 @@ enum DecoderState {
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Extension {
-    /// After white space that follows a chunk size or a value. `;` must follow.
+    /// After white space that follows a chunk size or a value. `;` or more white space must follow.
     BeforeSemicolon,
-    /// After `;`. A name must follow.
+    /// After `;`. A name or white space must follow.
     NameStart,
     Name,
-    /// After a name and white space. `=` or `;` must follow.
+    /// After white space that follows a name. `=`, `;` or more white space must follow.
     AfterName,
-    /// After `=`. A token or a quoted string must follow.
+    /// After `=`. A token, a quoted string or white space must follow.
     ValueStart,
     Token,
     Quoted,
