@@ -136,14 +136,14 @@
 //!
 //! | event | effect |
 //! |---|---|
-//! | a client leaves | [`wait`](sse::Connection::wait) returns an error at once, [`wait_for`](sse::Connection::wait_for) and [`forward`](sse::Connection::forward) within half a second. [`Context::client_left`] returns `true`. A channel notices within 5 s and calls [`on_leave`](sse::Channel::on_leave) |
+//! | a client leaves | [`wait`](sse::Connection::wait) returns an error at once, [`wait_for`](sse::Connection::wait_for) and [`forward`](sse::Connection::forward) within half a second. [`Context::client_left`] returns `true`. A channel notices within 5 s that the client has left, and calls [`on_leave`](sse::Channel::on_leave) |
 //! | the network of a client fails | the server notices the failure after about 15 minutes, or earlier with `TCP_USER_TIMEOUT`: see [`Server::from`](Server#impl-From<TcpListener>-for-Server) |
 //! | a client reconnects | the client sends the id of the last event that it received ([`last_event_id`](Context::last_event_id)). A channel sends the later events. If some of the later events are no longer in the history, the channel sends a `gap` event first |
-//! | a client does not read | the server's thread for this client blocks, and the client is disconnected after 30 s. A channel does not block, and disconnects the client after 30 s, or when the next event for the client is no longer in the history ([`Lag`](sse::Lag)) |
+//! | a client does not read | the server's thread for this client blocks, and the client is disconnected after 30 s. A channel does not block, and disconnects the client after 30 s. If the next event for the client is no longer in the history, [`Lag`](sse::Lag) decides whether the channel disconnects the client |
 //! | a client sends nothing, or half a request | after a timeout of [`Config`], a client that has sent nothing is disconnected, and the response to half a request is a 408. The thread can then serve another connection |
 //! | a handler panics | the client receives a 500 and is disconnected. A stream of [`sse::stream`] ends without the last chunk. All other connections continue |
 //! | a handler overflows its stack | Rust aborts the process. [`Config::stack_size`] is the size of the stack in bytes |
-//! | the server stops | requests that have begun are answered, streams end with a `close` event, and the connections that remain after the grace period are disconnected |
+//! | the server stops | requests that have begun are answered. Streams that notice the shutdown end with a `close` event. The connections that remain after the grace period are disconnected |
 //! | the server starts again | a channel does not know the ids of the earlier run. A client that sends such an id receives a `gap` event and then the events of the history. A channel [with a file](sse::Channel::open) knows the ids of the events in the file |
 //! | file descriptors or threads run out | new clients receive a 503 with `Retry-After`, and connected clients are served. A line is printed to standard error, at most once a minute. New clients are served again as soon as descriptors and threads are available |
 //! | memory runs out | `std` aborts the process if an allocation fails. The server cannot prevent this |
@@ -151,9 +151,9 @@
 //! # Security
 //!
 //! [`Config`] describes the limits for clients, and the response to a client that exceeds a limit. By default, two
-//! checks reject requests of web pages of other sites. The check of the field [`Host`](Config::check_host) protects a
-//! server on a loopback address. The check of the field [`Origin`](Config::check_origin) rejects requests that may
-//! change data.
+//! checks reject requests of web pages of other sites. [`Config::check_host`] prevents a page from using a server on a
+//! loopback address under the page's own name (DNS rebinding). [`Config::check_origin`] rejects requests of such pages
+//! that may change data.
 //!
 //! # Copying
 //!

@@ -18,8 +18,8 @@ pub struct Validators {
     /// `true` if equal validators promise equal bytes. A client may then join parts of the file that have equal
     /// validators.
     is_strong: bool,
-    /// The modification time in whole seconds, for the field `Last-Modified`. Never later than the time at which the
-    /// validators were created.
+    /// The modification time in whole seconds, for the field `Last-Modified`. The value is never later than the time at
+    /// which the validators were created.
     last_modified: SystemTime,
 }
 

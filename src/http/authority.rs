@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv6Addr};
 
 /// Returns an error with the status 400 unless `authority` is a host with an optional port.
 ///
-/// Userinfo is refused, because a user or a program can take the userinfo for the host (RFC 9110 4.2.4). A comma is
+/// Userinfo is refused, because a user or a program can mistake the userinfo for the host (RFC 9110 4.2.4). A comma is
 /// refused, because a comma shows that an intermediary joined two `Host` fields.
 pub fn check(authority: &[u8]) -> Result<(), Error> {
     const RULE: Error = Error::bad("the host must be a name or an IP address, with an optional port (RFC 9110 7.2)");

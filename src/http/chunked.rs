@@ -78,7 +78,7 @@ enum Extension {
     Quoted,
     /// After a backslash in a quoted string.
     QuotedPair,
-    /// After the closing quote of a quoted string.
+    /// After the closing quote of a quoted string. CR, `;` or white space must follow.
     Unquoted,
 }
 

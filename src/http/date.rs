@@ -8,8 +8,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 /// The length in bytes of an IMF-fixdate such as `Sun, 06 Nov 1994 08:49:37 GMT`.
 const LENGTH: usize = 29;
 
-/// The last second of the year 9999, in seconds since 1970. Later years have more than four digits, and an IMF-fixdate
-/// has exactly four.
+/// The last second of the year 9999, in seconds since 1970. Later years have five digits, and the year of an
+/// IMF-fixdate has four digits.
 const LAST_SECOND: u64 = 253_402_300_799;
 
 /// The names of the days in an `rfc850-date`. The other two formats use the first three letters of each name. Thursday
@@ -19,8 +19,8 @@ const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Au
 
 /// Formats a time as an IMF-fixdate, for a header field such as `Expires` (RFC 9110 5.6.7).
 ///
-/// Fractions of a second are dropped. A time before 1970 is written as the first second of 1970, and a time after 9999
-/// as the last second of 9999.
+/// Fractions of a second are truncated. A time before 1970 is written as the first second of 1970, and a time after
+/// 9999 as the last second of 9999.
 ///
 /// ```
 /// use std::time::{Duration, UNIX_EPOCH};

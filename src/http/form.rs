@@ -17,8 +17,9 @@ use std::iter;
 /// assert_eq!(form.get("missing"), None);
 /// ```
 //
-// The pairs are not stored, because they would take too much memory: about 50 MB for one megabyte of `a&a&a&`. Each
-// lookup decodes the names in the text byte by byte. A lookup allocates memory only for values that it returns.
+// A `Form` does not store decoded pairs, because decoded pairs would take too much memory: about 50 MB for one megabyte
+// of `a&a&a&`. Each lookup decodes the names in the text byte by byte. A lookup allocates memory only for values that
+// it returns.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Form {
     text: String,
@@ -26,7 +27,7 @@ pub struct Form {
 
 impl Form {
     /// Creates a form from a text such as `name=value&name=value`. In the text, `+` stands for a space, and `%XX` for
-    /// the byte with the hexadecimal value `XX` (WHATWG URL 5.1). Every text is accepted.
+    /// the byte with the hexadecimal value `XX` (WHATWG URL 5.1). Every text is a valid form.
     pub fn parse(text: impl Into<String>) -> Form {
         Form { text: text.into() }
     }

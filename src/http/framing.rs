@@ -7,8 +7,8 @@ use super::headers::list_members;
 use super::request::Version;
 use super::{ascii, Error, Headers, Request, StatusCode};
 
-/// The length of a request body (RFC 9112 6.3), and the expectation `100-continue`: the client waits for a `100
-/// Continue` before it sends the body.
+/// The length of a request body (RFC 9112 6.3). `expects_continue` is `true` if the client waits for a `100 Continue`
+/// before it sends the body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RequestFraming {
     pub body: Length,

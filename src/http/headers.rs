@@ -21,8 +21,8 @@ use std::{fmt, io, ops::Range};
 /// # }
 /// ```
 //
-// `section` holds the bytes of all fields in the format of the wire, one line for each field. A `Field` is two ranges
-// of `section`. So one copy stores all fields of a request, and one copy appends all fields to a response.
+// `section` holds the bytes of all fields as they are sent, one line for each field. A `Field` is two ranges of
+// `section`. So one copy stores all fields of a request, and one copy appends all fields to a response.
 #[derive(Clone, Default)]
 pub struct Headers {
     section: Vec<u8>,
@@ -133,14 +133,14 @@ impl Headers {
         Ok(())
     }
 
-    /// Returns whether the comma-separated list in the fields named `name` contains `token`. Ignores the case of both.
-    /// Several fields of the same name form one list (RFC 9110 5.3).
+    /// Returns whether the comma-separated list in the fields named `name` contains `token`. Ignores the case of the
+    /// name and of the token. Several fields of the same name form one list (RFC 9110 5.3).
     pub(in super::super) fn has_token(&self, name: &str, token: &str) -> bool {
         self.count_token(name, token) > 0
     }
 
-    /// Returns how often the comma-separated list in the fields named `name` contains `token`. Ignores the case of
-    /// both.
+    /// Returns how often the comma-separated list in the fields named `name` contains `token`. Ignores the case of the
+    /// name and of the token.
     pub(in super::super) fn count_token(&self, name: &str, token: &str) -> usize {
         let members = self.get_all(name).flat_map(list_members);
         members.filter(|member| member.eq_ignore_ascii_case(token.as_bytes())).count()
@@ -156,7 +156,8 @@ impl Headers {
         });
     }
 
-    /// Removes a field if `others` has a field of the same name, and if [`set`](Headers::set) added both fields.
+    /// Removes each field that [`set`](Headers::set) added, if `set` has also added a field of the same name to
+    /// `others`.
     pub(in super::super) fn remove_replaced(&mut self, others: &Headers) {
         if self.is_empty() {
             return;
@@ -173,8 +174,8 @@ impl Headers {
         }
     }
 
-    /// Keeps only the fields for which `keep` returns `true`. The arguments of `keep` are the name of a field, its
-    /// value, and its `is_set`.
+    /// Keeps only the fields for which `keep` returns `true`. The arguments of `keep` are the name, the value and the
+    /// `is_set` of a field.
     fn retain(&mut self, mut keep: impl FnMut((&str, &[u8], bool)) -> bool) {
         let mut kept = Headers::new();
         for (field, (name, value)) in self.fields.iter().zip(self.iter()) {
@@ -194,12 +195,13 @@ impl Headers {
         self.push_range(at..at + name.len(), at + name.len() + 2..self.section.len() - 2, is_set);
     }
 
-    /// Adds a field without its bytes. `name` and `value` are ranges of the section. The parser stores the section
-    /// later, with [`set_section`](Headers::set_section). The caller has checked the name and the value.
+    /// Adds a field whose bytes are not in the section yet. `name` and `value` are ranges of the section. The parser
+    /// stores the section later, with [`set_section`](Headers::set_section). The caller has checked the name and the
+    /// value.
     #[inline]
     pub(super) fn push_range(&mut self, name: Range<usize>, value: Range<usize>, is_set: bool) {
-        // The casts lose nothing: `check` limits the fields of a response to 4 GiB, and a program sets
-        // `Config::max_header_bytes` to less than 4 GiB.
+        // The casts lose nothing, because `check` limits the fields of a response to 4 GiB. They would lose bits of a
+        // request's range if `Config::max_header_bytes` were above 4 GiB.
         let range = |range: Range<usize>| range.start as u32..range.end as u32;
         self.fields.push(Field { name: range(name), value: range(value), is_set });
     }
@@ -213,8 +215,8 @@ impl Headers {
         Headers { fields: Vec::with_capacity(fields), ..Headers::new() }
     }
 
-    /// Returns the bytes of all fields in the format of the wire: one line `Name: value\r\n` for each field. The empty
-    /// line that ends a head is not included.
+    /// Returns the bytes of all fields as they are sent: one line `Name: value\r\n` for each field. The empty line that
+    /// ends a head is not included.
     pub(in super::super) fn section(&self) -> &[u8] {
         &self.section
     }

@@ -1,12 +1,12 @@
 //! Parses the head of a request: the request line and the field lines (RFC 9112 2 to 5).
 //!
-//! The parser is strict, because repairing malformed requests allows request smuggling: if two programs repair a
-//! request differently, they can disagree about the end of the request. So every line must end with CRLF, and exactly
-//! one space must separate the parts of a request line. Every request that breaks a rule is refused.
+//! The parser is strict, because repairing malformed requests allows request smuggling: two programs that repair a
+//! request differently can disagree about the end of the request. So every line must end with CRLF, and exactly one
+//! space must separate the parts of a request line. Every request that breaks a rule is refused.
 //!
-//! Each function parses one rule of the grammar, and the functions have the order of the grammar. If a function needs
-//! more bytes, it returns [`ParseError::Incomplete`], and [`request_head`] returns `None`. The server then reads more
-//! bytes, and calls [`request_head`] again with all bytes of the head that have arrived.
+//! Each function parses one rule of the grammar, and the functions have the order of the grammar. A function that needs
+//! more bytes returns [`ParseError::Incomplete`]. Then [`request_head`] returns `None`. The server reads more bytes,
+//! and calls [`request_head`] again with all bytes of the head that have arrived.
 
 use super::request::Version;
 use super::target::Target;
@@ -25,7 +25,7 @@ pub struct Limits {
     pub max_headers: usize,
 }
 
-/// Parses the head of a request. Returns `None` if the head is incomplete, and no error was found so far.
+/// Parses the head of a request. Returns `None` if the head is incomplete and the parser has found no error so far.
 ///
 /// `seen` is the length of `bytes` in the previous call, or 0 in the first call. If more than 32 bytes were seen, the
 /// head is parsed again only if the new bytes contain a control character, because every line ends with control
@@ -288,8 +288,8 @@ mod tests {
     use super::framing::{Length, RequestFraming};
     use super::*;
 
-    /// The length of a head, its framing and its request line. `None` if the head is incomplete. The error is the
-    /// status of the response.
+    /// The length of a head, its framing and its request line. `None` if the head is incomplete. If the head is
+    /// refused, the error is the status of the response.
     type Outcome = Result<Option<(usize, RequestFraming, String)>, StatusCode>;
 
     fn parse(bytes: &[u8]) -> Outcome {

@@ -28,8 +28,8 @@ use std::io::{self, Read, Write};
 ///
 /// An [`io::Error`] with an [`Error`] inside becomes a response with the status and the message of the `Error`. Any
 /// other `io::Error` becomes a 500. The `io::Error` is reported to [`on_response`](super::super::Server::on_response)
-/// and is never sent to the client. A boxed error is converted in the same way, and the `Error` may also be one of its
-/// sources.
+/// and is never sent to the client. A boxed error is converted in the same way, and the `Error` may also be a source of
+/// the boxed error.
 ///
 /// An `anyhow::Error` does not convert into a `Response`. In a handler that returns a box, `?` converts an
 /// `anyhow::Error` into a box. This box hides the outermost error. If the outermost error is an [`Error`], such as the
@@ -53,7 +53,7 @@ pub enum Payload {
     Problem(Option<Box<str>>),
     /// A producer, and the length of its body in bytes if the length is known. The body is sent while the producer
     /// writes.
-    // The pair is boxed, because clippy warns about a `Result` whose `Err` is a `Response` of 128 bytes.
+    // Without the box, a `Response` would have 128 bytes, and clippy warns about an `Err` of this size.
     Stream(Box<(Option<u64>, Producer)>),
     /// A handler has taken the connection over, and the server sends no response.
     TakenOver,
@@ -134,9 +134,9 @@ impl Response {
     /// Creates a 200 response with the first `length` bytes of `body`, for example of a [`File`](std::fs::File). The
     /// server reads the bytes while it sends them, and does not keep the whole body in memory.
     ///
-    /// The server sends the bytes in pieces of about 16 KiB. If `body` fails or ends before the first piece was sent,
-    /// the client receives a 500. If `body` fails or ends later, but before `length` bytes, the server closes the
-    /// connection. The client can then detect that the body is incomplete.
+    /// The server sends the bytes in pieces of about 16 KiB. If `body` returns an error or has fewer than `length`
+    /// bytes, the response fails. If no byte was sent, the client receives a 500. Otherwise the server closes the
+    /// connection, and the client can detect that the body is incomplete.
     ///
     /// ```
     /// # use brooklet::{Context, Response};
@@ -162,8 +162,8 @@ impl Response {
     /// the collected bytes at once. A write or a flush returns an error if the bytes cannot be sent, for example
     /// because the client has disconnected.
     ///
-    /// If `produce` panics or returns an error before any byte was sent, the client receives a 500. If bytes were sent,
-    /// the server closes the connection. An HTTP/1.1 client can then detect that the body is incomplete.
+    /// If `produce` panics or returns an error, the response fails. If no byte was sent, the client receives a 500.
+    /// Otherwise the server closes the connection, and an HTTP/1.1 client can detect that the body is incomplete.
     ///
     /// ```
     /// # use brooklet::Response;
@@ -319,8 +319,8 @@ impl Response {
     }
 
     /// Replaces the body and the content type of this response with those of `form`. Adds each field of `form` whose
-    /// name does not occur in this response. Keeps the status. Keeps the cause too, or uses the cause of `form` if this
-    /// response has none.
+    /// name does not occur in this response. Keeps the status. Keeps the cause too, but uses the cause of `form` if
+    /// this response has no cause.
     pub(in super::super) fn with_form(self, mut form: Response) -> Response {
         form.headers.set_all(&self.headers);
         Response {
@@ -460,9 +460,9 @@ impl From<Box<dyn std::error::Error + Send + Sync>> for Response {
     }
 }
 
-/// Converts a boxed error, which may be impossible to send to another thread, into a response. If the error or one of
-/// its sources is an [`Error`], the response has the status and the message of this `Error`. Otherwise the response is
-/// a 500. The cause of this 500 is an error with the messages of the boxed error and its sources.
+/// Converts a boxed error into a response. The error may be of a type that cannot be sent to another thread. If the
+/// error or one of its sources is an [`Error`], the response has the status and the message of this `Error`. Otherwise
+/// the response is a 500. The cause of this 500 is an error with the messages of the boxed error and its sources.
 impl From<Box<dyn std::error::Error>> for Response {
     fn from(error: Box<dyn std::error::Error>) -> Response {
         if let Some(answer) = Error::find(&*error) {
@@ -478,7 +478,7 @@ impl From<Box<dyn std::error::Error>> for Response {
     }
 }
 
-/// Converts a boxed error into an [`io::Error`]. Returns the [`io::Error`] in the box if there is one.
+/// Converts a boxed error into an [`io::Error`]. If the box contains an [`io::Error`], returns this error.
 fn into_io(error: Box<dyn std::error::Error + Send + Sync>) -> io::Error {
     error.downcast().map_or_else(io::Error::other, |error| *error)
 }

@@ -4,8 +4,8 @@ use std::{fmt, io};
 
 /// The status code of a final response, from 200 to 599.
 ///
-/// Interim responses (1xx) have no `StatusCode`. If a client expects a `100 Continue`, the server sends this response
-/// when the handler first waits for the body. If a program takes a connection over, it can write `101 Switching
+/// Interim responses (1xx) have no `StatusCode`. If a client expects a `100 Continue`, the server sends a `100
+/// Continue` when the handler first waits for the body. A program that takes a connection over can write `101 Switching
 /// Protocols` itself.
 ///
 /// ```

@@ -57,8 +57,8 @@ impl Target {
         if text[end..].starts_with('/') {
             return Target::with_path(text, start..end);
         }
-        // The path of a target without a path is `/` (RFC 9112 3.2.1). There is one exception: OPTIONS for a target
-        // without path and query means the whole server, as `*` does (3.2.4).
+        // The path of a target without a path is `/` (RFC 9112 3.2.1). In an OPTIONS request, a target without path and
+        // query stands for the whole server, as `*` does (RFC 9112 3.2.4).
         let stands_for = if method == Method::Options && end == text.len() { "*" } else { "/" };
         Ok(Target { text, authority: start..end, path: end..end, normalized: Some(stands_for.to_owned()) })
     }
@@ -105,7 +105,7 @@ fn starts_with_ignore_case(text: &str, start: &str) -> bool {
 /// An escape is decoded if the parser also accepts its character unescaped in a path. Every other escape is kept, with
 /// hexadecimal digits in upper case. RFC 3986 6.2.2 decodes only the escapes of unreserved characters. This function
 /// decodes more escapes, because handlers receive decoded parameters. A handler cannot distinguish `/a%2Bb` from
-/// `/a+b`, so a guard must see the same path for both targets.
+/// `/a+b`, so a guard must see the same path in both cases.
 ///
 /// The escapes of `/`, `?` and `%` are kept, because a path with the decoded character would have another meaning. For
 /// example, a decoded `%` could begin another escape.
