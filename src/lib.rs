@@ -11,8 +11,8 @@
 //! cargo add brooklet --path ../brooklet
 //! ```
 //!
-//! Instead of adding a dependency, you can copy the directory `src/` of this crate to `src/vendor/brooklet/` in your
-//! project, and begin `main.rs` with these lines:
+//! You can also copy the crate instead of adding a dependency. Copy `src/` to `src/vendor/brooklet/` in your project,
+//! and begin `main.rs` with these lines:
 //!
 //! ```text
 //! #[rustfmt::skip]
@@ -152,8 +152,8 @@
 //!
 //! [`Config`] describes the limits for clients, and the response to a client that exceeds a limit. By default, two
 //! checks reject requests of web pages of other sites. [`Config::check_host`] prevents a page from using a server on a
-//! loopback address under the page's own name (DNS rebinding). [`Config::check_origin`] rejects requests of such pages
-//! that may change data.
+//! loopback address under the page's own name (DNS rebinding). [`Config::check_origin`] rejects a request of such a
+//! page if the method of the request may change data.
 //!
 //! # Copying
 //!
@@ -177,8 +177,8 @@
 //!   `sse/channel/file/`.
 //! - `files` serves the files of a directory. This directory uses `http` and `server`. A copy can leave out `files`.
 //!
-//! This map names the directory of a file, with two exceptions: above the line `────`, a file without a directory is in
-//! `server/`, and below this line, such a file is in `sse/channel/`:
+//! In this map, a file without a directory is in `server/` if the name stands above the line `────`, and in
+//! `sse/channel/` if the name stands below this line:
 //!
 //! ```text
 //! accept.rs ─> serve.rs: one loop for each connection, in a thread of its own

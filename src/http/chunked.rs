@@ -7,8 +7,8 @@
 
 use super::{ascii, Error};
 
-/// The maximum number of bytes of all extensions and trailer fields in one body. This is also the default limit for the
-/// size of a head. If a body has more of these bytes, the decoder returns an error, because the program cannot use
+/// The maximum number of bytes of all extensions and trailer fields in one body. The limit equals the default limit for
+/// the size of a head. If a body has more of these bytes, the decoder returns an error, because the program cannot use
 /// these bytes.
 const MAX_OVERHEAD: usize = 16 * 1024;
 
@@ -181,8 +181,8 @@ impl Decoder {
         }
     }
 
-    /// Parses one byte of `trailer-section = *( field-line CRLF )` (RFC 9112 7.1.2). The grammar of a trailer field is
-    /// the grammar of a header field.
+    /// Parses one byte of `trailer-section = *( field-line CRLF )` (RFC 9112 7.1.2). A trailer field has the same
+    /// grammar as a header field.
     fn trailer(&self, byte: u8) -> Result<DecoderState, Error> {
         match (self.state, byte) {
             (DecoderState::TrailerStart, b'\r') => Ok(DecoderState::LastLf),

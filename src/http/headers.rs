@@ -200,8 +200,8 @@ impl Headers {
     /// value.
     #[inline]
     pub(super) fn push_range(&mut self, name: Range<usize>, value: Range<usize>, is_set: bool) {
-        // The casts lose nothing, because `check` limits the fields of a response to 4 GiB. They would lose bits of a
-        // request's range if `Config::max_header_bytes` were above 4 GiB.
+        // The casts lose nothing for a response, because `check` limits its fields to 4 GiB. For a request, the casts
+        // lose nothing if `Config::max_header_bytes` is at most 4 GiB.
         let range = |range: Range<usize>| range.start as u32..range.end as u32;
         self.fields.push(Field { name: range(name), value: range(value), is_set });
     }

@@ -108,7 +108,7 @@ impl Request {
     /// the query, as `lastEventId`.
     ///
     /// Returns `None` if the client sends no id or an empty id, for example on its first connection. Also returns
-    /// `None` if the id in the query contains a line break or NUL, because no event id can contain these characters
+    /// `None` if the id in the query contains a line break or NUL, because an event id never contains these characters
     /// (WHATWG HTML 9.2.6).
     pub fn last_event_id(&self) -> Option<String> {
         let field = self.headers.get_all("last-event-id").next().filter(|value| !value.is_empty());

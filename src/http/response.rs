@@ -27,14 +27,14 @@ use std::io::{self, Read, Write};
 /// - a `Result` of two such types, so that a handler can use `?`
 ///
 /// An [`io::Error`] with an [`Error`] inside becomes a response with the status and the message of the `Error`. Any
-/// other `io::Error` becomes a 500. The `io::Error` is reported to [`on_response`](super::super::Server::on_response)
+/// other `io::Error` becomes a 500. This `io::Error` is reported to [`on_response`](super::super::Server::on_response)
 /// and is never sent to the client. A boxed error is converted in the same way, and the `Error` may also be a source of
 /// the boxed error.
 ///
 /// An `anyhow::Error` does not convert into a `Response`. In a handler that returns a box, `?` converts an
 /// `anyhow::Error` into a box. This box hides the outermost error. If the outermost error is an [`Error`], such as the
-/// 413 of a large body, the response is therefore a 500. To keep the status, write this instead of `?` (checked with
-/// anyhow 1.0.105): `.map_err(anyhow::Error::reallocate_into_boxed_dyn_error_without_backtrace)?`
+/// 413 for a body that is too large, the response is therefore a 500. To keep the status, write this instead of `?`
+/// (checked with anyhow 1.0.105): `.map_err(anyhow::Error::reallocate_into_boxed_dyn_error_without_backtrace)?`
 pub struct Response {
     status: StatusCode,
     headers: Headers,
@@ -444,9 +444,9 @@ impl From<io::Error> for Response {
     }
 }
 
-/// Converts a boxed error into a response. If the error or one of its sources is an [`Error`], such as the 413 of a
-/// large body, the response has the status and the message of this `Error`. Otherwise the response is a 500 with the
-/// boxed error as its cause.
+/// Converts a boxed error into a response. If the error or one of its sources is an [`Error`], such as the 413 for a
+/// body that is too large, the response has the status and the message of this `Error`. Otherwise the response is a 500
+/// with the boxed error as its cause.
 impl From<Box<dyn std::error::Error + Send + Sync>> for Response {
     fn from(error: Box<dyn std::error::Error + Send + Sync>) -> Response {
         let Some(answer) = Error::find(&*error) else {

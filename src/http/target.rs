@@ -103,7 +103,7 @@ fn starts_with_ignore_case(text: &str, start: &str) -> bool {
 /// spelling.
 ///
 /// An escape is decoded if the parser also accepts its character unescaped in a path. Every other escape is kept, with
-/// hexadecimal digits in upper case. RFC 3986 6.2.2 decodes only the escapes of unreserved characters. This function
+/// hexadecimal digits in upper case. RFC 3986 6.2.2 describes only the decoding of unreserved characters. This function
 /// decodes more escapes, because handlers receive decoded parameters. A handler cannot distinguish `/a%2Bb` from
 /// `/a+b`, so a guard must see the same path in both cases.
 ///
@@ -118,7 +118,7 @@ fn starts_with_ignore_case(text: &str, start: &str) -> bool {
 ///   request (RFC 3986 5.2.4).
 pub fn normalize(path: &str) -> Result<Cow<'_, str>, Error> {
     let path = if path.contains('%') { Cow::Owned(normalize_escapes(path)?) } else { Cow::Borrowed(path) };
-    // The search for a dot saves time, because most paths contain no dot.
+    // The search for a dot saves time: most paths contain no dot, and are not split.
     if path.contains('.') && path.split('/').any(is_dot_segment) {
         return Err(Error::bad("a path must not contain the segments `.` and `..`, escaped or not (RFC 3986 5.2.4)"));
     }
