@@ -23,7 +23,8 @@ impl Selection {
     }
 }
 
-/// Parses a `Range` field with one range of bytes. Returns `None` if the field has another form, or if `length` is 0:
+/// Parses a `Range` field with one range of bytes. Returns `None` if the field has another form, if `last-pos` is
+/// smaller than `first-pos`, or if `length` is 0:
 ///
 /// ```text
 /// ranges-specifier = "bytes=" ( first-pos "-" [ last-pos ] / "-" suffix-length )

@@ -124,7 +124,7 @@ impl Headers {
         }
         if !value.bytes().all(ascii::is_field) {
             return refuse(
-                "a field value must not contain a control character other than a tab, for example a line break (RFC 9110 5.5)",
+                "a field value must not contain a line break or another control character except a tab (RFC 9110 5.5)",
             );
         }
         if self.section.len() + name.len() + value.len() + 4 > u32::MAX as usize {

@@ -38,13 +38,13 @@ macro_rules! methods {
 
 methods! {
     Get "GET" "Requests a representation of the target."
-    Head "HEAD" "Requests only the head of the response to GET. The `GET` route answers a HEAD request if there is no `HEAD` route."
+    Head "HEAD" "Requests only the head of the response to GET. Without a `HEAD` route, the `GET` route answers the request."
     Post "POST" "Sends a body to the target. The target processes the body."
     Put "PUT" "Replaces the target with the body."
     Patch "PATCH" "Changes the target as the body describes (RFC 5789)."
     Delete "DELETE" "Removes the target."
     Options "OPTIONS" "Requests the methods of the target. The server answers this request if there is no `OPTIONS` route."
-    Trace "TRACE" "Requests an echo of the request. The server itself never sends an echo, because a request may contain credentials."
+    Trace "TRACE" "Requests an echo. The server itself never sends an echo, because a request may contain credentials."
 }
 
 impl Method {

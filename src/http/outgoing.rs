@@ -13,9 +13,9 @@ use super::response::{Payload, Producer, Response};
 use super::{ascii, date, Headers, StatusCode};
 use std::io::{self, IoSlice, Write};
 
-/// The maximum length in bytes of a body that is copied into the buffer of the head, so that one write sends both. A
-/// stream is sent as soon as at least this number of bytes has been collected. Copying 16 KiB takes about 1 µs, and a
-/// second write takes about 5 µs.
+/// The maximum length in bytes of a body that is copied into the buffer of the head, so that one write sends both. The
+/// bytes of a stream are collected, and are sent when there are at least as many bytes as this. Copying 16 KiB takes
+/// about 1 µs, and a second write takes about 5 µs.
 const MAX_COLLECTED: usize = 16 * 1024;
 
 /// The properties of a request and its connection on which the bytes of the response depend.

@@ -318,9 +318,9 @@ impl Response {
         Response::new(StatusCode::SERVICE_UNAVAILABLE, Payload::Refused(body_bytes))
     }
 
-    /// Replaces the body and the content type of this response with those of `form`. Adds each field of `form` whose
-    /// name does not occur in this response. Keeps the status. Keeps the cause too, but uses the cause of `form` if
-    /// this response has no cause.
+    /// Replaces the body and the content type of this response with the body and the content type of `form`. Adds each
+    /// field of `form` whose name does not occur in this response. Keeps the status. Keeps the cause too, but uses the
+    /// cause of `form` if this response has no cause.
     pub(in super::super) fn with_form(self, mut form: Response) -> Response {
         form.headers.set_all(&self.headers);
         Response {
@@ -375,7 +375,7 @@ pub fn set(headers: &mut Headers, name: &str, value: &str) -> io::Result<()> {
 fn refuse_ours(name: &str) -> io::Result<()> {
     const OURS: [&str; 3] = ["content-length", "transfer-encoding", "connection"];
     if OURS.iter().any(|ours| name.eq_ignore_ascii_case(ours)) {
-        let rule = format!("header {name:?}: only the server may send this field; use Response::reader, Response::stream or Response::close");
+        let rule = format!("header {name:?}: only the server may send this field; use Response::reader, stream or close");
         return Err(io::Error::new(io::ErrorKind::InvalidInput, rule));
     }
     Ok(())
