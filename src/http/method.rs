@@ -38,7 +38,7 @@ macro_rules! methods {
 
 methods! {
     Get "GET" "Requests a representation of the target."
-    Head "HEAD" "Requests only the head of the response to GET. Without a `HEAD` route, the `GET` route answers the request."
+    Head "HEAD" "Requests only the head of the response to GET. Without a `HEAD` route, the `GET` route answers."
     Post "POST" "Sends a body to the target. The target processes the body."
     Put "PUT" "Replaces the target with the body."
     Patch "PATCH" "Changes the target as the body describes (RFC 5789)."

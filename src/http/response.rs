@@ -375,7 +375,7 @@ pub fn set(headers: &mut Headers, name: &str, value: &str) -> io::Result<()> {
 fn refuse_ours(name: &str) -> io::Result<()> {
     const OURS: [&str; 3] = ["content-length", "transfer-encoding", "connection"];
     if OURS.iter().any(|ours| name.eq_ignore_ascii_case(ours)) {
-        let rule = format!("header {name:?}: only the server may send this field; use Response::reader, stream or close");
+        let rule = format!("header {name:?}: only the server sends this field; use Response::reader, stream or close");
         return Err(io::Error::new(io::ErrorKind::InvalidInput, rule));
     }
     Ok(())
