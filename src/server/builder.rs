@@ -278,8 +278,8 @@ impl Server {
     /// request. [`Verdict`] lists the values that a guard may return.
     ///
     /// Guards run in the order in which they are added, until a guard answers the request. They run for every valid
-    /// request that passes the [checks](Server#requests-from-web-pages) of `Host` and `Origin`, except for preflights of
-    /// [allowed origins](Server::allow_origin).
+    /// request that passes the [checks](Server#requests-from-web-pages) of `Host` and `Origin`, except for preflights
+    /// of [allowed origins](Server::allow_origin).
     ///
     /// A guard sees the same normalized [path](Context::path) as the router and the handler. So this guard protects all
     /// paths that start with `/private`, even if a client escapes characters of the path:
@@ -342,10 +342,10 @@ impl Server {
     /// Sets the function that creates the body of error responses. A later call replaces the function of an earlier
     /// call.
     ///
-    /// The server calls `form` for its own error responses, such as 404, 405, 413, and the 500 after a panic. The server
-    /// also calls `form` if a handler returns `None`, an error, or a [`StatusCode`](super::http::StatusCode) of at
-    /// least 400, and if a guard answers with an error or such a status. Without `form`, the body of these responses is
-    /// a line of text.
+    /// The server calls `form` for its own error responses, such as 404, 405, 413, and the 500 after a panic. The
+    /// server also calls `form` if a handler returns `None`, an error, or a [`StatusCode`](super::http::StatusCode) of
+    /// at least 400, and if a guard answers with an error or such a status. Without `form`, the body of these responses
+    /// is a line of text.
     ///
     /// ```
     /// # use brooklet::{Response, Server};
@@ -354,7 +354,8 @@ impl Server {
     /// # let server = Server::bind("127.0.0.1:0")?
     /// .error_response(|problem| {
     ///     let status = problem.status.as_u16();
-    ///     // `{:?}` writes valid JSON for printable ASCII, as in all messages of this crate. For other text, use serde_json.
+    ///     // `{:?}` writes valid JSON if the text is printable ASCII, as in all messages of this crate. For other
+    ///     // text, use `serde_json`.
     ///     Response::json(format!(r#"{{"status":{status},"error":{:?}}}"#, problem.message))
     /// })
     /// .get("/things/{id}", |ctx| (ctx.param("id") == "7").then(|| Response::json(r#"{"id":7}"#)))
@@ -398,8 +399,8 @@ impl Server {
     /// the hook of an earlier call.
     ///
     /// The hook is also called after the response to a malformed request, when a stream of [`sse::stream`] has ended,
-    /// and when a handler that called [`takeover_conn`](Context::takeover_conn) returns. If there is no hook, the server
-    /// prints errors of the program to standard error.
+    /// and when a handler that called [`takeover_conn`](Context::takeover_conn) returns. If there is no hook, the
+    /// server prints errors of the program to standard error.
     ///
     /// The hook is also called for clients beyond [`max_connections`](Config::max_connections). The server calls the
     /// hook for at most 128 such clients at the same time. If the hook blocks, further such clients receive a 503
@@ -545,9 +546,9 @@ impl Server {
 ///
 /// A client that loses its network does not close its connection. The kernel of the server ends such a connection after
 /// 925 to 1,040 s (measured on Linux). Until then, an event stream to this client counts against
-/// [`Config::max_taken_over`]. A stream of [`sse::stream`](super::super::sse::stream) also holds a thread. If 11 clients
-/// vanish in each second, the dead connections reach the default limit of 10,000. Keep-alive comments do not help.
-/// `SO_KEEPALIVE` does not help either, because the kernel sends no probes while unacknowledged data waits.
+/// [`Config::max_taken_over`]. A stream of [`sse::stream`](super::super::sse::stream) also holds a thread. If 11
+/// clients vanish in each second, the dead connections reach the default limit of 10,000. Keep-alive comments do not
+/// help. `SO_KEEPALIVE` does not help either, because the kernel sends no probes while unacknowledged data waits.
 ///
 /// A channel disconnects a client that does not read. The kernel keeps the unsent data of this connection, at most
 /// 1.8 MiB, until the client closes the connection or TCP gives up.

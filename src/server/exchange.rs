@@ -40,8 +40,8 @@ pub struct Exchange<'a> {
     /// The client's address, or the address of a proxy in front of the server.
     pub peer: SocketAddr,
     /// The request. It has the query, and fields such as `User-Agent` and the `X-Forwarded-For` of a proxy. `None` if
-    /// the head of the request was malformed, too large or too slow, or if the client was refused before its request was
-    /// read.
+    /// the head of the request was malformed, too large or too slow, or if the client was refused before its request
+    /// was read.
     pub request: Option<&'a Request>,
     /// The method of the request. `None` if `request` is `None`.
     pub method: Option<Method>,

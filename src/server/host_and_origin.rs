@@ -5,8 +5,8 @@
 //! on a loopback address, the server answers only requests for loopback names.
 //!
 //! **Origin.** A page can send a form or a simple POST to any server, with the visitor's cookies. It only cannot read
-//! the response. Browsers mark requests to other origins with `Sec-Fetch-Site`; older browsers send `Origin`. So if
-//! a request can change data and comes from another origin, the server rejects the request. Programs send neither field,
+//! the response. Browsers mark requests to other origins with `Sec-Fetch-Site`; older browsers send `Origin`. So if a
+//! request can change data and comes from another origin, the server rejects the request. Programs send neither field,
 //! and their requests pass.
 //!
 //! `Origin` is not checked for safe methods, because the browser does not let the page read a response without CORS

@@ -28,8 +28,9 @@ pub type ErrorForm = Box<dyn for<'p> Fn(&Problem<'p>) -> Response + Send + Sync>
 pub struct Problem<'a> {
     /// The status of the response, from 400 to 599. The response keeps this status, whatever the form returns.
     pub status: StatusCode,
-    /// A text for people: one line, unless the program gave an error a longer text. It is the message of an [`Error`](super::http::Error), or the
-    /// [`reason`](StatusCode::reason) of the status. It may contain text of the program, so escape it for HTML.
+    /// A text for people: one line, unless the program gave an error a longer text. It is the message of an
+    /// [`Error`](super::http::Error), or the [`reason`](StatusCode::reason) of the status. It may contain text of the
+    /// program, so escape it for HTML.
     pub message: &'a str,
     /// The request. `None` if the head of the request was malformed, too large or too slow.
     pub request: Option<&'a Request>,

@@ -13,7 +13,8 @@ use std::ops::Range;
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// The time for which [`refuse_at_once`] waits for the request of a refused client. It allows 200 refusals a second in each thread.
+/// The time for which [`refuse_at_once`] waits for the request of a refused client. It allows 200 refusals a second in
+/// each thread.
 const REQUEST_WAIT: Duration = Duration::from_millis(5);
 
 /// The maximum time for which [`refuse_with_cors`] waits for the head of a refused client. Most clients send the head
