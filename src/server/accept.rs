@@ -33,8 +33,8 @@ use std::time::{Duration, Instant};
 /// of the connections start a thread.
 const MAX_WAITING: usize = 64;
 
-/// The maximum number of threads that wait until a client beyond `max_connections` has read the 503. Further clients
-/// receive the 503 from [`refuse_at_once`], which does not wait for the client.
+/// The maximum number of threads that wait for the request of a client beyond `max_connections`, and then linger.
+/// Further clients receive the 503 from [`refuse_at_once`], which does not wait for the client.
 const MAX_REFUSING: usize = 64;
 
 /// The maximum number of refused clients for which the server calls the hook at the same time. Further clients are not
@@ -143,7 +143,7 @@ impl Acceptor {
     }
 
     /// Sends a 503 to a client beyond `max_connections`. If fewer than [`MAX_REFUSING`] other threads refuse a client,
-    /// also waits until the client has read the 503.
+    /// waits for the request before the 503, and lingers after the 503.
     fn refuse(&self, mut stream: TcpStream, peer: SocketAddr) {
         let refusing = self.refusing.fetch_add(1, Ordering::SeqCst);
         if refusing < MAX_REFUSING {
