@@ -77,7 +77,7 @@ impl BufferedSocket {
     fn wait_for_head(&mut self, idle: Duration) -> bool {
         self.socket.enter(Phase::Idle);
         if self.socket.is_stopping() {
-            return false; // if `Registry::stop` ran before this connection was idle, the read would not end
+            return false; // `Registry::stop` may have run before this connection was idle, and would not end the read
         }
         self.input.shrink();
         self.scratch.shrink_to(IDLE_SCRATCH);
