@@ -1,14 +1,16 @@
 //! Accepts connections. All idle threads wait in `accept` on one listener (the leader-followers pattern).
 //!
-//! A new connection wakes one thread. This thread makes sure that another thread waits in `accept`. Then it serves the
-//! connection until the connection ends or a handler takes it over. After that, the thread waits again, or ends if
-//! [`MAX_WAITING`] threads already wait. No connection moves between threads. A connection takes 24 us of CPU time.
-//! With a pool of threads, a connection takes 29 us. With a new thread for each connection, it takes 57 us.
+//! A new connection wakes one thread. This thread makes sure that another thread waits in `accept`. The woken thread
+//! then serves the connection until the connection ends or a handler takes the connection over. After that, the thread
+//! waits again, or ends if [`MAX_WAITING`] threads already wait. The server never moves a connection to another thread.
+//! A connection takes 24 us of CPU time. With a pool of threads, a connection takes 29 us. With a new thread for each
+//! connection, a connection takes 57 us.
 //!
-//! `std` has no timeout for `accept` and cannot cancel it. So on Linux, the server ends `accept` by shutting the
-//! listener down. On other systems, the server wakes each thread with a connection to its own address. If the program
-//! created the listener, the server wakes the threads in this way on all systems, because another process such as
-//! systemd may hold the listener too. Such a connection can fail, so the time for waking is bounded.
+//! `std` can set no timeout for `accept`, and cannot cancel `accept`. So on Linux, a shutdown of the server also shuts
+//! the listener down, and `accept` then fails. On other systems, the server connects to its own address once for each
+//! thread, to wake the thread. If the program created the listener, the server wakes the threads in this way on all
+//! systems, because another process such as systemd may hold the listener too. Such a connection can fail, so the time
+//! for waking is bounded.
 //!
 //! If `accept` fails because of the peer, the thread calls `accept` again. If `accept` fails because the process has no
 //! file descriptors left, the connection stays in the queue of the kernel. The server then closes a descriptor that it
@@ -28,9 +30,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 /// The maximum number of threads that wait in `accept`. A further thread ends after its connection, because an idle
-/// thread takes about 33 KiB of memory. Clients that open a new connection for each request were measured with this
-/// limit. 64 such clients take no more CPU time than without a limit. 256 such clients take a fifth more, because most
-/// of the connections start a thread.
+/// thread takes about 33 KiB of memory. Clients that open a new connection for each request were measured. With this
+/// limit, 64 such clients take no more CPU time than without a limit. With this limit, 256 such clients take a fifth
+/// more CPU time, because most of the connections start a thread.
 const MAX_WAITING: usize = 64;
 
 /// The maximum number of threads that wait for the request of a client beyond `max_connections`, and then linger.
@@ -63,7 +65,7 @@ pub struct Acceptor {
     service: Service,
     registry: Arc<Registry>,
     /// The number of threads that wait in `accept` or will call `accept` next. A thread that has accepted a connection
-    /// subtracts itself. If the number is then 0, this thread starts another thread before it serves the connection.
+    /// subtracts 1. If the number is then 0, this thread starts another thread, and then serves the connection.
     waiting: AtomicUsize,
     /// The number of threads that refuse a client beyond `max_connections`.
     refusing: AtomicUsize,
@@ -129,7 +131,7 @@ impl Acceptor {
     }
 
     /// Adds this thread to the waiting threads. Returns `false` and adds nothing if [`MAX_WAITING`] threads already
-    /// wait. This thread must then end.
+    /// wait. After `false`, this thread must end.
     fn wait_again(&self) -> bool {
         let one_more = |waiting: usize| (waiting < MAX_WAITING).then_some(waiting + 1);
         self.waiting.fetch_update(Ordering::SeqCst, Ordering::SeqCst, one_more).is_ok()
@@ -279,7 +281,7 @@ fn shut_down(_: TcpListener) -> bool {
 }
 
 /// Wakes `threads` threads in `accept`. Opens a connection for each thread and sends no request. Returns early at the
-/// deadline, or if `has_acceptors` returns `false`, because a further connection could block until its timeout.
+/// deadline, or if `has_acceptors` returns `false`. A further connection could then block for [`WAKE_TIMEOUT`].
 fn wake_acceptors(address: Option<SocketAddr>, threads: usize, deadline: Instant, has_acceptors: impl Fn() -> bool) {
     let Some(mut address) = address else { return };
     if address.ip().is_unspecified() {

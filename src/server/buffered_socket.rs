@@ -108,7 +108,7 @@ impl BufferedSocket {
         if within.is_zero() {
             return Err(io::ErrorKind::TimedOut.into());
         }
-        // Most reads have the same timeout as the read before. They need no system call to set the timeout.
+        // Most reads have the same timeout as the previous read. The system call is then unnecessary.
         if self.read_timeout != Some(within) {
             self.socket.set_read_timeout(Some(within))?;
             self.read_timeout = Some(within);

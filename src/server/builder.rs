@@ -1,4 +1,4 @@
-//! The server, as a program builds it. The program adds routes, guards and settings, and then calls `serve`.
+//! The type with which a program builds a server. The program adds routes, guards and settings, and then calls `serve`.
 
 use super::accept::Acceptor;
 use super::config::Config;
@@ -79,7 +79,8 @@ use std::{fmt, io};
 #[must_use = "call `serve` or `spawn` to answer requests"]
 pub struct Server {
     listener: TcpListener,
-    /// `true` if `bind` created the listener. If the program created the listener, another process may also hold it.
+    /// `true` if `bind` created the listener. If the program created the listener, another process may also hold the
+    /// listener.
     owns_listener: bool,
     handle: Handle,
     service: Service,
@@ -102,9 +103,8 @@ impl Server {
     ///
     /// # Errors
     ///
-    /// - Returns the error of [`TcpListener::bind`], with the address added to the message. The message also contains
-    ///   advice if the port is in use, if permission is denied, if the machine does not have the address, or if
-    ///   `address` is not a host and a port.
+    /// - Returns the error of [`TcpListener::bind`], with the address added to the message. For common errors, the
+    ///   message also contains advice, for example if the port is in use.
     /// - Returns the system's error if the address of the new listener is not available.
     pub fn bind(address: impl ToSocketAddrs + fmt::Debug) -> io::Result<Server> {
         let listener = TcpListener::bind(&address).map_err(|error| explain_bind_error(&address, error))?;
@@ -242,9 +242,10 @@ impl Server {
 
     /// Allows requests from pages of this origin, for example `https://app.example` or `http://localhost:3000`.
     ///
-    /// These pages may send requests with any method ([`check_origin`](Config::check_origin)). They may read the
-    /// responses, including event streams (CORS). The server answers preflights from these pages itself, and calls no
-    /// guard for a preflight. [`allow_credentials`](Server::allow_credentials) also allows credentials in the requests.
+    /// These pages may send requests with any method ([`check_origin`](Config::check_origin)). These pages may also
+    /// read the responses, including event streams (CORS). The server answers the preflights of these pages, and calls
+    /// no guard for a preflight. [`allow_credentials`](Server::allow_credentials) also allows credentials in the
+    /// requests.
     ///
     /// If the program allows an origin, every response to a request has `Vary: Origin`. With this field, a cache does
     /// not give the response for one page to another page. If `origin` is malformed, [`serve`](Server::serve) returns
@@ -266,20 +267,21 @@ impl Server {
     /// certificates, and an `Authorization` field that the browser adds. A page sends credentials with
     /// `fetch(url, { credentials: "include" })` or `new EventSource(url, { withCredentials: true })`.
     ///
-    /// Responses to requests from these origins then have `Access-Control-Allow-Credentials: true`. This includes the
-    /// responses to preflights (WHATWG Fetch, "CORS protocol and credentials"). A preflight contains no credentials.
-    /// So the server does not call guards for a preflight.
+    /// After this call, responses to requests from the allowed origins have `Access-Control-Allow-Credentials: true`.
+    /// Responses to preflights also have this field (WHATWG Fetch, "CORS protocol and credentials"). A preflight
+    /// contains no credentials, so the server does not call guards for a preflight.
     pub fn allow_credentials(mut self) -> Server {
         self.service.dispatcher.allowed.allows_credentials = true;
         self
     }
 
-    /// Adds a guard. A guard is a function that runs before routing. It either lets a request pass or answers the
+    /// Adds a guard. A guard is a function that runs before routing, and either lets a request pass or answers the
     /// request. [`Verdict`] lists the values that a guard may return.
     ///
-    /// Guards run in the order in which they are added, until a guard answers the request. They run for every valid
-    /// request that passes the [checks](Server#requests-from-web-pages) of `Host` and `Origin`, except for preflights
-    /// of [allowed origins](Server::allow_origin).
+    /// The guards run in the order of the calls of this method. If a guard answers the request, later guards and the
+    /// handler do not run. Guards run for every valid request that passes the
+    /// [checks](Server#requests-from-web-pages) of `Host` and `Origin`, except for preflights of
+    /// [allowed origins](Server::allow_origin).
     ///
     /// A guard sees the same normalized [path](Context::path) as the router and the handler. So this guard protects all
     /// paths that start with `/private`, even if a client escapes characters of the path:
@@ -343,9 +345,9 @@ impl Server {
     /// call.
     ///
     /// The server calls `form` for its own error responses, such as 404, 405, 413, and the 500 after a panic. The
-    /// server also calls `form` if a handler returns `None`, an error, or a [`StatusCode`](super::http::StatusCode) of
-    /// at least 400, and if a guard answers with an error or such a status. Without `form`, the body of these responses
-    /// is a line of text.
+    /// server also calls `form` if a handler returns `None`, or if a handler or guard returns an error or a
+    /// [`StatusCode`](super::http::StatusCode) of at least 400. Without `form`, the body of these responses is a line
+    /// of text.
     ///
     /// ```
     /// # use brooklet::{Response, Server};
@@ -398,9 +400,10 @@ impl Server {
     /// Sets the hook that is called after each response, in the thread that sent the response. A later call replaces
     /// the hook of an earlier call.
     ///
-    /// The hook is also called after the response to a malformed request, when a stream of [`sse::stream`] has ended,
-    /// and when a handler that called [`takeover_conn`](Context::takeover_conn) returns. If there is no hook, the
-    /// server prints errors of the program to standard error.
+    /// The hook is also called if the response could not be sent, for example because the client has left. A malformed
+    /// request also leads to a call. A call also follows when a stream of [`sse::stream`] has ended, and when a handler
+    /// that called [`takeover_conn`](Context::takeover_conn) returns. If the program sets no hook, the server prints
+    /// errors of the program to standard error.
     ///
     /// The hook is also called for clients beyond [`max_connections`](Config::max_connections). The server calls the
     /// hook for at most 128 such clients at the same time. If the hook blocks, further such clients receive a 503
@@ -544,7 +547,7 @@ impl Server {
 ///
 /// # Clients that vanish
 ///
-/// A client that loses its network does not close its connection. The kernel of the server ends such a connection after
+/// A client that loses its network does not close the connection. The kernel of the server ends such a connection after
 /// 925 to 1,040 s (measured on Linux). Until then, an event stream to this client counts against
 /// [`Config::max_taken_over`]. A stream of [`sse::stream`](super::super::sse::stream) also holds a thread. If 11
 /// clients vanish in each second, the dead connections reach the default limit of 10,000. Keep-alive comments do not
@@ -584,7 +587,8 @@ impl From<TcpListener> for Server {
 /// Adds the address to the message of an error of `bind`. Also adds advice if the error is common.
 fn explain_bind_error(address: &impl fmt::Debug, error: io::Error) -> io::Error {
     let hint = bind_hint(&error);
-    // If `main` returns the error, `{:?}` prints it and would escape the quotes. So the quotes are removed.
+    // If `main` returns the error, Rust prints the message with `{:?}`, which escapes quotes. So the quotes around the
+    // address are removed.
     let address = format!("{address:?}");
     let message = format!("cannot listen on {}: {error}{hint}", address.trim_matches('"'));
     io::Error::new(error.kind(), message)

@@ -120,7 +120,7 @@ pub struct Config {
     /// The maximum number of connections that the server serves at the same time. Connections that were taken over do
     /// not count.
     ///
-    /// Default: 1,024. If all 1,024 connections are idle, they take about 40 MB. See [Memory](Config#memory) for
+    /// Default: 1,024. If all connections are idle, 1,024 connections take about 40 MB. See [Memory](Config#memory) for
     /// connections with large bodies. Beyond the limit, a new client receives a `503` with `Retry-After`, and the
     /// server closes the connection.
     pub max_connections: usize,

@@ -90,8 +90,8 @@ impl Connection {
 
     /// Returns the socket, and the bytes that the server has read past the request's head and the program has not read.
     ///
-    /// After this call, the server no longer tracks the socket. A shutdown of the server has no effect on the socket
-    /// and does not wait for it. The socket does not count against
+    /// After this call, the server no longer tracks the socket. A shutdown of the server has no effect on the socket.
+    /// [`Server::serve`](super::Server::serve) can return while the socket is open. The socket does not count against
     /// [`Config::max_taken_over`](super::Config::max_taken_over).
     pub fn into_parts(self) -> (TcpStream, Vec<u8>) {
         let at = self.unread.position() as usize;

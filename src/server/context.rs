@@ -172,8 +172,8 @@ impl<'a> Context<'a> {
     /// # Panics
     ///
     /// Panics if the route's pattern has no parameter with this name. Panics if a guard calls this method, because
-    /// guards run before routing. The response is then a 500. Both panics are errors of the program, and a client
-    /// cannot cause them.
+    /// guards run before routing. After a panic, the response is a 500. Both panics are errors of the program that a
+    /// client cannot cause.
     #[track_caller]
     pub fn param(&self, name: &str) -> &str {
         // `#[track_caller]` has no effect in a closure, so these panics are not in a closure.
@@ -263,8 +263,8 @@ impl<'a> Context<'a> {
         self.conn().peer
     }
 
-    /// Returns whether the client has left, without blocking. A slow handler can call this method repeatedly, and stop
-    /// its work when the client has left. The method keeps input of the client, such as a body or the next request.
+    /// Returns whether the client has left, without blocking. A slow handler can call this method repeatedly, and
+    /// return early if the client has left. The method keeps input of the client, such as a body or the next request.
     ///
     /// ```
     /// # use brooklet::Context;
@@ -283,8 +283,9 @@ impl<'a> Context<'a> {
     ///
     /// The result is wrong in three cases:
     ///
-    /// - Returns `true` for a client that has ended only its sending half and could still receive the response.
-    /// - Returns `false` for a client that vanished without closing its connection.
+    /// - Returns `true` for a client that has ended only its sending half, although the client could still receive the
+    ///   response.
+    /// - Returns `false` for a client that vanished without closing the connection.
     /// - Returns `false` while more than 64 KiB of the client's input are unread, even if the client has left. So read
     ///   the body first.
     pub fn client_left(&mut self) -> bool {
@@ -309,7 +310,8 @@ impl<'a> Context<'a> {
     ///
     /// # Errors
     ///
-    /// - Returns `InvalidInput` for a field that [`Response::header`] cannot send. All fields are then unchanged.
+    /// - Returns `InvalidInput` for a field that [`Response::header`] cannot send. After this error, all fields are
+    ///   unchanged.
     pub fn set_response_header(&mut self, name: &str, value: &str) -> io::Result<()> {
         self.change_response_headers(|headers| response::set(headers, name, value))
     }
@@ -381,17 +383,17 @@ impl<'a> Context<'a> {
             let headers = &mut *self.response_headers;
             let response = problem::complete(self.form, unavailable_response(), Some(self.request), headers);
             let options = SendOptions { version: self.request.version(), head_only, keep_alive: false, headers };
-            // An error is ignored, because it means that the client has left.
+            // A write error is ignored, because the client has left.
             let sent = outgoing::send(response, &options, &mut Vec::new(), &mut conn.socket);
             no_result = Response::refused(sent.map_or(0, |sent| sent.body_bytes));
             linger::close(&conn.socket);
-            // The handler must not write to this connection, because its bytes would follow the 503. After this call,
-            // writes fail, and reads from the socket return `Ok(0)`.
+            // A client could read further bytes of the handler as a part of the 503. So writes must fail after the
+            // 503. Reads from the socket return `Ok(0)`.
             let _ = conn.socket.shutdown(Shutdown::Both);
         }
         let _ = conn.socket.set_read_timeout(None).and_then(|()| conn.socket.set_write_timeout(None));
         let headers = std::mem::take(self.response_headers);
-        // The request is cloned, because the hook receives it too.
+        // The request is cloned, because the hook also receives the request.
         let request = self.request.clone();
         let connection = Connection::new(conn.socket, conn.peer, conn.input.into_vec(), request, headers);
         (connection, no_result)

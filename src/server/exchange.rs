@@ -9,7 +9,7 @@ use std::{fmt, io};
 pub type Hook = Box<dyn for<'e> Fn(&Exchange<'e>) + Send + Sync>;
 
 /// A request and its response. The hook of [`Server::on_response`](super::Server::on_response) receives an `Exchange`
-/// after the response was sent.
+/// after each response, even if the response could not be sent.
 ///
 /// The `Display` of an `Exchange` is a line for an access log, without the date:
 ///
@@ -50,8 +50,8 @@ pub struct Exchange<'a> {
     pub path: Option<&'a str>,
     /// The status of the response. `None` if the handler took the connection over.
     pub status: Option<StatusCode>,
-    /// The number of bytes of the response's body that were sent, without the framing of chunks. 0 if a write to the
-    /// client failed, and if the handler took the connection over.
+    /// The number of bytes of the response's body that were sent, without the framing of chunks. The number is 0 if a
+    /// write to the client failed, or if the handler took the connection over.
     pub bytes: u64,
     /// The time from the parsing of the request's head until the kernel accepted the whole response. For a connection
     /// that was taken over, the time until the handler returned. If `request` is `None`, the time that sending the
@@ -84,8 +84,8 @@ impl fmt::Display for Exchange<'_> {
     }
 }
 
-/// Writes an error and its sources. The message of many errors contains the message of their source. So a source is not
-/// written if the text written before it contains the message of this source.
+/// Writes the messages of an error and its sources. The message of an error often contains the message of the source.
+/// So the message of a source is not written if the last written message contains it.
 fn write_with_sources(f: &mut fmt::Formatter<'_>, error: &(dyn Error + 'static)) -> fmt::Result {
     let mut next = Some(error);
     let mut written = String::new();

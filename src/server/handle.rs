@@ -69,9 +69,9 @@ impl Handle {
     /// a restart of the server must ignore the `close` event. The browser then reconnects after the `retry` time of the
     /// event, which is 1 to 5 s.
     ///
-    /// The port is free when `serve` returns. There is one exception: the server may be unable to wake its threads that
-    /// wait for connections. Then `serve` returns at most two seconds later, and the server prints to standard error
-    /// that the port stays in use. This can happen on systems other than Linux, and with
+    /// The port is free when `serve` returns, unless the server cannot wake its threads that wait for connections. In
+    /// that case, `serve` returns at most two seconds later, and the server prints to standard error that the port
+    /// stays in use. This case can occur on systems other than Linux, and with
     /// [`Server::from`](super::Server#impl-From<TcpListener>-for-Server).
     ///
     /// A handler may call this method. If the method is called several times, the grace that ends first counts. If the

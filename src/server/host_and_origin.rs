@@ -10,8 +10,8 @@
 //! `Sec-Fetch-Site`. Older browsers send only `Origin`. So the server rejects a request that can change data and comes
 //! from another origin. Programs such as curl do not send these fields, and their requests pass.
 //!
-//! Requests with safe methods are not checked for their origin, because they change no data. The browser does not let a
-//! page of another origin read a response without CORS fields.
+//! The server does not check the origin of a request with a safe method, because such a request changes no data. The
+//! browser does not let a page of another origin read a response without CORS fields.
 
 use super::config::Config;
 use super::http::{authority, Error, Headers, Method, Request, Response, StatusCode};
@@ -130,8 +130,8 @@ impl HostAndOrigin {
         request.headers().get("origin").filter(|origin| self.knows_origin(origin))
     }
 
-    /// Returns whether the request's host is allowed. An HTTP/1.0 request without a host is allowed, because it does
-    /// not come from a browser.
+    /// Returns whether the request's host is allowed. An HTTP/1.0 request without a host is allowed, because browsers
+    /// do not send such requests.
     fn knows_host(&self, request: &Request) -> bool {
         let Some((host, _)) = request.host().and_then(authority::split) else { return true };
         let host = host.strip_suffix('.').unwrap_or(host);

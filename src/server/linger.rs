@@ -16,11 +16,11 @@ const SILENCE: Duration = Duration::from_secs(1);
 /// they have sent the whole body.
 const TIME: Duration = Duration::from_secs(5);
 
-/// The number of bytes after which no further read begins. This is 64 times the default maximum size of a body.
+/// The number of bytes after which no further read begins. The number is 64 times the default maximum size of a body.
 const BYTES: usize = 16 * 1024 * 1024;
 
-/// Ends the write half of the stream, then reads and discards input until the client ends its half or the socket fails.
-/// Returns earlier after [`SILENCE`] without input, after [`TIME`], or after [`BYTES`].
+/// Ends the write half of the stream. Then reads and discards input until the client ends its half or the socket fails.
+/// Returns earlier after [`SILENCE`] without input, or if [`TIME`] or [`BYTES`] is reached.
 pub fn close(mut stream: &TcpStream) {
     let started = Instant::now();
     let mut scratch = [0; 16 * 1024];

@@ -40,7 +40,7 @@ pub fn unavailable_response() -> Response {
 /// of the body in bytes, or 0 if the write failed.
 pub fn refuse(socket: &mut dyn Write, head_only: bool, headers: &Headers) -> u64 {
     let options = SendOptions { version: Version::Http11, head_only, keep_alive: false, headers };
-    // An error is ignored, because it means that the client has left.
+    // A write error is ignored, because the client has left or does not read.
     outgoing::send(unavailable_response(), &options, &mut Vec::new(), socket).map_or(0, |sent| sent.body_bytes)
 }
 

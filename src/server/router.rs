@@ -238,8 +238,8 @@ fn decode(values: &[&str], ends_with_catch_all: bool) -> Result<Vec<String>, Err
 }
 
 /// Decodes one segment. Handlers join values to the path of a directory, and the result must stay in that directory. So
-/// this function refuses the segments `.` and `..`, and segments that contain `/` or `\`. On Windows, it also refuses
-/// segments that contain `:`, as in the name of a drive.
+/// this function refuses the segments `.` and `..`, and segments that contain `/` or `\`. On Windows, this function
+/// also refuses segments that contain `:`, as in the name of a drive.
 fn decode_segment(raw: &str) -> Result<String, Error> {
     let segment = percent_decode(raw)?;
     if is_dot_segment(&segment) || segment.contains(['/', '\\']) || cfg!(windows) && segment.contains(':') {
@@ -260,7 +260,7 @@ fn decode_rest(raw: &str) -> Result<String, Error> {
     Ok(segments.join("/"))
 }
 
-/// Returns the methods for `Allow` (RFC 9110 10.2.1). These are `methods`, OPTIONS, and HEAD if `methods` contains GET.
+/// Returns the methods for `Allow` (RFC 9110 10.2.1): OPTIONS, all of `methods`, and HEAD if `methods` contains GET.
 /// Returns no methods if `methods` is empty.
 fn allowed(methods: &[Method]) -> Vec<Method> {
     let mut allowed = Vec::new();
@@ -311,8 +311,8 @@ fn parse_segment(part: &str) -> Result<Segment<'_>, String> {
     if part.contains(['{', '}']) {
         return Err("`{name}` and `{*name}` must be a whole segment".to_owned());
     }
-    // `:name` and `*` are parameters in other routers. This router would treat them as text, and hardly any request
-    // would match.
+    // `:name` and `*` are parameters in other routers. Here, such a segment would be text that almost no request
+    // contains.
     if part.starts_with(':') || part == "*" {
         return Err("write `{name}` for a parameter, and `{*name}` for the rest of the path".to_owned());
     }

@@ -104,7 +104,7 @@ impl Service {
     pub fn serve(&self, socket: Socket, peer: SocketAddr) {
         let address = self.address.or_else(|| socket.local_addr().ok().map(|address| address.ip()));
         let on_loopback = may_be_loopback(address);
-        // This fails if the client has already left.
+        // This call fails if the client has already left.
         let Ok(conn) = BufferedSocket::new(socket, peer, on_loopback, &self.config) else { return };
         let mut slot = Some(conn);
         let reason = self.serve_requests(&mut slot);
@@ -241,8 +241,8 @@ impl Service {
                 return Err(CloseReason::ClientGone);
             }
         };
-        // Only one error can be reported. An error of the program in `cause` is reported first, because the handler
-        // returned it before the body was produced.
+        // The server reports only one error of a response. An error of the program in `cause` has priority over an
+        // error of the body, because the error in `cause` occurred first.
         let failure = match cause {
             Some(Failure::Server(_)) => cause,
             _ => sent.error.map(Failure::of).or(cause),
@@ -327,7 +327,7 @@ impl Service {
             duration: incoming.started.elapsed(),
             error: failure.as_ref().map(Failure::error),
         };
-        // The hook may panic. The error may come from the program, so its `Display` and `Drop` may also panic.
+        // The hook may panic. The error may be a type of the program whose `Display` or `Drop` panics.
         catch(|| match (&self.hook, &failure) {
             (Some(hook), _) => hook(&exchange),
             (None, Some(Failure::Limit(_, throttle))) => {

@@ -17,7 +17,8 @@ pub fn line(message: fmt::Arguments<'_>) {
     let _ = io::stderr().write_all(line.as_bytes());
 }
 
-/// A printer for messages that many clients can cause. It prints at most one line per minute and drops the others.
+/// A printer for messages that many clients can cause. A `Throttle` prints at most one line per minute, and drops
+/// further lines.
 #[derive(Default)]
 pub struct Throttle {
     last: Mutex<Option<Instant>>,

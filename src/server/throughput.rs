@@ -3,9 +3,8 @@
 use std::io::{self, Write};
 use std::time::{Duration, Instant};
 
-/// The minimum average speed after the timeout, in both directions. This is 8 kbit/s, a tenth of the speed of a bad
-/// mobile line. So a client that sends or reads single bytes to hold a thread must transfer 1,000 bytes for each
-/// further second.
+/// The minimum average speed after the timeout, in both directions: 8 kbit/s, a tenth of the speed of a bad mobile
+/// line. A client that sends or reads single bytes to hold a thread must transfer 1,000 bytes for each further second.
 const MIN_BYTES_PER_SECOND: u64 = 1_000;
 
 /// Returns the maximum time for the transfer of `bytes` bytes: the timeout, and one second more for each complete 1,000
@@ -14,16 +13,16 @@ pub fn time_budget(timeout: Duration, bytes: u64) -> Duration {
     timeout.saturating_add(Duration::from_secs(bytes / MIN_BYTES_PER_SECOND))
 }
 
-/// The maximum number of bytes in one write. On many lines, a single write of 10 MB takes longer than its timeout, even
+/// The maximum number of bytes in one write. On many lines, a single write of 10 MB takes longer than the timeout, even
 /// if the client reads all the time.
 const MAX_WRITE: usize = 16 * 1024;
 
 /// A socket for one response. Measures the time that writes wait for the client. If this time is too long, the next
 /// write fails.
 ///
-/// The timeout of the socket is not enough. If the kernel has room for only a part of a write, it accepts that part and
-/// waits until the timeout is over. It then returns the length of the part and no error. The next write starts a new
-/// timeout.
+/// The timeout of the socket is not enough. If the kernel has room for only a part of a write, the kernel accepts that
+/// part and waits until the timeout is over. The write then returns the length of the part and no error. The next write
+/// starts a new timeout.
 pub struct ThroughputLimit<'a, W> {
     socket: &'a mut W,
     timeout: Duration,
