@@ -182,8 +182,8 @@ impl Acceptor {
                     self.restore_reserve(&listener);
                 }
                 Err(error) if is_peer_error(&error) => (),
-                // The first other error may belong to one connection, such as "host unreachable". If a second error
-                // follows, the process lacks a resource.
+                // The first error of another kind may belong to one connection, such as "host unreachable". If a second
+                // such error follows, the process lacks a resource.
                 Err(_) if !has_failed => has_failed = true,
                 Err(error) => {
                     self.warn_throttled("accept a connection", &error, "`ulimit -n` raises the limit of open files.");

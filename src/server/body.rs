@@ -37,8 +37,9 @@ const ENDED_EARLY: Error = Error::bad("the request ended before the end of its b
 /// `?`, the response has this status. Later reads return an error with the same status.
 ///
 /// - Returns an error with the status 400 if the framing of the chunks is malformed.
-/// - Returns an error with the status 400 if the connection ends before the end of the body. The kind is that of the
-///   socket's error, for example `ConnectionReset`, or `UnexpectedEof` if the client ended the connection cleanly.
+/// - Returns an error with the status 400 if the connection ends before the end of the body. The error has the kind
+///   of the socket's error, for example `ConnectionReset`. The kind is `UnexpectedEof` if the client ended the
+///   connection without an error of the socket.
 /// - Returns an error with the status 408 and the kind `TimedOut` after [`read_timeout`](super::Config::read_timeout).
 /// - Returns an error with the status 413 if the body is larger than [`max_body_bytes`](super::Config::max_body_bytes),
 ///   or larger than the limit of [`limit_body`](super::Context::limit_body).

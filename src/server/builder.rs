@@ -69,8 +69,8 @@ use std::{fmt, io};
 ///   contains the client's address. Trust the field only if all requests come through the proxy.
 /// - The proxy must close idle connections before [`Config::idle_timeout`] is over.
 /// - The response of an event stream has the fields `X-Accel-Buffering: no` and `Cache-Control: no-transform`. With
-///   these fields, a proxy should not buffer or change the stream. A silent stream sends a keep-alive comment every
-///   15 s, so that proxies do not close the connection.
+///   these fields, a proxy should not buffer or change the stream. By default, a silent stream sends a keep-alive
+///   comment every 15 s, so that proxies do not close the connection.
 ///
 /// # Failures
 ///
@@ -90,8 +90,8 @@ pub struct Server {
 
 impl Server {
     /// Listens on an address, such as `"127.0.0.1:8080"` or `("::1", 8080)`. With port 0, the system chooses a free
-    /// port, and [`local_addr`](Server::local_addr) returns this port. Clients can connect after this call. Their
-    /// requests wait until the program calls [`serve`](Server::serve).
+    /// port, and [`local_addr`](Server::local_addr) returns this port. Clients can connect after this call. The
+    /// requests of these clients wait until the program calls [`serve`](Server::serve).
     ///
     /// A server listens on one address. If a name resolves to several addresses, the server listens on the first
     /// address that works. `localhost` often resolves to `127.0.0.1` and `::1`. Clients can then connect to only one of
@@ -225,7 +225,7 @@ impl Server {
     /// Allows requests with this `Host` on a loopback address. See [`check_host`](Config::check_host).
     ///
     /// `host` is a name or an address without a port. Examples are the public name of a proxy in front of the server,
-    /// and a name in `/etc/hosts`. Upper and lower case are equal.
+    /// and a name in `/etc/hosts`. The comparison ignores case.
     ///
     /// [`serve`](Server::serve) returns an error if `host` is malformed.
     ///
@@ -248,8 +248,8 @@ impl Server {
     /// requests.
     ///
     /// If the program allows an origin, every response to a request has `Vary: Origin`. With this field, a cache does
-    /// not give the response for one page to another page. If `origin` is malformed, [`serve`](Server::serve) returns
-    /// an error.
+    /// not give the response for one origin to a page of another origin. If `origin` is malformed,
+    /// [`serve`](Server::serve) returns an error.
     ///
     /// ```no_run
     /// # use brooklet::Server;
@@ -381,9 +381,10 @@ impl Server {
     /// can add other fields.
     ///
     /// If `form` panics or returns a status of at least 400 without a body, the line of text is sent. If `form` returns
-    /// an [`io::Error`] or a response with a field that cannot be sent, the response is a 500. If `form` returns a
-    /// stream that fails before the first byte was sent, the response is also a 500. The error of `form` is reported to
-    /// [`on_response`](Server::on_response), unless the response already has a cause.
+    /// an [`io::Error`] that contains no [`Error`](super::http::Error), or a response with a field that cannot be sent,
+    /// the response is a 500. If `form` returns a stream that fails before the first byte was sent, the response is
+    /// also a 500. The error of `form` is reported to [`on_response`](Server::on_response), unless the response already
+    /// has a cause.
     ///
     /// The server does not call `form` for a response whose body comes from the program, such as
     /// `Response::text("no").with_status(..)`. The server also does not call `form` for the 503 of a client beyond
@@ -400,10 +401,13 @@ impl Server {
     /// Sets the hook that is called after each response, in the thread that sent the response. A later call replaces
     /// the hook of an earlier call.
     ///
-    /// The hook is also called if the response could not be sent, for example because the client has left. A malformed
-    /// request also leads to a call. A call also follows when a stream of [`sse::stream`] has ended, and when a handler
-    /// that called [`takeover_conn`](Context::takeover_conn) returns. If the program sets no hook, the server prints
-    /// errors of the program to standard error.
+    /// The server also calls the hook in these cases:
+    ///
+    /// - The response could not be sent, for example because the client has left.
+    /// - The server has answered a malformed request.
+    /// - A handler that called [`takeover_conn`](Context::takeover_conn) or [`sse::stream`] has returned.
+    ///
+    /// If the program sets no hook, the server prints errors of the program to standard error.
     ///
     /// The hook is also called for clients beyond [`max_connections`](Config::max_connections). The server calls the
     /// hook for at most 128 such clients at the same time. If the hook blocks, further such clients receive a 503
@@ -513,8 +517,8 @@ impl Server {
         Running::spawn(self.handle(), || self.serve())
     }
 
-    /// Returns the error of the first call that added a route, host or origin that is not valid. If there is none,
-    /// returns the error of the first timeout that is zero.
+    /// Returns the error of the first call that added a route, host or origin that is not valid. If there is no such
+    /// call, returns the error of the first timeout that is zero.
     fn check(&mut self) -> io::Result<()> {
         if let Some(error) = self.refused.take() {
             return Err(error);

@@ -53,8 +53,7 @@ use std::time::Duration;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
     /// The maximum time for a request's head, from the first byte of the head to the end of the head. Bytes that arrive
-    /// do not extend the time. The first request of a connection must also begin within this time. An empty line before
-    /// the first request starts that wait again.
+    /// do not extend the time. The first request of a connection must also begin within this time. If the client sends an empty line before the first request, the time starts again.
     ///
     /// Default: 10 s. Even a slow network sends a head of 1 KB in much less time. After this time, the client receives
     /// a `408` and the connection is closed. If no byte of a head has arrived, the connection is closed without a
@@ -92,9 +91,9 @@ pub struct Config {
     ///
     /// A proxy in front of the server must close idle connections earlier. Otherwise the proxy sometimes sends a
     /// request while the server closes the connection. That request fails, and the client of the proxy receives a 502
-    /// or 503. The default of nginx and of most cloud load balancers is 60 s, which is short enough. The default of
-    /// Caddy is 2 minutes, and the default of Envoy is an hour. Set Caddy's `keepalive` or Envoy's `idle_timeout` to
-    /// 60 s, or set a longer time here.
+    /// or 503. The default idle timeout of nginx and of most cloud load balancers is 60 s, which is short enough. The
+    /// default idle timeout of Caddy is 2 minutes, and the default idle timeout of Envoy is an hour. Set Caddy's
+    /// `keepalive` or Envoy's `idle_timeout` to 60 s, or set a longer time here.
     pub idle_timeout: Duration,
 
     /// The maximum size of a request's head in bytes, including the request line.
@@ -120,9 +119,9 @@ pub struct Config {
     /// The maximum number of connections that the server serves at the same time. Connections that were taken over do
     /// not count.
     ///
-    /// Default: 1,024. If all connections are idle, 1,024 connections take about 40 MB. See [Memory](Config#memory) for
-    /// connections with large bodies. Beyond the limit, a new client receives a `503` with `Retry-After`, and the
-    /// server closes the connection.
+    /// Default: 1,024. If all of these connections are idle, the connections take about 40 MB in total. See
+    /// [Memory](Config#memory) for connections with large bodies. Beyond the limit, a new client receives a `503` with
+    /// `Retry-After`, and the server closes the connection.
     pub max_connections: usize,
 
     /// The maximum number of connections that are taken over at the same time. Each of these connections takes a file

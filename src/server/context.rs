@@ -387,7 +387,7 @@ impl<'a> Context<'a> {
             let sent = outgoing::send(response, &options, &mut Vec::new(), &mut conn.socket);
             no_result = Response::refused(sent.map_or(0, |sent| sent.body_bytes));
             linger::close(&conn.socket);
-            // A client could read further bytes of the handler as a part of the 503. So writes must fail after the
+            // After the 503, writes of the handler must fail, because the client could treat the bytes as a part of the
             // 503. Reads from the socket return `Ok(0)`.
             let _ = conn.socket.shutdown(Shutdown::Both);
         }

@@ -64,7 +64,8 @@ pub struct Exchange<'a> {
     /// - The error that ended the response early, for example because the client had left.
     /// - A limit of [`Config`](super::Config) that was reached, if the server sent a 503.
     ///
-    /// If there are several errors, an error of the program is reported before an error of the client.
+    /// If there are several errors, only one error is reported. An error of the program has priority over an error of
+    /// the client.
     pub error: Option<&'a io::Error>,
 }
 

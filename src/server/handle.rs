@@ -70,8 +70,8 @@ impl Handle {
     /// event, which is 1 to 5 s.
     ///
     /// The port is free when `serve` returns, unless the server cannot wake its threads that wait for connections. In
-    /// that case, `serve` returns at most two seconds later, and the server prints to standard error that the port
-    /// stays in use. This case can occur on systems other than Linux, and with
+    /// that case, `serve` tries for up to two seconds longer to wake the threads, then prints to standard error that
+    /// the port stays in use, and returns. This case can occur on systems other than Linux, and with
     /// [`Server::from`](super::Server#impl-From<TcpListener>-for-Server).
     ///
     /// A handler may call this method. If the method is called several times, the grace that ends first counts. If the

@@ -174,8 +174,8 @@ fn is_own_origin(request: &Request) -> bool {
     }
 }
 
-/// Returns whether `address` is in 127.0.0.0/8, is `::1`, or is an IPv6 address to which an address in 127.0.0.0/8 is
-/// mapped.
+/// Returns whether `address` is in 127.0.0.0/8, is `::1`, or is an IPv4-mapped IPv6 address for 127.0.0.0/8, such as
+/// `::ffff:127.0.0.1`.
 pub fn is_loopback(address: IpAddr) -> bool {
     address.to_canonical().is_loopback()
 }

@@ -35,7 +35,7 @@ mod connection;
 mod context;
 mod extensions;
 
-// Panics and messages to standard error, for all modules.
+// Functions for panics, and for messages to standard error.
 mod panics;
 pub mod stderr;
 

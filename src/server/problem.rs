@@ -1,4 +1,5 @@
-//! The function with which the program creates the bodies of error responses. The function is called the form.
+//! The function with which the program creates the bodies of error responses. In the code, this function has the name
+//! `form`.
 
 use super::host_and_origin::merge_vary;
 use super::http::response::Payload;
@@ -26,8 +27,8 @@ pub type ErrorForm = Box<dyn for<'p> Fn(&Problem<'p>) -> Response + Send + Sync>
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Problem<'a> {
-    /// The status of the response, from 400 to 599. The response keeps this status, unless the function fails. The
-    /// status is then 500.
+    /// The status of the response, from 400 to 599. The function cannot change this status, but an error of the
+    /// function changes the status to 500.
     pub status: StatusCode,
     /// The message of an [`Error`](super::http::Error), or the [`reason`](StatusCode::reason) of the status. Messages
     /// of this crate are one line. The message of an `Error` that the program created can be any text, so escape the
@@ -37,8 +38,8 @@ pub struct Problem<'a> {
     pub request: Option<&'a Request>,
 }
 
-/// Applies the program's form if the response is an error response. `headers` are the fields of the context. Removes
-/// the fields that the response replaces from `headers`.
+/// Calls `form` if the response is an error response whose body is a line of text. `headers` are the fields of the
+/// context. Removes from `headers` the fields that the response replaces.
 pub fn complete(
     form: Option<&ErrorForm>,
     response: Response,
@@ -51,8 +52,8 @@ pub fn complete(
     response
 }
 
-/// Applies the program's form if the response is an error response whose body is a line of text. `headers` are the
-/// fields of the context that are sent with the response.
+/// Calls `form` if the response is an error response whose body is a line of text. Returns the complete response.
+/// `headers` are the fields of the context that are sent with the response.
 pub fn apply(form: Option<&ErrorForm>, response: Response, request: Option<&Request>, headers: &Headers) -> Response {
     let (Some(form), Payload::Problem(message)) = (form, &response.payload) else { return response };
     let status = response.status_code();

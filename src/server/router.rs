@@ -1,7 +1,7 @@
-//! The router, which finds the handler for a request in a tree of path segments.
+//! The router finds the handler for a request in a tree of path segments.
 //!
-//! Several patterns can match a path. The router then tries the patterns in this order. The order in which the routes
-//! were added does not matter.
+//! Several patterns can match a path. The order in which the routes were added does not matter. The router tries the
+//! patterns in this order:
 //!
 //! ```text
 //! /users/me      a static segment

@@ -82,7 +82,7 @@ enum CloseReason {
 struct Incoming<'r> {
     /// `None` if the head cannot be parsed.
     request: Option<&'r Request>,
-    /// The time at which the server had parsed the head, or refused the client.
+    /// The time at which the server finished parsing the head, or began to refuse the client.
     started: Instant,
 }
 
@@ -120,8 +120,8 @@ impl Service {
         }
     }
 
-    /// Answers the requests of a connection, one after another. Returns the reason why the connection ends. The slot is
-    /// then empty if a handler took the connection over.
+    /// Answers the requests of a connection, one after another. Returns the reason why the connection ends. If a
+    /// handler took the connection over, the slot is empty after this call.
     fn serve_requests(&self, slot: &mut Option<BufferedSocket>) -> CloseReason {
         let mut idle = self.config.read_header_timeout;
         loop {
