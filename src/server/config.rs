@@ -53,7 +53,8 @@ use std::time::Duration;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
     /// The maximum time for a request's head, from the first byte of the head to the end of the head. Bytes that arrive
-    /// do not extend the time. The first request of a connection must also begin within this time. If the client sends an empty line before the first request, the time starts again.
+    /// do not extend the time. The first request of a connection must also begin within this time. If the client sends
+    /// an empty line before the first request, the time starts again.
     ///
     /// Default: 10 s. Even a slow network sends a head of 1 KB in much less time. After this time, the client receives
     /// a `408` and the connection is closed. If no byte of a head has arrived, the connection is closed without a

@@ -10,8 +10,8 @@ use std::{fmt, io, panic};
 /// A server that [`Server::spawn`](super::Server::spawn) has started in a new thread.
 ///
 /// Dropping a `Running` calls [`Handle::shutdown`] with a grace of zero, and blocks until the server has stopped. The
-/// shutdown disconnects all clients. An error of the server is printed to standard error. A test that
-/// panics also drops the `Running`.
+/// shutdown disconnects all clients. An error of the server is printed to standard error. A test that panics also drops
+/// the `Running`.
 ///
 /// ```
 /// # use brooklet::Server;
