@@ -209,7 +209,7 @@ impl Acceptor {
 
     fn warn_throttled(&self, what: &str, error: &io::Error, advice: &str) {
         self.shortage_lines
-            .line(format_args!("cannot {what}: {error}. New clients get a 503 until this ends. {advice}"));
+            .line(format_args!("cannot {what}: {error}. New clients receive a 503 until the shortage ends. {advice}"));
     }
 
     /// Removes the listener, and shuts the listener down or wakes the threads in `accept`. The threads then notice that
@@ -258,7 +258,7 @@ impl Closing {
                 return stderr::line(format_args!(
                     "the server has stopped, but {address} stays in use: {in_accept} of its threads are blocked in \
                      `accept`, because connections from this machine to that address fail. Each thread ends when a \
-                     client connects, or with the process."
+                     client connects, or when the process ends."
                 ));
             }
             thread::sleep(Duration::from_millis(1));

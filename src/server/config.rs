@@ -120,9 +120,9 @@ pub struct Config {
     /// The maximum number of connections that the server serves at the same time. Connections that were taken over do
     /// not count.
     ///
-    /// Default: 1,024. If all of these connections are idle, the connections take about 40 MB in total. See
-    /// [Memory](Config#memory) for connections with large bodies. Beyond the limit, a new client receives a `503` with
-    /// `Retry-After`, and the server closes the connection.
+    /// Default: 1,024. In total, 1,024 idle connections take about 40 MB. See [Memory](Config#memory) for connections with
+    /// large bodies. Beyond the limit, a new client receives a `503` with `Retry-After`, and the server closes the
+    /// connection.
     pub max_connections: usize,
 
     /// The maximum number of connections that are taken over at the same time. Each of these connections takes a file

@@ -376,7 +376,7 @@ impl<'a> Context<'a> {
     #[doc(alias = "hijack")]
     #[doc(alias = "upgrade")]
     pub fn takeover_conn(self) -> (Connection, Response) {
-        let mut conn = self.slot.take().expect("a context is taken over once");
+        let mut conn = self.slot.take().expect("only takeover_conn empties the slot");
         let mut no_result = Response::taken_over();
         if !conn.socket.take_over(self.max_taken_over) {
             let head_only = self.request.method() == Method::Head;

@@ -57,8 +57,8 @@ impl Handle {
     ///   `Ok(0)`.
     /// - `wait` on an event stream returns an error. An event stream that is dropped after that sends a `close` event.
     ///   Channels send the `close` event to their subscribers.
-    /// - After `grace`, the server disconnects all remaining clients. The thread of a handler that is still running
-    ///   does not end.
+    /// - After `grace`, the server disconnects all remaining clients. A handler that is still running continues to run
+    ///   in its thread.
     ///
     /// The loop of an event stream notices the shutdown if the loop calls `wait`. Other loops call
     /// [`Connection::is_stopping`](super::Connection::is_stopping). When `grace` is over, the server prints to standard

@@ -35,7 +35,7 @@ pub fn close(mut stream: &TcpStream) {
         match stream.read(&mut scratch) {
             Ok(0) => return,
             Ok(read) => bytes += read,
-            Err(error) if error.kind() == ErrorKind::Interrupted => (), // by a signal
+            Err(error) if error.kind() == ErrorKind::Interrupted => (), // a signal arrived
             Err(_) => return,
         }
     }

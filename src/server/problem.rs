@@ -64,8 +64,8 @@ pub fn apply(form: Option<&ErrorForm>, response: Response, request: Option<&Requ
     let Some(mut formed) = catch(|| form(&Problem { status, message, request })) else { return response };
     match formed.payload {
         Payload::Bytes(_) | Payload::Stream(..) => (),
-        // The form returned an error, or a response with a field that cannot be sent. `with_form` keeps the cause of
-        // `response`, and keeps the end of the connection after a panic of a handler.
+        // The form returned an error, or a response with a field that cannot be sent. `with_form` keeps the first
+        // cause. If `response` ends the connection, for example after a panic, the new response also ends it.
         Payload::Problem(_) if formed.cause.is_some() => {
             return response.with_form(formed).with_status(StatusCode::INTERNAL_SERVER_ERROR);
         }

@@ -180,7 +180,7 @@ impl Registry {
                 if had_time && unnoticed > 0 {
                     stderr::line(format_args!(
                         "{unnoticed} of the connections that were taken over did not notice the shutdown and were \
-                         disconnected; call `wait` or `is_stopping` in their loops"
+                         disconnected; call `wait` or `is_stopping` in the loops that serve them"
                     ));
                 }
                 return;
@@ -199,7 +199,7 @@ impl Socket {
     fn shared(&self) -> &Shared {
         self.shared
             .as_ref()
-            .expect("only `into_stream` and `drop` remove the socket, and both consume its owner")
+            .expect("only `into_stream` and `drop` empty this field, and both consume the socket")
     }
 
     pub fn is_stopping(&self) -> bool {

@@ -143,9 +143,9 @@ mod tests {
             let mut socket = Stalling { room: MAX_WRITE - 1, lengths: Vec::new() };
             let mut limit = ThroughputLimit::new(&mut socket, TIMEOUT);
             assert_eq!(write(&mut limit).unwrap_err().kind(), io::ErrorKind::TimedOut);
-            assert_eq!(socket.lengths, [MAX_WRITE], "there is one write, whose length a slow client can read in time");
+            assert_eq!(socket.lengths, [MAX_WRITE], "one short write, which a slow client can read in time");
             let mut socket = Stalling { room: MAX_WRITE, lengths: Vec::new() };
-            assert_eq!(write(&mut ThroughputLimit::new(&mut socket, TIMEOUT)).unwrap(), MAX_WRITE, "slow but complete");
+            assert_eq!(write(&mut ThroughputLimit::new(&mut socket, TIMEOUT)).unwrap(), MAX_WRITE, "a complete write");
         }
     }
 
