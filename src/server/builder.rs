@@ -278,9 +278,10 @@ impl Server {
     /// Adds a guard. A guard is a function that runs before routing, and either lets a request pass or answers the
     /// request. [`Verdict`] lists the values that a guard may return.
     ///
-    /// The guards run in the order of the calls of this method. If a guard answers the request, later guards and the
-    /// handler do not run. Guards run for every valid request that passes the [checks](Server#requests-from-web-pages)
-    /// of `Host` and `Origin`, except for preflights of [allowed origins](Server::allow_origin).
+    /// The server runs guards in the order in which they were added. If a guard answers the request, later guards and
+    /// the handler do not run. Guards run for every valid request that passes the
+    /// [checks](Server#requests-from-web-pages) of `Host` and `Origin`, except for preflights of
+    /// [allowed origins](Server::allow_origin).
     ///
     /// A guard sees the same normalized [path](Context::path) as the router and the handler. So this guard protects all
     /// paths that start with `/private`, even if a client escapes characters of the path:

@@ -120,8 +120,8 @@ pub struct Config {
     /// The maximum number of connections that the server serves at the same time. Connections that were taken over do
     /// not count.
     ///
-    /// Default: 1,024. In total, 1,024 idle connections take about 40 MB. See [Memory](Config#memory) for connections with
-    /// large bodies. Beyond the limit, a new client receives a `503` with `Retry-After`, and the server closes the
+    /// Default: 1,024. In total, 1,024 idle connections take about 40 MB. See [Memory](Config#memory) for connections
+    /// with large bodies. Beyond the limit, a new client receives a `503` with `Retry-After`, and the server closes the
     /// connection.
     pub max_connections: usize,
 
@@ -157,7 +157,7 @@ pub struct Config {
 }
 
 impl Config {
-    /// Checks that all settings are valid.
+    /// Checks that no timeout is zero.
     ///
     /// # Errors
     ///

@@ -54,8 +54,8 @@ pub struct Exchange<'a> {
     /// write to the client failed, or if the handler took the connection over.
     pub bytes: u64,
     /// The time from the parsing of the request's head until the kernel accepted the whole response. For a connection
-    /// that was taken over, the time until the handler returned. If `request` is `None`, the time that sending the
-    /// response took.
+    /// that was taken over, the time until the handler returned. If `request` is `None`, the time that the server
+    /// needed to refuse the request.
     pub duration: Duration,
     /// The error that belongs to the response, if there is such an error:
     ///

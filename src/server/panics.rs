@@ -1,4 +1,5 @@
-//! Handling of panics. The server catches a panic in code of the program, so that the panic ends only one request.
+//! Handling of panics. The server catches a panic in code of the program, so that the panic ends at most one
+//! connection.
 
 pub use super::http::panics::catch;
 use std::sync::{Mutex, MutexGuard, PoisonError};

@@ -52,8 +52,8 @@ pub struct Service {
     pub max_taken_over_lines: Throttle,
 }
 
-/// The maximum length in bytes of a response body that the buffers of the client's kernel can always hold. A part of a
-/// longer body may wait in the server's kernel.
+/// The length in bytes up to which a response body fits into the buffers of most clients' kernels. A part of a longer
+/// body may wait in the server's kernel.
 const KERNEL_BUFFER: u64 = 16 * 1024;
 
 /// The error that is reported for a 500 without a cause. Other 5xx responses, such as a 503, are not errors of the
