@@ -22,9 +22,10 @@ const TEXT: &str = "A brooklet is a small stream. It sends one word after anothe
     answer is complete when the mark at the end arrives. Without clients, the stream does not continue for long.";
 const PACE: Duration = Duration::from_millis(100); // the time for one word, as a model would take it
 const GRACE: Duration = Duration::from_secs(3); // how long an answer continues without a client
-const KEPT: Duration = Duration::from_secs(60); // how long an answer can be resumed after its last word
+const KEPT: Duration = Duration::from_secs(60); // how long an answer can be resumed
+const MAX_ANSWERS: usize = 500; // each answer that is not complete has a thread
 
-type Answers = Mutex<HashMap<String, Channel>>; // the channel of each answer, by the id of the answer
+type Answers = Mutex<HashMap<String, (Channel, Instant)>>; // by the id of the answer: its channel and its first moment
 
 fn main() -> io::Result<()> {
     let address = std::env::args().nth(1).unwrap_or("127.0.0.1:8080".to_owned());
@@ -40,7 +41,7 @@ fn complete(answers: &Arc<Answers>, mut ctx: Context<'_>) -> io::Result<Response
     let request = ctx.body_text()?;
     if let Some(last) = ctx.last_event_id() {
         let answer = answers.lock().unwrap().get(last.split('/').next().unwrap_or_default()).cloned();
-        return Ok(answer.map_or(StatusCode::NOT_FOUND.into(), |answer| answer.subscribe(ctx)));
+        return Ok(answer.map_or(StatusCode::NOT_FOUND.into(), |(answer, _)| answer.subscribe(ctx)));
     }
     // The id is random, because any client that sends the id can read the answer.
     let id = format!("chatcmpl-{:016x}", RandomState::new().build_hasher().finish());
@@ -54,15 +55,21 @@ fn complete(answers: &Arc<Answers>, mut ctx: Context<'_>) -> io::Result<Response
     }
     let config = ChannelConfig { newcomers: Newcomers::Last(usize::MAX), ..ChannelConfig::default() };
     let answer = Channel::with_config(config);
-    let answers = answers.clone();
-    answers.lock().unwrap().insert(id.clone(), answer.clone());
-    let response = answer.subscribe(ctx);
-    thread::spawn(move || {
-        let generated = generate(&answer, &id, &head).map(|()| thread::sleep(KEPT));
-        answers.lock().unwrap().remove(&id);
-        generated.unwrap_or_else(|error| println!("{error}"));
-    });
-    Ok(response)
+    let (channel, answers) = (answer.clone(), answers.clone());
+    let mut kept = answers.lock().unwrap();
+    kept.retain(|_, (_, begun)| begun.elapsed() < KEPT);
+    if kept.len() == MAX_ANSWERS {
+        return Ok(StatusCode::SERVICE_UNAVAILABLE.into());
+    }
+    kept.insert(id.clone(), (answer.clone(), Instant::now()));
+    drop(kept);
+    thread::Builder::new().spawn(move || {
+        if let Err(error) = generate(&channel, &id, &head) {
+            answers.lock().unwrap().remove(&id);
+            println!("{error}");
+        }
+    })?;
+    Ok(answer.subscribe(ctx))
 }
 
 /// Publishes the chunks of an answer. The id of each event begins with the id of the answer, so that a client that

@@ -294,7 +294,7 @@ impl Exhausted {
 fn assert_complained_once(stderr: &str, of: &str) {
     let complaints: Vec<_> = stderr
         .lines()
-        .filter(|line| line.contains("New clients get a 503 until this ends"))
+        .filter(|line| line.contains("New clients receive a 503 until the shortage ends"))
         .collect();
     assert!(matches!(&complaints[..], [one] if one.contains(of)), "{stderr}");
 }
