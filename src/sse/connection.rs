@@ -120,9 +120,9 @@ pub struct Connection {
     input_left: usize,
 }
 
-/// A client's connection, and the state of its stream. The stream ends when this value is dropped. The function
-/// [`stream`] holds a second reference until the closure has returned, because the result of the closure decides how
-/// the stream ends.
+/// A client's connection, and the state of the stream on this connection. The stream ends when this value is dropped.
+/// The function [`stream`] holds a second reference until the closure has returned, because the result of the closure
+/// decides how the stream ends.
 #[derive(Debug)]
 struct Stream {
     conn: server::Connection,
@@ -237,15 +237,16 @@ pub fn start_response(conn: server::Connection, retry: Option<Duration>) -> io::
 ///
 /// If the closure returns `Ok`, the stream is complete, unless a write has failed. The stream then ends without a
 /// `close` event, unless the server is shutting down. If the closure returns an error or panics, the last chunk is
-/// missing, and an HTTP/1.1 client can report an error. There is one exception: if the closure returns the error that
+/// missing, and an HTTP/1.1 client can report an error. There is one exception. If the closure returns the error that
 /// reports a shutdown of the server, the stream is complete and ends with a `close` event. If the closure drops the
 /// [`Connection`], the stream still ends only when the closure returns.
 ///
 /// # Errors of the closure
 ///
 /// - An error that ended this stream is not reported. Such an error means that the client left, stopped reading or sent
-///   too much, or that the server is shutting down. The methods of [`Connection`] return such errors. An error with
-///   such an error as a [`source`](std::error::Error::source) is not reported either.
+///   too much, or that the server is shutting down. The methods of [`Connection`] return such errors. If a
+///   [`source`](std::error::Error::source) of the returned error is such an error, the returned error is also not
+///   reported.
 /// - Every other error is reported to the hook [`on_response`](super::super::Server::on_response), or printed to
 ///   standard error if there is no hook. Examples are an error of a database, of another stream, of a closed channel,
 ///   or of the socket that [`tcp_stream`](Connection::tcp_stream) returns. Another example is the error `InvalidInput`
@@ -297,7 +298,7 @@ fn is_end_of(stream: &Arc<Stream>, error: &io::Error) -> bool {
     false
 }
 
-/// Appends the head of an event stream. Its default fields keep proxies from buffering the stream.
+/// Appends the head of an event stream. Some fields of the head keep proxies from buffering the stream.
 fn push_head(conn: &server::Connection, framing: Framing, out: &mut Vec<u8>) {
     const OURS: [(&str, &str); 3] =
         [("Content-Type", CONTENT_TYPE), ("Cache-Control", "no-cache, no-transform"), ("X-Accel-Buffering", "no")];
@@ -363,8 +364,8 @@ impl Connection {
     }
 
     /// Blocks for `duration`, or until the client leaves or the server shuts down. Sends a keep-alive comment after
-    /// each 15 s without a write ([`set_keep_alive`](Connection::set_keep_alive) changes that time). Reads and drops
-    /// the client's input.
+    /// each 15 s without a write. [`set_keep_alive`](Connection::set_keep_alive) changes this time. Reads and drops the
+    /// client's input.
     ///
     /// A client that shuts down only its sending side is treated as a client that has left.
     ///
@@ -392,8 +393,8 @@ impl Connection {
     /// of another request can send a reply, or drop the sender to report a cancellation. Sends keep-alive comments as
     /// [`wait`](Connection::wait) does.
     ///
-    /// Returns as soon as a value arrives. Takes up to half a second to notice that the client has left or that the
-    /// server is shutting down, because this method blocks on the receiver and not on the socket.
+    /// Returns as soon as a value arrives. Notices within half a second that the client has left or that the server is
+    /// shutting down. [`wait`](Connection::wait) notices both at once.
     ///
     /// ```
     /// # use brooklet::{sse, Context, Response};
@@ -518,8 +519,8 @@ impl Connection {
         self.keep_alive = silence.max(MIN_KEEP_ALIVE);
     }
 
-    /// Sets how long one write waits for a client that does not read. The default is 30 s. With `None`, a write waits
-    /// until the kernel ends the connection, which may never happen.
+    /// Sets the maximum time that one write waits for a client that does not read. The default is 30 s. With `None`, a
+    /// write waits until the kernel ends the connection, which may never happen.
     ///
     /// A client that has received only a part of a write after this time is also disconnected. An event of more than
     /// 128 KiB is sent in several writes, and this timeout applies to each write.

@@ -7,8 +7,8 @@
 //! lose its connection after the line of the id. The client would then resume after an event that it has not
 //! dispatched.
 //!
-//! If a value is not valid, the setter removes its line and stores an error in the message. Sending the message returns
-//! this error.
+//! If a value is not valid, the setter removes the line of the value, and stores an error in the message. Sending the
+//! message returns this error.
 
 use super::http::ascii;
 use super::server::jitter;
@@ -20,8 +20,8 @@ use std::time::Duration;
 /// An event with up to four fields: a name, data, a reconnection time and an id. Each field is optional. The fields are
 /// always sent in the order `event`, `data`, `retry`, `id`.
 ///
-/// The types `&str`, `String`, `&String`, `Cow<str>` and [`fmt::Arguments`] convert into an event with the text as its
-/// data. For any other type that implements [`Display`], call [`data`](Message::data). If the [`Display`] of a value
+/// The types `&str`, `String`, `&String`, `Cow<str>` and [`fmt::Arguments`] convert into an event whose data is the
+/// text. For any other type that implements [`Display`], call [`data`](Message::data). If the [`Display`] of a value
 /// returns an error, sending the message returns an error.
 ///
 /// ```
@@ -71,15 +71,15 @@ impl Message {
         Message { lines: String::with_capacity(USUAL), ..Message::default() }
     }
 
-    /// Sets the event's id. When a client reconnects, the field `Last-Event-ID` of its request contains the last id.
-    /// The id `""` makes the client forget its last id.
+    /// Sets the event's id. When a client reconnects, it sends the last id in the field `Last-Event-ID`. The id `""`
+    /// makes the client forget its last id.
     ///
     /// Give each event a different id. If two events have the same id, a client that resumes after the earlier event
     /// misses the events between the two. Use ASCII, because many clients cannot send other characters back.
     ///
     /// The id must be valid as the value of a header field (RFC 9110 5.5). Sending the message returns an error if the
-    /// id contains a control character other than a tab, begins or ends with a space or a tab, or has more than 1,024
-    /// bytes.
+    /// id has more than 1,024 bytes, contains a control character other than a tab, or begins or ends with a space or a
+    /// tab.
     #[must_use]
     pub fn id(mut self, id: impl Display) -> Message {
         const RULE: &str =

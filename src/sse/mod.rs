@@ -77,16 +77,16 @@
 //!
 //! # Reconnecting and resuming
 //!
-//! An `EventSource` reconnects when a stream ends. Before that, it waits for the time that [`Message::retry`] or
-//! [`ChannelConfig::retry`] has set. If no time was set, browsers wait about 3 s. The new request contains the id of
+//! An `EventSource` reconnects when a stream ends. The `EventSource` first waits for the time that [`Message::retry`]
+//! or [`ChannelConfig::retry`] has set. If no time was set, browsers wait about 3 s. The new request contains the id of
 //! the last event that the `EventSource` received. A [`Channel`] then sends the later events. If the history no longer
 //! has all later events, the channel sends a `gap` event, and then the whole history. In a stream without a channel,
 //! [`Connection::last_event_id`] returns the id.
 //!
 //! An `EventSource` stops reconnecting in two cases: the page calls `close()`, or the response is not an event stream.
 //! A server that wants to stop an `EventSource` responds with 204. After a 503, the page must create a new
-//! `EventSource`, which does not know the last id. So the page must put the id into the query. Otherwise the client
-//! misses the events that follow the event with this id:
+//! `EventSource`, which does not know the last id. So the page must put the id into the query. Otherwise the page
+//! misses all events between the last id and the new connection:
 //!
 //! ```js
 //! source = new EventSource("/news?lastEventId=" + encodeURIComponent(id));
@@ -120,7 +120,7 @@
 //! |---|---|---|---|
 //! | clients connect to | one process | one process at a time | any number of servers |
 //! | an event is published when it is in | memory | the file | Redis |
-//! | a client loses, if it reconnects before its next event is evicted | no event | no event | no event, at any server |
+//! | a lost connection loses, if the client reconnects in time | no event | no event | no event, at any server |
 //! | a crash of the process loses | the history | no event | no event |
 //! | a power failure loses | the history | the events of about one second | the events that Redis has not saved |
 //!
@@ -160,12 +160,13 @@
 //! - **The code that sends a stream panics.** An HTTP/1.1 client can see that the stream is incomplete. All other
 //!   streams continue.
 //!
-//! A client vanishes if its network fails or its computer sleeps. The server does not notice this until its buffers for
-//! the client are full, or until the kernel gives up after 15 to 17 minutes (measured on Linux: 925 to 1,040 s). Until
-//! then, the client counts against [`max_taken_over`](super::Config::max_taken_over), and the thread of its
-//! [`Connection`] keeps running. If 11 clients vanish each second, they use up the default limit of 10,000 connections.
-//! Keep-alive comments do not shorten this time. The socket option `SO_KEEPALIVE` has no effect, because the kernel
-//! sends no probes while it waits for an acknowledgment of sent data.
+//! A client vanishes if its network fails or its computer sleeps. The server notices this when a write to the client
+//! has blocked for 30 s. Without such a write, the server notices this when the kernel gives up, after 15 to 17 minutes
+//! (measured on Linux: 925 to 1,040 s). Until then, the client counts against
+//! [`max_taken_over`](super::Config::max_taken_over), and the thread of its [`Connection`] keeps running. If 11 clients
+//! vanish each second, they use up the default limit of 10,000 connections. Keep-alive comments do not shorten this
+//! time. The socket option `SO_KEEPALIVE` has no effect, because the kernel sends no probes while it waits for an
+//! acknowledgment of sent data.
 //!
 //! On Linux, the socket option `TCP_USER_TIMEOUT` shortens this time. With an option of 30 s, the kernel ended such
 //! connections after 31 to 48 s (measured). With this option, the kernel also ends the connection of a client that does
@@ -191,8 +192,8 @@
 //!
 //! # Pages without JavaScript of their own
 //!
-//! Some frameworks receive HTML from a server and insert it into a page. htmx, Turbo and Datastar can read the streams
-//! of this module. htmx 4 inserts the data of each event without a name, as in the example `htmx`.
+//! Some frameworks receive HTML from a server, and insert the HTML into a page. htmx, Turbo and Datastar can read the
+//! streams of this module. htmx 4 inserts the data of each event without a name, as in the example `htmx`.
 //!
 //! In Turbo, the element `<turbo-stream-source src="/events"></turbo-stream-source>` opens an `EventSource`, and reads
 //! events without a name. The data of each event is one or more `<turbo-stream>` elements:

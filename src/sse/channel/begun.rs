@@ -14,7 +14,7 @@ pub struct BegunChunks {
 
 impl BegunChunks {
     /// Returns the copy of the chunk that ends at offset `end`. The first call for a chunk makes the copy. The copy is
-    /// freed when the last subscriber drops it.
+    /// freed when the last subscriber drops its reference.
     pub fn share(&self, end: u64, chunk: &[u8]) -> Arc<Vec<u8>> {
         let mut by_end = lock(&self.by_end);
         if let Some(shared) = by_end.get(&end).and_then(Weak::upgrade) {

@@ -1,7 +1,7 @@
 //! The threads that write to subscribers. There is one broadcaster for each core, and all channels share the
 //! broadcasters. The thread of a broadcaster runs only while the broadcaster has subscribers.
 //!
-//! `std` has no interface to epoll. One thread can still serve ten thousand sockets in this way:
+//! `std` has no interface to epoll. One thread can still serve ten thousand sockets, for these reasons:
 //!
 //! - **Writes** do not block. All subscribers of a channel receive the same events. So a round makes one write for each
 //!   subscriber, with all events since the last round. A write of 16 KB takes only 1.25 times as long as a write of 100
@@ -9,7 +9,8 @@
 //! - **Full buffers** of a client delay the next write to this client by 1 ms. The delay grows to at most 500 ms while
 //!   the buffers stay full.
 //! - **Clients that have left** are found by reads. A read of an idle socket takes 0.6 µs. A sweep reads 200 sockets at
-//!   a time, and each socket once in 4.5 s. The sweep drops the input, because it needs only the end of the input.
+//!   a time, and each socket once in 4.5 s. The sweep drops the input, because only the end of the input shows that a
+//!   client has left.
 //!
 //! A broadcaster uses the lock of a channel's history and the lock of the broadcaster's inbox, but never holds both
 //! locks at once. `publish` never waits for a socket. `publish` waits for the next round only if more than half of the
@@ -56,7 +57,7 @@ struct Inbox {
 }
 
 /// Returns all broadcasters of the process. A broadcaster's thread starts for its first subscriber, and ends after its
-/// last one.
+/// last subscriber has left.
 pub fn all() -> &'static [Broadcaster] {
     static ALL: OnceLock<Vec<Broadcaster>> = OnceLock::new();
     ALL.get_or_init(|| {
@@ -85,8 +86,8 @@ pub fn is_this_thread() -> bool {
 }
 
 impl Broadcaster {
-    /// Reserves a place for a subscriber, and starts the thread if it is not running. The thread does not end before
-    /// [`add`](Broadcaster::add) or [`release`](Broadcaster::release) is called.
+    /// Reserves a place for a subscriber. Starts the thread if the thread is not running. The thread does not end
+    /// before [`add`](Broadcaster::add) or [`release`](Broadcaster::release) is called.
     ///
     /// # Errors
     ///
@@ -179,7 +180,7 @@ impl OnStop for Broadcaster {
 /// All subscribers of one broadcaster.
 #[derive(Default)]
 struct Groups {
-    /// The groups by the numbers of their channels.
+    /// The groups, by the number of the channel.
     by_channel: BTreeMap<usize, Group>,
     /// The index of the broadcaster.
     index: usize,
@@ -211,7 +212,7 @@ struct Group {
     round_end: u64,
     /// The id of the last event in that round, if subscribers may skip.
     last_id: Option<String>,
-    /// The time of the next round. A new event sets it to the current time.
+    /// The time of the next round. A new event sets this time to the current time.
     retry_at: Option<Instant>,
     /// Is `true` if subscribers were removed and `on_leave` was not called yet.
     has_removed: bool,
@@ -223,7 +224,7 @@ impl Groups {
         [self.sweep.due, retry_at].into_iter().flatten().min()
     }
 
-    /// Disconnects all subscribers after a panic. Their streams end without the last chunk, because each subscriber may
+    /// Disconnects all subscribers after a panic. The streams end without the last chunk, because each subscriber may
     /// have received only a part of an event before the panic.
     fn disconnect_all(&mut self) {
         self.sweep = Sweep::default();
@@ -289,8 +290,8 @@ impl Groups {
             return;
         }
         if self.sweep.next.is_none() {
-            // If the previous pass had more subscribers, the new pass keeps the shorter pause of that pass. With a
-            // longer pause, the last subscribers would wait too long.
+            // If the previous pass had more subscribers, the new pass keeps the shorter pause of the previous pass.
+            // With a longer pause, the last subscribers would wait too long.
             self.sweep.pause = pause(time, subscribers.max(self.sweep.subscribers));
             self.sweep.subscribers = subscribers;
         }

@@ -105,7 +105,7 @@ impl Cursor {
     }
 
     /// Adds a message to the carry. If the message has the id of an event in the history, moves the cursor to the end
-    /// of that event.
+    /// of the event in the history.
     pub fn push_first(&mut self, history: &History, message: &Message) {
         let carry = self.carry.get_or_insert_with(Box::default);
         let mut unsent = carry.unsent.bytes().to_vec();
@@ -184,8 +184,8 @@ impl Cursor {
         Ok(Progress::Pending)
     }
 
-    /// Remembers the id of the last event that was sent, if the history still has it. Only subscribers that may skip
-    /// need this id.
+    /// Remembers the id of the last event that was sent, if the history still has this id. Only subscribers that may
+    /// skip need this id.
     pub fn remember_last_id(&mut self, history: &History) {
         if self.offset <= self.start {
             return;
@@ -219,7 +219,7 @@ impl Cursor {
         Ok(if sent == chunk.len() { Progress::UpToDate } else { Progress::Pending })
     }
 
-    /// Sends the carry, and returns whether all of it was sent.
+    /// Sends the carry, and returns whether the whole carry was sent.
     fn send_carry(&mut self, socket: &mut impl Write) -> io::Result<bool> {
         if let Some(carry) = &mut self.carry {
             carry.unsent.sent += write(socket, carry.unsent.bytes())?;
@@ -232,7 +232,7 @@ impl Cursor {
 }
 
 /// Returns a `gap` event, which stands for missing events. Its data has two lines: the id of the last event before the
-/// gap, and the id of the first event after it. A line is empty if its id is not known.
+/// gap, and the id of the first event after the gap. A line is empty if its id is not known.
 pub fn gap(before: Option<&str>, after: Option<&str>) -> Message {
     let data = format_args!("{}\n{}", before.unwrap_or(""), after.unwrap_or(""));
     Message::new().event("gap").data(data).without_id()

@@ -1,8 +1,8 @@
 //! The history: the events that a channel keeps. This module does no I/O.
 //!
-//! The stream of a channel is a sequence of chunks, in the form in which they are sent. Each chunk contains the frame
-//! of one event. An offset is the number of bytes since the start of this stream. A subscriber's offset shows which
-//! chunk is next, and how much of that chunk was sent:
+//! The stream of a channel is a sequence of chunks, exactly as the channel sends the chunks. Each chunk contains the
+//! frame of one event. An offset is the number of bytes since the start of this stream. A subscriber's offset shows
+//! which chunk is next, and how much of the chunk was sent:
 //!
 //! ```text
 //!            start                  offset              end
@@ -67,8 +67,8 @@ pub struct History {
     scratch: Vec<u8>,
 }
 
-/// A run of the program. Its sequence numbers begin at `first_sequence`, and end before the `first_sequence` of the
-/// next run.
+/// A run of the program. The sequence numbers of a run begin at `first_sequence`, and end before the `first_sequence`
+/// of the next run.
 #[derive(Debug)]
 struct Run {
     epoch: String,
@@ -98,7 +98,7 @@ pub enum FrameId {
     Given,
     /// The message had its own id.
     Own(String),
-    /// The event has no id, so a client cannot resume after it.
+    /// The event has no id, so a client cannot resume after this event.
     Absent,
 }
 
@@ -237,7 +237,7 @@ impl History {
             }
         }
         if self.bytes.capacity() - self.bytes.len() < length {
-            // This doubles the capacity as a deque does, but not beyond `max_bytes`, unless one event needs more.
+            // The capacity doubles, as in a `VecDeque`, but only up to `max_bytes`, unless one event needs more.
             let needed = self.bytes.len() + length;
             let capacity = (2 * self.bytes.capacity()).min(self.max_bytes).max(needed);
             self.bytes.reserve_exact(capacity - self.bytes.len());
@@ -305,8 +305,8 @@ impl History {
     /// evicted.
     pub fn find(&self, id: &str) -> Option<u64> {
         // An event's own id may look like an id that the history gave. So this function searches the own ids before it
-        // compares the id of the last evicted event. A restored history does not know the id of that event, and assumes
-        // that the earlier run gave it.
+        // compares the id of the last evicted event. A restored history does not know the id of the last evicted event,
+        // and assumes that the earlier run gave this id.
         self.find_given(id).or_else(|| self.find_own(id)).or_else(|| self.find_evicted(id))
     }
 
@@ -330,7 +330,7 @@ impl History {
         is_last_evicted.then_some(self.start)
     }
 
-    /// Returns the first id at or past `offset`. Returns `None` if no event there has an id.
+    /// Returns the first id of the events at or past `offset`. Returns `None` if none of these events has an id.
     pub fn first_id_from(&self, offset: u64) -> Option<String> {
         (self.frame_at(offset)..self.frames.len()).find_map(|index| self.id_of(index))
     }

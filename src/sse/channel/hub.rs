@@ -38,7 +38,7 @@ pub struct Hub {
     begun: BegunChunks,
     pub tags: Tags,
     subscribers: AtomicUsize,
-    /// One shard for each broadcaster.
+    /// The shards, one for each broadcaster.
     shards: Vec<Shard>,
     pub on_join: Mutex<Option<Hook>>,
     pub on_leave: Mutex<Option<Hook>>,
@@ -163,8 +163,8 @@ impl Hub {
     }
 
     /// Waits until no broadcaster has more than half of the history to send, at most for `PUBLISH_WAIT`. Returns the
-    /// locked state. Without this wait, a loop that publishes 200,000 events evicts most of these events before any of
-    /// 50 subscribers receives them. With this wait, all subscribers receive all events.
+    /// locked state. Without this wait, a loop that publishes 200,000 events evicts most of the events before any of 50
+    /// subscribers receives an event. With this wait, all subscribers receive all events.
     fn wait_for_broadcasters(&self) -> MutexGuard<'_, State> {
         let waited = self
             .round_begun
@@ -303,8 +303,7 @@ impl Hub {
         (self.config.lag == Lag::Skip).then_some(&self.begun)
     }
 
-    /// Sets the cursor's `last_id` to the id of the last event that was sent to a pending subscriber. Does nothing if
-    /// subscribers may not skip.
+    /// Stores the id of the last event that a pending subscriber was sent. Does nothing if subscribers may not skip.
     pub fn remember_last_id(&self, cursor: &mut Cursor) {
         if self.config.lag == Lag::Skip {
             cursor.remember_last_id(&self.state().history);
@@ -316,7 +315,7 @@ impl Hub {
     }
 }
 
-/// The count of one subscriber. Dropping it decreases the number of subscribers.
+/// The count of one subscriber. Dropping this value decreases the number of subscribers.
 pub struct Counted {
     pub hub: Arc<Hub>,
     /// The index of the subscriber's broadcaster.

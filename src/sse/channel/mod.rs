@@ -73,7 +73,7 @@ pub use subscription::Subscription;
 ///
 /// If the history no longer has an event that the client missed, the client receives a `gap` event first, and then the
 /// events of the history. The data of the `gap` event has two lines: the id of the last event that the client received,
-/// and the id of the first event that follows. A line is empty if its id is not known.
+/// and the id of the first event that follows. A line is empty if the id is not known.
 ///
 /// ```text
 /// GET /news HTTP/1.1

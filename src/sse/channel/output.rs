@@ -20,8 +20,8 @@ impl<S> Output<S> {
 }
 
 impl<S: Write> Write for Output<S> {
-    /// Writes chunks. Returns the number of bytes of `chunks` that are done. For an HTTP/1.0 client, this number
-    /// includes the framing, which is not sent.
+    /// Writes chunks. Returns the number of bytes of `chunks` that must not be written again. For an HTTP/1.0 client,
+    /// this number includes the chunk framing, although the framing is not sent.
     fn write(&mut self, chunks: &[u8]) -> io::Result<usize> {
         let Some(decoder) = &mut self.decoder else { return self.socket.write(chunks) };
         let mut frames = vec![0; chunks.len()];

@@ -19,10 +19,10 @@ pub struct ChannelConfig {
     /// to clients that reconnect. If there are more events, the oldest events are evicted. Default: 1,024. The value 0
     /// counts as 1.
     pub max_events: usize,
-    /// The maximum number of bytes in the history. Each event is counted as it is sent: with its field names, with its
-    /// id, and with about 6 bytes for its chunk. If there are more bytes, the oldest events are evicted. If one event
-    /// has more bytes than the maximum, [`publish`](super::Channel::publish) returns `InvalidInput`. Default: 4 MiB,
-    /// which is the default maximum of a send buffer in Linux.
+    /// The maximum number of bytes in the history. The size of an event includes the field names, the id, and about 6
+    /// bytes for the chunk in which the event is sent. If there are more bytes, the oldest events are evicted. If one
+    /// event has more bytes than the maximum, [`publish`](super::Channel::publish) returns `InvalidInput`. Default: 4
+    /// MiB, which is the default maximum of a send buffer in Linux.
     pub max_bytes: usize,
     /// The time without a write to a subscriber after which the channel sends a keep-alive comment. The comment may be
     /// sent up to 4.5 s later. Default: 15 s, because many proxies close a silent connection after 30 to 60 s. A time
@@ -41,10 +41,10 @@ pub struct ChannelConfig {
     /// within 5 s without a `close` event. An `EventSource` then reconnects, passes the guards again, and resumes.
     /// Default: `None`, which means no limit.
     pub max_age: Option<Duration>,
-    /// The time at which an event is synced to the disk, if the channel has a file. Default: [`SyncPolicy::Every`]
-    /// second. With the default, [`publish`](super::Channel::publish) waits for the disk only at the first event in a
-    /// new file, and at a rotation of the file. A crash of the process loses no event. With the default, a power
-    /// failure loses only events after the last sync, usually of about one second.
+    /// The time at which an event is synced to the disk, if the channel has a file. Default: [`SyncPolicy::Every`] with
+    /// 1 s. With the default, [`publish`](super::Channel::publish) waits for the disk only at the first event in a new
+    /// file, and at a rotation of the file. A crash of the process loses no event. With the default, a power failure
+    /// loses only events after the last sync, usually of about one second.
     pub sync: SyncPolicy,
 }
 

@@ -25,8 +25,8 @@ use std::time::{Duration, Instant};
 const STALL: Duration = Duration::from_secs(30);
 
 /// The minimum and the maximum time after which a write to full buffers is tried again. Between these bounds, the time
-/// is an eighth of the time in which the client has taken no bytes. A failed write takes about 2 µs, so many stalled
-/// subscribers cost little time.
+/// is an eighth of the time in which the client has taken no bytes. A failed write takes about 2 µs, so stalled
+/// subscribers take little time.
 const MIN_RETRY: Duration = Duration::from_millis(1);
 const MAX_RETRY: Duration = Duration::from_millis(500);
 
@@ -229,7 +229,8 @@ impl Subscriber {
         self.finish(&chunks);
     }
 
-    /// Sends the last bytes, and closes the connection.
+    /// Sends the last bytes, and ends the server's half of the connection. Dropping the subscriber then closes the
+    /// socket.
     fn finish(&mut self, chunks: &[u8]) {
         let _ = self.output.write(chunks);
         let _ = self.socket().shutdown(Shutdown::Write);

@@ -60,7 +60,7 @@ impl<'a> Subscription<'a> {
     /// second line, and then the first message.
     ///
     /// `first` may lock the program's state, publish, or wait for a thread that locks or publishes. Events that are
-    /// published while `first` runs are sent after the first message, even if the message already contains their
+    /// published while `first` runs are sent after the first message, even if the first message already contains the
     /// changes. To prevent such duplicates, give the message the [id](Message::id) of the last event that changed the
     /// state, as in the example above. The client then receives only the events after that event.
     #[must_use]
@@ -76,8 +76,8 @@ impl<'a> Subscription<'a> {
         Subscription { until: Some(until), ..self }
     }
 
-    /// Sets the tag by which [`Channel::disconnect`](super::Channel::disconnect) finds the client, for example the name
-    /// of a user or a session. Several clients may have the same tag.
+    /// Sets the tag by which [`Channel::disconnect`](super::Channel::disconnect) finds the client. Examples are a
+    /// user's name or the id of a session. Several clients may have the same tag.
     #[must_use]
     pub fn tag(self, tag: impl Into<String>) -> Subscription<'a> {
         Subscription { tag: Some(tag.into()), ..self }

@@ -1,4 +1,5 @@
-//! The file of a channel. Each event is written to the file before it is sent. Opening the file restores the history.
+//! The file of a channel. Each event is written to the file before the event is sent. Opening the file restores the
+//! history.
 //!
 //! The file is an event stream of [records](record), in two segments. Together, the two segments contain at least the
 //! events of the history:
@@ -12,9 +13,9 @@
 //! the channel finds a locked file, even during a rotation.
 //!
 //! If a write fails, the channel truncates the bytes of the write. If the process dies during a write, the file may end
-//! with a torn record. The event of a torn record was not sent, and `publish` did not return its id. Opening the file
-//! truncates a torn record. If the process dies between the two renames of a rotation, opening the file finishes the
-//! rotation.
+//! with a torn record. The event of a torn record was not sent, and `publish` did not return the id of the event.
+//! Opening the file truncates a torn record. If the process dies between the two renames of a rotation, opening the
+//! file finishes the rotation.
 //!
 //! This table shows the state after an error:
 //!
@@ -24,15 +25,15 @@
 //! | renaming or truncating, in `open` | the same events | reads the files again |
 //! | a check before the write | unchanged | checks again |
 //! | the write or the sync of a record | unchanged, because the record is truncated | writes its own record in the same place |
-//! | the truncation of that record | perhaps a record that was not published | truncates the record first; `open` restores the event |
+//! | the truncation of the record after such an error | perhaps a record that was not published | truncates the record first; `open` restores the event |
 //! | a sync by the syncer's thread | all events, but a power failure may lose events | returns the error once |
 //! | a rotation before its first rename | unchanged, and perhaps a file `.new` | truncates `.new` to zero bytes |
 //! | the second rename | all events; the current segment is still `.new` | renames the segment first, or returns the error |
 //! | the sync of the directory | fewer events than the history, if `.old` was replaced | syncs the directory first |
 //!
-//! If the second rename fails, the event is still published, because `open` finds its record. If the sync of the
-//! directory fails, a restart of the program loses the events of the replaced segment, even if they are still in the
-//! history. A client that resumes after such an event then receives a `gap` event.
+//! If the second rename fails, the event is still published, because `open` finds the record of the event. If the sync
+//! of the directory fails, a restart of the program loses the events of the replaced segment, even if the history still
+//! has these events. A client that resumes after such an event then receives a `gap` event.
 //!
 //! Two features are left out. Concurrent publishers do not share one sync (group commit). The channel does not repair a
 //! file that another program has removed or truncated. For such a change, the channel checks the file only once for
@@ -75,8 +76,8 @@ impl Channel {
     ///
     /// # The files
     ///
-    /// The file is an event stream, so you can read it with `cat`, with `tail -F`, and with any parser of event
-    /// streams. A comment with a checksum comes before each event:
+    /// The file is an event stream. `cat`, `tail -F` and any parser of event streams can read the file. A comment with
+    /// a checksum comes before each event:
     ///
     /// ```text
     /// : an event log of brooklet, version 1
@@ -87,10 +88,10 @@ impl Channel {
     /// ```
     ///
     /// If the events in the file would exceed [`max_bytes`](ChannelConfig::max_bytes), [`publish`](Channel::publish)
-    /// rotates the file in three steps. First, it writes the event to the new file `news.sse.new`. Second, it renames
-    /// `news.sse` to `news.sse.old`, and so replaces the earlier `news.sse.old`. Third, it renames `news.sse.new` to
-    /// `news.sse`. `publish` returns an error if the directory is not writable. After a rotation, the two files take at
-    /// most twice `max_bytes`, and about 20 bytes more for each event.
+    /// rotates the file in three steps. First, `publish` writes the event to the new file `news.sse.new`. Second,
+    /// `publish` renames `news.sse` to `news.sse.old`, which replaces the earlier `news.sse.old`. Third, `publish`
+    /// renames `news.sse.new` to `news.sse`. `publish` returns an error if the directory is not writable. After a
+    /// rotation, the two files take at most twice `max_bytes`, and about 20 bytes more for each event.
     ///
     /// Do not let a program such as logrotate truncate, rename or remove the files while the channel is open. Such a
     /// change can lose events. [`publish`](Channel::publish) notices a truncated or removed file at the next sync, and
@@ -115,7 +116,7 @@ impl Channel {
     /// - Returns `WouldBlock` if another process, or another channel of this process, has the file open. An advisory
     ///   lock detects this if the program was built with Rust 1.89 or later, and if the file system supports locks.
     ///   Otherwise two channels can open the same file and damage the file.
-    /// - Returns `InvalidData` if the file is not the file of a channel, or if an event in it was changed or is
+    /// - Returns `InvalidData` if the file is not the file of a channel, or if an event in the file was changed or is
     ///   missing.
     /// - Returns `InvalidInput` if the path is not a regular file, for example a directory.
     /// - Returns the error of the file system if a file cannot be opened, read, renamed or truncated.
@@ -397,7 +398,7 @@ fn canonical(path: &Path) -> io::Result<PathBuf> {
     Ok(directory.join(name))
 }
 
-/// Returns a path with a suffix appended to its name.
+/// Returns a path with a suffix after the file name.
 fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);

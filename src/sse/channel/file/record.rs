@@ -37,7 +37,7 @@ impl Record<'_> {
     /// Returns the id in the frame.
     pub fn id(&self) -> FrameId {
         let lines = std::str::from_utf8(self.frame).unwrap_or_default().lines();
-        // Of several ids in one frame, the last one applies (WHATWG HTML 9.2.6).
+        // If a frame has several ids, the last id applies (WHATWG HTML 9.2.6).
         let Some(id) = lines.rev().find_map(|line| line.strip_prefix("id: ")) else {
             return FrameId::Absent;
         };

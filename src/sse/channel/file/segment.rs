@@ -14,7 +14,7 @@ const ATTEMPTS: usize = 10;
 #[derive(Debug)]
 pub struct Segment {
     path: PathBuf,
-    /// The file. Its cursor is where the next record begins.
+    /// The file. The cursor of the file is where the next record begins.
     file: File,
     /// The length of the header and the complete records.
     length: u64,
@@ -188,7 +188,7 @@ impl Segment {
         self.file.sync_data().map_err(|error| with_path(&self.path, error))
     }
 
-    /// Returns another handle to the file, for a thread that syncs it.
+    /// Returns another handle to the file, for a thread that syncs the file.
     pub fn try_clone_file(&self) -> io::Result<File> {
         self.file.try_clone().map_err(|error| with_path(&self.path, error))
     }
@@ -201,8 +201,8 @@ fn open_file(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
     options.read(true).write(true).open(path).map_err(|error| with_path(path, error))
 }
 
-/// Returns the metadata of the file at a path, or `None` if the file does not exist. In contrast, [`Path::exists`] also
-/// returns `false` after an error, and the channel would then overwrite or ignore a file.
+/// Returns the metadata of the file at a path, or `None` if the file does not exist. [`Path::exists`] also returns
+/// `false` after an error. So with `Path::exists`, the channel could overwrite or ignore a file.
 pub fn metadata(path: &Path) -> io::Result<Option<Metadata>> {
     match path.metadata() {
         Ok(metadata) => Ok(Some(metadata)),
@@ -230,7 +230,7 @@ pub fn path_error(path: &Path, kind: ErrorKind, what: impl Display) -> io::Error
     io::Error::new(kind, format!("{}: {what}", path.display()))
 }
 
-/// Returns an error of the same kind. Its message is the path and the message of `error`.
+/// Returns an error of the same kind. The message of the returned error is the path and the message of `error`.
 pub fn with_path(path: &Path, error: io::Error) -> io::Error {
     path_error(path, error.kind(), error)
 }

@@ -1,5 +1,5 @@
 //! The syncer, which syncs a file some time after a write. A thread is started for each sync, waits, syncs the file,
-//! and ends. Without writes, no thread runs.
+//! and ends. While there are no writes, no thread runs.
 
 use super::server::lock;
 use super::server::stderr;
@@ -45,7 +45,7 @@ impl Syncer {
         *lock(&self.shared.file) = Some(file);
     }
 
-    /// Returns the error of a sync, if one has failed since the last call.
+    /// Returns the error of the last failed sync, if a sync has failed since the last call.
     pub fn take_error(&self) -> io::Result<()> {
         lock(&self.shared.error).take().map_or(Ok(()), Err)
     }
