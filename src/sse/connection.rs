@@ -219,8 +219,8 @@ pub fn start_response(conn: server::Connection, retry: Option<Duration>) -> io::
 
 /// Takes over the connection of a request, starts an event stream, and calls the closure `events` with this stream. The
 /// closure runs in the calling thread, which serves only this connection. Does not call the closure if the client has
-/// left, if the request was HEAD, or beyond [`max_taken_over`](super::super::Config::max_taken_over). Returns the
-/// response that the handler must return.
+/// left, if the request was HEAD, or if [`max_taken_over`](super::super::Config::max_taken_over) connections are
+/// already taken over. Returns the response that the handler must return.
 ///
 /// The closure cannot borrow from the context. Before the call, copy the values that the closure needs:
 ///
@@ -394,7 +394,7 @@ impl Connection {
     /// [`wait`](Connection::wait) does.
     ///
     /// Returns as soon as a value arrives. Notices within half a second that the client has left or that the server is
-    /// shutting down. [`wait`](Connection::wait) notices both at once.
+    /// shutting down. In contrast, [`wait`](Connection::wait) returns at once in these cases.
     ///
     /// ```
     /// # use brooklet::{sse, Context, Response};

@@ -2,9 +2,9 @@
 //! stream with `EventSource`, and `curl -N` prints the stream.
 //!
 //! [`stream`] takes over a client's connection, and calls a closure with an event stream to this client.
-//! [`start_connection`] starts an event stream on a connection that was taken over, in any thread. Both functions
-//! provide a [`Connection`], which sends [`Message`]s. A [`Channel`] sends the same messages to all its subscribers,
-//! without a thread for each subscriber.
+//! [`start_connection`] starts an event stream on a connection that was taken over earlier, and can run in any thread.
+//! Both functions provide a [`Connection`], which sends [`Message`]s. A [`Channel`] sends the same messages to all its
+//! subscribers, without a thread for each subscriber.
 //!
 //! # One stream
 //!

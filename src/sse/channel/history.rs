@@ -547,8 +547,8 @@ mod tests {
         );
     }
 
-    /// A restored history assumes that it gave the id before its first event, unless an event has this id as its own
-    /// id.
+    /// A restored history does not know the event before its first event, and assumes that this event had a given id.
+    /// If another event has the same id as its own id, `find` returns the offset after that other event.
     #[test]
     fn own_id_with_the_number_before_a_restored_history_is_found() {
         let mut history = history(10, 1_000);

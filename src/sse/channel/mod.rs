@@ -209,10 +209,11 @@ impl Channel {
     ///
     /// The response is 204 if the channel was closed, or if it was finished and has no events for the client. An
     /// `EventSource` does not reconnect after a 204. The response is 503 if the thread that sends the events cannot be
-    /// started, or beyond [`max_taken_over`](super::super::Config::max_taken_over).
+    /// started, or if [`max_taken_over`](super::super::Config::max_taken_over) connections are already taken over.
     ///
-    /// A HEAD request receives only the head. Every other method receives the stream. A handler for POST must read the
-    /// body before it subscribes the client. The channel disconnects a client with 64 KiB or more of unread input.
+    /// The response to a HEAD request is only the head. The response to a request with any other method is the stream.
+    /// A handler for POST must read the body before it subscribes the client. The channel disconnects a client with 64
+    /// KiB or more of unread input.
     pub fn subscribe(&self, ctx: Context<'_>) -> Response {
         self.subscribe_with(ctx, Subscription::new())
     }

@@ -56,8 +56,8 @@ impl<'a> Subscription<'a> {
     /// [`newcomers`](super::ChannelConfig::newcomers) selects.
     ///
     /// `first` is not called for a client that resumes, because the channel sends that client the events that it
-    /// missed. If the history does not have the id that a client sends, the client receives a `gap` event with an empty
-    /// second line, and then the first message.
+    /// missed. If a client sends an id but cannot resume, the client receives a `gap` event with an empty second line,
+    /// and then the first message.
     ///
     /// `first` may lock the program's state, publish, or wait for a thread that locks or publishes. Events that are
     /// published while `first` runs are sent after the first message, even if the first message already contains the

@@ -36,9 +36,8 @@
 //! has these events. A client that resumes after such an event then receives a `gap` event.
 //!
 //! Two features are left out. Concurrent publishers do not share one sync (group commit). The channel does not repair a
-//! file that another program has removed or truncated. For such a change, the channel checks the file only once for
-//! each sync, because the check takes as long as a write. After the change, the check fails and `publish` returns an
-//! error.
+//! file that another program has removed or truncated. The channel only checks the file, once for each sync, because
+//! the check takes as long as a write. After such a change, the check fails and `publish` returns an error.
 
 use super::history::{History, Id};
 use super::message::Message;

@@ -16,7 +16,7 @@ pub struct Segment {
     path: PathBuf,
     /// The file. The cursor of the file is where the next record begins.
     file: File,
-    /// The length of the header and the complete records.
+    /// The length of the header and the complete records, in bytes.
     length: u64,
     /// The number of bytes of all frames in the file.
     frame_bytes: usize,
