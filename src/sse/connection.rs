@@ -534,12 +534,12 @@ impl Connection {
 
     /// Sends an event with the name `close` and the data `close`, and ends the stream with the last chunk.
     ///
-    /// When this event arrives, a page should call `close()` on its `EventSource`. A page that ignores the event
-    /// reconnects, for example after a restart of the server. If the server is shutting down, the event has a random
-    /// `retry` of 1 to 5 s, so that such pages do not all reconnect at once.
+    /// When this event arrives, a page should call `close()` on its `EventSource`. If a page ignores this event, the
+    /// `EventSource` reconnects, which is useful after a restart of the server. If the server is shutting down, the
+    /// event has a random `retry` of 1 to 5 s, so that not all clients reconnect at once.
     ///
     /// Writes the event as [`send_message`](Connection::send_message) does. Then blocks until the client has closed the
-    /// connection, has sent nothing for 1 s, or has sent 16 MiB, at most for 6 s.
+    /// connection, has sent nothing for 1 s, or has sent 16 MiB. This second step takes at most 6 s.
     ///
     /// ```compile_fail,E0382
     /// fn on_and_on(mut events: brooklet::sse::Connection) -> std::io::Result<()> {

@@ -2,7 +2,7 @@
 //! stream with `EventSource`, and `curl -N` prints the stream.
 //!
 //! [`stream`] takes over a client's connection, and calls a closure with an event stream to this client.
-//! [`start_connection`] starts an event stream on a connection that was taken over earlier, and can run in any thread.
+//! [`start_connection`] can run in any thread, and starts an event stream on a connection that was taken over earlier.
 //! Both functions provide a [`Connection`], which sends [`Message`]s. A [`Channel`] sends the same messages to all its
 //! subscribers, without a thread for each subscriber.
 //!
@@ -85,7 +85,7 @@
 //!
 //! An `EventSource` stops reconnecting in two cases: the page calls `close()`, or the response is not an event stream.
 //! A server that wants to stop an `EventSource` responds with 204. After a 503, the page must create a new
-//! `EventSource`, which does not know the last id. So the page must put the id into the query. Otherwise the page
+//! `EventSource`, which does not know the last id. So the page must put the last id into the query. Otherwise the page
 //! misses all events between the last id and the new connection:
 //!
 //! ```js
@@ -179,8 +179,8 @@
 //! proxies not to buffer or compress the stream. A [`Channel`] and the waiting methods of a [`Connection`] send a
 //! keep-alive comment after 15 s without a write, so that proxies do not close the stream.
 //!
-//! In the repository, `examples/fleet/README.md` has a complete configuration for nginx, which a test runs. These lines
-//! of the configuration matter most for streams:
+//! In the repository, `examples/fleet/README.md` has a complete configuration for nginx. A test runs nginx with this
+//! configuration. These lines of the configuration matter most for streams:
 //!
 //! - `http2` lets all streams of a browser share one connection.
 //! - `proxy_http_version 1.1` lets clients see whether a stream is complete. With the default of 1.0, clients cannot

@@ -22,8 +22,8 @@ use std::sync::Arc;
 
 pub struct Cursor {
     offset: u64,
-    /// The offset at which the subscriber began, or continued after a `gap` event. The offset is 0 if the subscriber
-    /// resumed. Only an event past this offset can be the last event that was sent.
+    /// The offset at which the subscriber began, or continued after a `gap` event. The value is 0 if the subscriber
+    /// resumed. If `offset` is past `start`, the client has received the event before `offset`.
     start: u64,
     /// The state of a pending subscriber. Is `None` for most subscribers.
     carry: Option<Box<Carry>>,

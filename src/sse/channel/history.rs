@@ -1,8 +1,8 @@
 //! The history: the events that a channel keeps. This module does no I/O.
 //!
-//! The stream of a channel is a sequence of chunks, exactly as the channel sends the chunks. Each chunk contains the
-//! frame of one event. An offset is the number of bytes since the start of this stream. A subscriber's offset shows
-//! which chunk is next, and how much of the chunk was sent:
+//! The stream of a channel is the sequence of chunks that the channel sends. Each chunk contains the frame of one
+//! event. An offset is the number of bytes since the start of this stream. A subscriber's offset shows which chunk is
+//! next, and how much of the chunk was sent:
 //!
 //! ```text
 //!            start                  offset              end

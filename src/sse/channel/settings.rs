@@ -44,7 +44,7 @@ pub struct ChannelConfig {
     /// The time at which an event is synced to the disk, if the channel has a file. Default: [`SyncPolicy::Every`] with
     /// 1 s. With the default, [`publish`](super::Channel::publish) waits for the disk only at the first event in a new
     /// file, and at a rotation of the file. A crash of the process loses no event. With the default, a power failure
-    /// loses only events after the last sync, usually of about one second.
+    /// loses only the events since the last sync, usually the events of about one second.
     pub sync: SyncPolicy,
 }
 

@@ -36,8 +36,8 @@
 //! has these events. A client that resumes after such an event then receives a `gap` event.
 //!
 //! Two features are left out. Concurrent publishers do not share one sync (group commit). The channel does not repair a
-//! file that another program has removed or truncated. The channel only checks the file, once for each sync, because
-//! the check takes as long as a write. After such a change, the check fails and `publish` returns an error.
+//! file that another program has removed or truncated. The channel checks for such a change only once for each sync,
+//! because the check takes as long as a write. If the check finds a change, `publish` returns an error.
 
 use super::history::{History, Id};
 use super::message::Message;

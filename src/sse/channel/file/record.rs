@@ -15,9 +15,9 @@
 //! ```
 //!
 //! The line before each frame has a checksum, and the epoch and sequence number of the event. The checksum is a CRC-32,
-//! as in Ethernet and zlib. The checksum covers the bytes from the end of the checksum to the end of the frame. So a
-//! reader can check whether a record is complete. With the sequence numbers, a reader can check whether a record is
-//! missing.
+//! as in Ethernet and zlib. The checksum covers the bytes from the end of the checksum to the end of the frame. With
+//! the checksum, a reader can check whether a record is complete. With the sequence numbers, a reader can check whether
+//! a record is missing.
 
 use super::history::FrameId;
 use std::ops::Range;
