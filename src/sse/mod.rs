@@ -120,7 +120,7 @@
 //! |---|---|---|---|
 //! | clients connect to | one process | one process at a time | any number of servers |
 //! | an event is published when it is in | memory | the file | Redis |
-//! | a lost connection loses, if the client reconnects in time | no event | no event | no event, at any server |
+//! | a client that reconnects in time misses | no event | no event | no event, at any server |
 //! | a crash of the process loses | the history | no event | no event |
 //! | a power failure loses | the history | the events of about one second | the events that Redis has not saved |
 //!
@@ -160,9 +160,9 @@
 //! - **The code that sends a stream panics.** An HTTP/1.1 client can see that the stream is incomplete. All other
 //!   streams continue.
 //!
-//! A client vanishes if its network fails or its computer sleeps. The server notices this when a write to the client
-//! has blocked for 30 s. Without such a write, the server notices this when the kernel gives up, after 15 to 17 minutes
-//! (measured on Linux: 925 to 1,040 s). Until then, the client counts against
+//! A client vanishes if its network fails or its computer sleeps. The server notices this when its buffers for the
+//! client have been full for 30 s. If the buffers do not fill, the server notices this when the kernel gives up, after
+//! 15 to 17 minutes (measured on Linux: 925 to 1,040 s). Until then, the client counts against
 //! [`max_taken_over`](super::Config::max_taken_over), and the thread of its [`Connection`] keeps running. If 11 clients
 //! vanish each second, they use up the default limit of 10,000 connections. Keep-alive comments do not shorten this
 //! time. The socket option `SO_KEEPALIVE` has no effect, because the kernel sends no probes while it waits for an
