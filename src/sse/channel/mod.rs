@@ -127,7 +127,7 @@ pub use subscription::Subscription;
 ///
 /// A program with a map of channels must remove channels without subscribers, because the map would otherwise grow
 /// without bound. The program must not remove a channel that another thread has just looked up to subscribe a client.
-/// The program in this example removes channels before the map grows. A channel stays in the map while it has
+/// The program in this example removes unused channels before the map grows. A channel stays in the map while it has
 /// subscribers or a reference outside the map:
 ///
 /// ```

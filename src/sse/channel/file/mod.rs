@@ -24,11 +24,11 @@
 //! | reading, in `open` | unchanged | reads the files again |
 //! | renaming or truncating, in `open` | the same events | reads the files again |
 //! | a check before the write | unchanged | checks again |
-//! | the write or the sync of a record | unchanged, because the record is truncated | writes its own record in the same place |
-//! | the truncation of the record after such an error | perhaps a record that was not published | truncates the record first; `open` restores the event |
+//! | the write or the sync of a record | unchanged, because the record is truncated | writes its own record there |
+//! | the truncation after such an error | perhaps a record that was not published | truncates first; `open` restores the event |
 //! | a sync by the syncer's thread | all events, but a power failure may lose events | returns the error once |
 //! | a rotation before its first rename | unchanged, and perhaps a file `.new` | truncates `.new` to zero bytes |
-//! | the second rename | all events; the current segment is still `.new` | renames the segment first, or returns the error |
+//! | the second rename | all events; the current segment is still `.new` | renames `.new` first, or returns the error |
 //! | the sync of the directory | fewer events than the history, if `.old` was replaced | syncs the directory first |
 //!
 //! If the second rename fails, the event is still published, because `open` finds the record of the event. If the sync
