@@ -29,8 +29,7 @@ pub struct ChannelConfig {
     /// below 10 ms counts as 10 ms. With [`Duration::MAX`], no keep-alive comments are sent.
     pub keep_alive: Duration,
     /// The time that a client waits before it reconnects, as in [`Message::retry`](super::super::Message::retry). The
-    /// channel sends this time at the start of each stream. Default: `None`. Without this time, browsers wait about 3
-    /// s.
+    /// channel sends this time at the start of each stream. Default: none. Browsers then wait about 3 s.
     pub retry: Option<Duration>,
     /// The treatment of a subscriber whose next event was evicted. Default: [`Lag::Disconnect`].
     pub lag: Lag,
@@ -39,12 +38,12 @@ pub struct ChannelConfig {
     /// The maximum duration of a subscription. The actual duration is up to a tenth shorter, at random, so that not all
     /// clients reconnect at once. After this duration, the subscriber is sent no more events, and its connection ends
     /// within 5 s without a `close` event. An `EventSource` then reconnects, passes the guards again, and resumes.
-    /// Default: `None`, which means no limit.
+    /// Default: none, which means no limit.
     pub max_age: Option<Duration>,
-    /// The time at which an event is synced to the disk, if the channel has a file. Default: [`SyncPolicy::Every`] with
-    /// 1 s. With the default, [`publish`](super::Channel::publish) waits for the disk only at the first event in a new
-    /// file, and at a rotation of the file. A crash of the process loses no event. With the default, a power failure
-    /// loses only the events since the last sync, usually the events of about one second.
+    /// The time at which an event is synced to the disk, if the channel has a file. Default: every second. With this
+    /// default, [`publish`](super::Channel::publish) waits for the disk only at the first event in a new file, and at a
+    /// rotation of the file. A crash of the process loses no event. With this default, a power failure loses only the
+    /// events since the last sync, usually the events of about one second.
     pub sync: SyncPolicy,
 }
 
