@@ -43,7 +43,7 @@ impl Drop for Script {
     }
 }
 
-/// Returns the command lines that contain `text`.
+/// Returns the command lines of all processes whose command line contains `text`.
 fn processes(text: &str) -> Vec<String> {
     let lines = std::fs::read_dir("/proc").unwrap().flatten().filter_map(|process| {
         let line = std::fs::read(process.path().join("cmdline")).ok()?;
