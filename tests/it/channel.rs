@@ -346,7 +346,7 @@ fn shutdown_sends_jittered_retry_and_close_event() {
     retries.dedup();
     assert!(retries.len() > room.connections / 2, "most clients receive different retries");
     await_subscribers(&channel, 0);
-    channel.publish("the channel lives on").unwrap();
+    channel.publish("the channel still works").unwrap();
 }
 
 /// Creates a channel that sends keep-alives every 50 ms, and also checks every 50 ms whether subscribers have left.
@@ -564,7 +564,7 @@ fn resume_many_times_delivers_each_event_once_in_order() {
                             let event = subscriber.next();
                             assert_eq!(event.kind, "message");
                             let sequence: usize = event.last_event_id.split_once('-').unwrap().1.parse().unwrap();
-                            assert!(next.map_or(true, |next| next == sequence), "{sequence} is not {next:?}");
+                            assert!(next.map_or(true, |next| next == sequence), "event {sequence}, not {next:?}");
                             if event.data == "end" {
                                 return (sequence, connections);
                             }
@@ -1018,7 +1018,7 @@ fn disconnect_ends_streams_of_selected_tags() {
     assert_eq!(resumed.data(), "after");
 }
 
-/// The client may have received only a part of an event, so its stream ends without the last chunk.
+/// The client may have received only a part of an event, so the server ends the stream without the last chunk.
 #[test]
 fn disconnect_ends_stream_of_stalled_client() {
     let channel = Channel::with_config(ChannelConfig { max_bytes: 100_000_000, ..ChannelConfig::default() });

@@ -1,14 +1,14 @@
 //! A server whose system calls fail. strace injects the errors, at several moments for each call.
 //!
-//! While calls fail, clients publish, subscribe and send requests. A listener whose connection ends early resumes. Each
-//! test asserts that:
+//! While calls fail, clients publish, subscribe and send requests. A listener whose connection ends early resumes. The
+//! function `survive` asserts that:
 //!
 //! - the process continues to serve clients;
 //! - every listener has received every acknowledged event and no refused event;
 //! - every listener has received each event once and in order;
 //! - the server has released its descriptors and threads.
 //!
-//! Each test also prints the number of failed calls.
+//! The function also prints the number of failed calls for each fault.
 //!
 //! strace counts the calls of each thread separately.
 #![cfg(target_os = "linux")]
@@ -351,7 +351,7 @@ struct Run<'a> {
 
 /// The calls that fail, and the sync policy of the server's channel.
 struct Faults<'a> {
-    /// Each call with its errors.
+    /// The calls, each with the errors that strace injects.
     calls: &'a [(&'a str, &'a [&'a str])],
     /// The numbers of the failing calls in each thread, in the syntax of strace. `7+20` means the seventh call and then
     /// every twentieth call.
@@ -524,8 +524,8 @@ fn event_stream_to_unreachable_client_prints_no_error() {
         server.open(&format!("/sse?how={how}")).rest_of_broken_stream();
         assert!(strace.detach() > 0, "{how}");
     }
-    // The server prints the error of this request. If the server printed errors of the streams, it would print them
-    // earlier.
+    // The server prints the error of this request. If the server printed an error of a stream, that line would come
+    // first.
     assert_eq!(server.post("/publish", &"x".repeat(300)), 500);
     let said = || fs::read_to_string(&complaints).unwrap();
     eventually(|| said().contains("max_bytes"));

@@ -89,8 +89,8 @@ fn set_modified(path: &Path, time: SystemTime) {
     File::options().write(true).open(path).unwrap().set_modified(time).unwrap();
 }
 
-/// Prints the part that the test skips to standard error. The test harness would hide the output of `eprintln` if the
-/// test passes.
+/// Prints to standard error which part the test skips. The test harness would hide the output of `eprintln` if the test
+/// passes.
 fn leave_out(what: &str) {
     let _ = writeln!(io::stderr(), "{} skips {what}", thread::current().name().unwrap_or("a test"));
 }
@@ -382,8 +382,8 @@ fn traversal_through_query_is_404() {
     paths.extend(["/", "//", "docs//", "/docs/", "\0", "abc.txt\0"].map(str::to_owned));
     paths.extend([secret.to_str().unwrap().to_owned(), format!("docs/{}", secret.display())]);
     for path in paths {
-        // If every byte is escaped, `Files` receives `path` unchanged. In the other form, `Files` receives the
-        // percent-decoded `path`.
+        // If every byte is escaped, `Files` receives `path` unchanged. In the second form, the server decodes the
+        // escapes in `path`, and a backslash replaces each NUL and each `+`.
         let encoded: String = path.bytes().map(|byte| format!("%{byte:02x}")).collect();
         for query in [encoded, path.replace(['\\', '\0', '+'], "%5c")] {
             let answer = site.server.get(&format!("/raw?path={query}"));
@@ -620,8 +620,8 @@ fn validators_change_with_time_and_length() {
 #[test]
 fn recently_written_file_has_weak_validators() {
     let site = Site::new();
-    // The modification time is an hour in the future. If it were the present, a slow test could take longer than the 2
-    // s for which the server considers a file new.
+    // The modification time is an hour in the future. With the present as the modification time, a slow test could take
+    // longer than the 2 s for which the server considers a file new.
     set_modified(&site.public().join("abc.txt"), SystemTime::now() + Duration::from_secs(3_600));
     let asked = http_date(SystemTime::now());
     let answer = site.get("abc.txt");

@@ -53,7 +53,7 @@ fn guard_by_path_matches_every_spelling() {
 }
 
 /// Sends each byte in a path, both escaped and plain. If the handler receives the same value for two requests, the
-/// guard must receive the same path for both.
+/// guard must receive the same path for these two requests.
 #[test]
 fn path_has_one_spelling_for_each_value() {
     let server = serve(|server| {
@@ -206,7 +206,7 @@ fn panic_is_500_and_other_connections_continue() {
     assert_eq!(other.get("/").text(), "fine");
 }
 
-/// A value whose `Drop` panics. With `in_display`, its `Display` panics instead.
+/// A value whose `Drop` panics. If `in_display` is `true`, the `Display` of the value panics instead.
 #[derive(Debug)]
 struct Bomb {
     in_display: bool,

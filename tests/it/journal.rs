@@ -330,7 +330,7 @@ fn file_truncated_at_each_byte_opens() {
     truncate_a_short_file();
 }
 
-/// Opens the channel. If this removes bytes from the end of the file, prints the number of these bytes.
+/// Opens the channel. If the channel removes bytes from the end of its file, prints the number of these bytes.
 fn open_torn(folder: &Folder) -> Channel {
     let before = fs::read(folder.log()).unwrap().len();
     let channel = open(&folder.log());
@@ -508,7 +508,7 @@ fn file_that_is_open_is_refused_until_it_is_closed() {
     refused(&folder, ErrorKind::WouldBlock, &folder.log(), held);
     (0..30).for_each(|n| drop(channel.publish(n.to_string()).unwrap()));
     refused(&folder, ErrorKind::WouldBlock, &folder.log(), held);
-    // The channel is also refused if `log.sse` is missing, as it is in the middle of a rotation.
+    // The channel is also refused while `log.sse` is missing, as in the middle of a rotation.
     fs::rename(folder.log(), folder.join("aside")).unwrap();
     refused(&folder, ErrorKind::WouldBlock, &folder.old(), held);
     fs::rename(folder.join("aside"), folder.log()).unwrap();
@@ -752,7 +752,7 @@ fn chat_killed_and_restarted_restores_its_room() {
     listener.send(format!("GET /room HTTP/1.1\r\nHost: localhost\r\nLast-Event-ID: {last}\r\n\r\n"));
     listener.stream_head();
     let heard = parse(&listener.until_event(b"data: 1\n"));
-    assert_eq!(heard.len(), 1, "the client receives no event twice, and one new event: {heard:?}");
+    assert_eq!(heard.len(), 1, "the client receives one new event only: {heard:?}");
     assert_eq!(chat.post("/say", "after"), 204);
     listener.until_event(b"data: after\n");
     let mut newcomer = chat.open("/room");

@@ -2,9 +2,9 @@
 //! has a file.
 //!
 //! Each listener receives the acknowledged events once and in order. A listener may also receive an event that was not
-//! acknowledged, because the server was killed between the two. On a busy machine, the history may have evicted the
-//! next event of a slow listener. This listener then receives a `gap`. The test checks that the history had no room for
-//! the missing events.
+//! acknowledged, because the server was killed before it sent the acknowledgement. On a busy machine, the history may
+//! have evicted the next event of a slow listener. This listener then receives a `gap`. The test checks that the
+//! history had no room for the missing events.
 
 use super::event_stream::{parse, Event, Parser};
 use super::examples::Example;
@@ -76,8 +76,8 @@ impl Stage {
         self.changed.notify_all();
     }
 
-    /// Waits for a server of a later round. Returns the number of its round and its address, or `None` if publishers
-    /// must stop.
+    /// Waits for a server of a later round. Returns the number of this round and the address of the server, or `None`
+    /// if publishers must stop.
     fn server_after(&self, round: usize) -> Option<(usize, SocketAddr)> {
         self.wait("a server", |state| match state.address {
             _ if state.over => Some(None),
@@ -104,7 +104,8 @@ fn publish(stage: &Stage, publisher: usize) {
     }
 }
 
-/// Publishes an event. Records the event, and whether the server acknowledged the event. Returns `true` if it did.
+/// Publishes an event, and records the event. If the server acknowledges the event, also records this and returns
+/// `true`.
 fn publish_one(stage: &Stage, stream: &mut TcpStream, data: String) -> bool {
     stage.change(|state| state.sent.push(data.clone()));
     let acknowledged = is_acknowledged(stream, &data);
@@ -143,7 +144,7 @@ struct Life {
     last_id: Option<String>,
 }
 
-/// A `gap` event: the history no longer held the listener's next event.
+/// A `gap` event. The server sends this event if the history no longer contains the listener's next event.
 struct Gap {
     /// The sequence number of the last event before the gap.
     had: usize,
@@ -313,7 +314,7 @@ fn union(lives: &[Life]) -> BTreeMap<usize, String> {
 }
 
 /// Asserts that a listener received every event once and in order. Events may be missing only between the two ids of a
-/// gap. In this case, the history must have had no room for the last missing event.
+/// gap. At such a gap, the history must have had no room for the last missing event.
 fn assert_whole(life: &Life, events: &BTreeMap<usize, String>, sent: &[String]) {
     let numbers: BTreeMap<&str, usize> = events.iter().map(|(number, data)| (data.as_str(), *number)).collect();
     for pair in life.events.windows(2) {
@@ -339,7 +340,7 @@ fn assert_whole(life: &Life, events: &BTreeMap<usize, String>, sent: &[String]) 
     assert_eq!(life.events.last().unwrap().0, *events.keys().last().unwrap(), "the listener received the last event");
 }
 
-/// Returns the size of an event in the history in bytes: the size of its frame and of the framing of its chunk.
+/// Returns the size of an event in the history, in bytes. The size includes the frame and the framing of the chunk.
 fn chunk_length(data: &str) -> usize {
     let frame = data.len() + "data: \nid: abcdef-00000\n\n".len();
     format!("{frame:x}\r\n\r\n").len() + frame

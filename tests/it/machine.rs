@@ -64,7 +64,7 @@ static GIVEN_BACK: Condvar = Condvar::new();
 /// A reservation of descriptors for connections. The descriptors are released when this value is dropped. A test must
 /// create its room first, so that the room is dropped last.
 pub struct Room {
-    /// The number of reserved connections. It may be smaller than the wanted number.
+    /// The number of reserved connections, which may be smaller than the wanted number.
     pub connections: usize,
     descriptors: usize,
 }

@@ -72,7 +72,7 @@ impl Nginx {
         started.unwrap_or_else(|| panic!("nginx does not start: {failed}"))
     }
 
-    /// Starts nginx. If nginx ends before it listens, returns its log.
+    /// Starts nginx. Returns the log of nginx if nginx ends before it listens.
     fn try_start(general: &str, lines: &str, server: SocketAddr) -> Result<Nginx, String> {
         static COUNT: AtomicUsize = AtomicUsize::new(0);
         let name = format!("brooklet-nginx-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
@@ -128,8 +128,8 @@ impl Nginx {
         client
     }
 
-    /// Runs curl, by default with HTTP/2. Each of the `words` is an argument of curl, except that a word that begins
-    /// with `/` is a path of the public site.
+    /// Runs curl, by default with HTTP/2. The parts of `words` are the arguments of curl. A part that begins with `/`
+    /// becomes a URL of the public site.
     fn curl(&self, words: &str) -> Curl {
         let mut command = Command::new("curl");
         let prepare = |command: &mut Command| {
@@ -173,8 +173,8 @@ impl Drop for Nginx {
     }
 }
 
-/// The part of Debian's nginx.conf that affects the configuration in the README. It is changed so that nginx runs as
-/// one process and uses one directory.
+/// The part of Debian's nginx.conf that affects the configuration in the README. This part is changed so that nginx
+/// runs as one process and uses one directory.
 const AROUND: &str = "
 pid nginx.pid;
 master_process off;
@@ -321,12 +321,12 @@ fn assert_prompt(feed: &Feed, mut read: impl FnMut(&str)) {
         });
         times.max().unwrap()
     };
-    // On a busy machine, one attempt may be late, but hardly all three attempts.
+    // On a busy machine, one attempt may be late. It is unlikely that all three attempts are late.
     let took = (0..3).map(|_| worst_of_ten()).min().unwrap();
     assert!(took < Duration::from_millis(100), "{took:?}");
 }
 
-/// nginx forwards the chunks of an HTTP/1.1 response at once, also with `X-Accel-Buffering: yes`. nginx holds back only
+/// nginx forwards the chunks of an HTTP/1.1 response at once, even with `X-Accel-Buffering: yes`. nginx holds back only
 /// an HTTP/1.0 response, so the test removes `proxy_http_version 1.1`.
 #[test]
 #[ignore = "needs nginx: cargo test -- --ignored proxy"]

@@ -132,7 +132,7 @@ fn parameter_that_the_pattern_lacks_is_500() {
 
 /// Calls `serve`, which must refuse to start. Returns the message of the error.
 fn fault(server: Server) -> String {
-    // If the server has no fault, `serve` returns `Ok` because of this shutdown, and the test fails.
+    // If the server had no fault, `serve` would return `Ok` because of this shutdown, and the test would fail.
     server.handle().shutdown(std::time::Duration::ZERO);
     let error = server.serve().unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::InvalidInput);

@@ -23,8 +23,8 @@ const EACH: usize = 3;
 /// that the system does not run out of ports.
 const REST: Duration = Duration::from_millis(50);
 
-/// Each timeout in the configuration of the server, and the pause after which the server gives up a connection that was
-/// taken over.
+/// The timeout of the server for a head, a read, a write and an idle connection, and the read timeout of a connection
+/// that was taken over.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// A shell command with which glibc uses a single heap. By default glibc uses several heaps for its threads, and the

@@ -743,7 +743,7 @@ fn error_of_another_stream_or_connection_is_reported() {
     }
 }
 
-/// An error type of a program. Its `source` is the error that caused it.
+/// An error type of a program. The `source` of this error is the error that caused it.
 #[derive(Debug)]
 struct Wrapper(io::Error);
 

@@ -16,16 +16,16 @@ use std::time::{Duration, Instant};
 /// A grace that is never used up. `serve` must return earlier, because no connection is left.
 const LONG: Duration = Duration::from_secs(60);
 
-/// A short grace for tests that wait until it ends.
+/// A short grace for tests that wait for the end of the grace.
 const SHORT: Duration = Duration::from_millis(300);
 
-/// The delay that a busy machine may add to a return of `serve`.
+/// The delay that a busy machine may add before `serve` returns.
 const SLACK: Duration = TIMEOUT;
 
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// Asserts that `stream` consists of the `close` event of a shutdown. Returns the `retry` of this event in
-/// milliseconds. It is the delay before the client reconnects.
+/// Asserts that `stream` consists of the `close` event of a shutdown. Returns the `retry` of this event: the delay in
+/// milliseconds before the client reconnects.
 #[track_caller]
 pub fn assert_goodbye(stream: &[u8]) -> u64 {
     let stream = String::from_utf8_lossy(stream);
@@ -66,7 +66,7 @@ fn assert_after(grace: Duration, stopped: Instant, server: Running) {
 /// A server that answers `/` at once, and `/slow` when the test allows it.
 struct Slow {
     server: Running,
-    /// The receiver of a value for each request for `/slow` that has reached its handler.
+    /// The receiver that yields a value when a request for `/slow` has reached its handler.
     entered: Receiver<()>,
     /// The sender that lets handlers finish: one handler for each value, and all handlers when this sender is dropped.
     go: Sender<()>,
@@ -165,8 +165,8 @@ fn shutdown_returns_after_the_grace_while_a_handler_runs() {
 fn shutdown_during_a_request_waits_for_the_rest_of_it() {
     let server = serve(|server| server.get("/", |_| "hello").post("/", |mut ctx| ctx.body_text()));
     let (head, rest) = ("POST / HTTP/1.1\r\nHost: localhost\r\nContent-Le", "ngth: 5\r\n\r\n");
-    // The response to the earlier request shows that the server has read the start of the next one. The 100 (Continue)
-    // shows that the server has read the head.
+    // For `in_head`, the response to the first request shows that the server has also read the start of the second
+    // request. For `in_body`, the 100 (Continue) shows that the server has read the head.
     let mut in_head = server.connect();
     in_head.send(format!("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n{head}"));
     assert_eq!(in_head.answer().text(), "hello");
@@ -508,8 +508,9 @@ fn port_of_a_busy_server_is_free_after_serve_returns() {
             .map(|_| {
                 let (over, asked) = (Arc::clone(&over), asked.clone());
                 thread::spawn(move || {
-                    // A client stops after its first failure. If it continued, the system could choose the server's
-                    // former port as the client's own port. The client would then connect to itself.
+                    // A client stops after its first failure. If the client continued to connect, the system could
+                    // choose the server's former port as the client's own port. The client would then connect to
+                    // itself.
                     while !over.load(Ordering::SeqCst) && round_trips(address).is_ok_and(|all| all) {
                         asked.send(()).unwrap();
                     }

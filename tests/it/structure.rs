@@ -79,8 +79,8 @@ impl Sources {
         Target::Module(at)
     }
 
-    /// Returns the modules on which a module depends. A module with children is included only if a path names one of
-    /// its own items.
+    /// Returns the modules on which a module depends. A module with children is included only if a path names an item
+    /// of that module itself.
     fn needs(&self, module: &Module) -> BTreeSet<Module> {
         let imported = self.imports[module].iter().map(|(_, path)| path.clone());
         let paths = imported.chain(paths(&self.code[module]));
@@ -168,7 +168,7 @@ fn files_of_src_have_no_dependency_cycle() {
     let sources = Sources::read();
     let needs: BTreeMap<_, _> = sources.code.keys().map(|module| (module.clone(), sources.needs(module))).collect();
     let of = |path: &str| module_of(Path::new(path));
-    // These dependencies lead through modules with children and through aliases. `needs` must contain them.
+    // `needs` must contain these dependencies, which lead through modules with children and through aliases.
     assert!(needs[&of("src/server/serve.rs")].contains(&of("src/http/response.rs")));
     assert!(needs[&of("src/sse/channel/subscriber.rs")].contains(&of("src/server/registry.rs")));
     assert!(needs[&of("src/sse/channel/file/mod.rs")].contains(&of("src/sse/channel/mod.rs")));

@@ -7,9 +7,9 @@ use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream};
 use std::time::Duration;
 
-/// The timeout of each socket. It is long, because a thread may have to wait on a busy machine. It is shorter than the
-/// default timeouts of a server, so that a connection that hangs fails the test before the server closes the
-/// connection.
+/// The timeout of each socket. The timeout is long, because a thread may have to wait on a busy machine. The timeout is
+/// shorter than the default timeouts of a server. Otherwise the server could end a connection that hangs, and the test
+/// would not fail.
 pub const TIMEOUT: Duration = Duration::from_secs(9);
 
 /// A server that runs until this value is dropped.
@@ -49,7 +49,7 @@ impl Running {
         self.ask(format!("GET {target} HTTP/1.1\r\nHost: localhost\r\n\r\n"))
     }
 
-    /// Waits until `serve` returns, and returns its result.
+    /// Blocks until `serve` returns. Returns the result of `serve`.
     pub fn join(self) -> io::Result<()> {
         self.0.join()
     }
@@ -58,8 +58,8 @@ impl Running {
 pub struct Client {
     pub stream: TcpStream,
     unread: Vec<u8>,
-    /// The decoder of a chunked event stream. It is set when the head of the stream has been read. From then on
-    /// `unread` contains decoded bytes.
+    /// The decoder of a chunked event stream. This field is set when the head of the stream has been read. From then
+    /// on, `unread` contains decoded bytes.
     chunks: Option<Chunks>,
 }
 

@@ -31,7 +31,7 @@ pub struct Child {
     unread_stderr: Option<process::ChildStderr>,
 }
 
-/// The use that a test makes of the standard error of a child.
+/// The handling of a child's standard error: the test reads it, does not read it, or closes the pipe.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Stderr {
     Read,
@@ -246,8 +246,8 @@ impl Exhausted {
         clients.iter_mut().for_each(|client| assert_refused(&client.answer()));
     }
 
-    /// Asserts that up to 50 clients are refused within 500 ms for each client, and within [`TIMEOUT`]. If the server
-    /// paused for a second after each refusal, it would exceed this limit.
+    /// Asserts that up to 50 clients are refused within 500 ms for each client, and within [`TIMEOUT`]. A pause of a
+    /// second after each refusal would exceed this limit.
     fn assert_refuses_many(&self) {
         let started = Instant::now();
         let clients = (self.room.connections - self.held.len() - self.streams.len() - 2).min(50);
@@ -377,7 +377,7 @@ fn server_out_of_threads_refuses_many_in_time() {
     exhaust(WITH_HUGE_STACKS, FEW_STACKS, 1).assert_refuses_many();
 }
 
-/// The time that the server waits for a whole head.
+/// The time for which the server waits for a whole head.
 const PATIENCE: Duration = Duration::from_secs(3);
 
 #[test]
@@ -422,7 +422,7 @@ fn incomplete_heads_of_ten_thousand_clients_do_not_block_others() {
     child.assert_alive();
     println!("all opened after {opened:?}, others served after {served:?}, all answered 408 after {answered:?}");
     let Some(before) = threads_before else { return };
-    // A request between two checks of the threads keeps the loop from using all CPU time. No other client is connected.
+    // The loop sends a request between two checks, so that it does not use all CPU time. No other client is connected.
     let mut client = child.connect();
     let closed = Instant::now();
     let after = loop {

@@ -17,7 +17,8 @@ const PUBLISHERS: usize = 3;
 /// second, so the nodes send about 18,000 events per second.
 const PAUSE: std::ops::Range<u64> = 20..80;
 
-/// Returns the time for which nodes are killed and restarted. `FLEET_SECONDS` sets this time, and its default is 30 s.
+/// Returns the time for which nodes are killed and restarted. `FLEET_SECONDS` is this time in seconds. The default is
+/// 30 s.
 fn duration() -> Duration {
     let seconds = std::env::var("FLEET_SECONDS").map(|seconds| seconds.parse().unwrap());
     Duration::from_secs(seconds.unwrap_or(30))
@@ -90,7 +91,7 @@ fn listen(port: u16, number: usize, connected: &AtomicUsize, started: &AtomicUsi
 struct Said {
     /// The data of each acknowledged event, by the id of the event.
     acknowledged: HashMap<String, String>,
-    /// The number of events that were not acknowledged. Clients may or may not receive them.
+    /// The number of events that were not acknowledged. Clients may or may not receive these events.
     unknown: usize,
 }
 
@@ -114,7 +115,7 @@ fn speak(port: u16, number: usize, ended: &AtomicBool) -> Said {
     said
 }
 
-/// Kills one or two nodes and restarts them, repeatedly, until the deadline. Returns the number of kills.
+/// Repeats until the deadline: kills one or two nodes, and restarts the killed nodes. Returns the number of kills.
 fn kill_at_random(nodes: &mut [Node; 3], until: Instant) -> usize {
     let (mut random, mut kills) = (Random::new(std::process::id() as usize), 0);
     while Instant::now() < until {

@@ -14,8 +14,8 @@ use std::time::{Duration, Instant};
 
 pub const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A lock on the machine. A test that can share the machine with other tests locks it for reading. A test that needs
-/// the machine for itself locks it for writing.
+/// A lock on the machine. A test that can share the machine with other tests acquires this lock for reading. A test
+/// that needs the machine for itself acquires this lock for writing.
 pub static MACHINE: RwLock<()> = RwLock::new(());
 
 /// Returns a free port. The system does not use ports of this range for outgoing connections, so the port is still free

@@ -135,7 +135,7 @@ fn redis_restarted_empty_with_an_earlier_clock_is_a_gap_and_skips_nothing() {
     assert_eq!(fleet.nodes[0].events("5-5").next(1), ["3"]);
 }
 
-/// By default, Redis saves its data every few minutes. After a crash it restores the last saved data.
+/// By default, Redis saves its data every few minutes. After a crash, Redis restores the last saved data.
 #[test]
 fn redis_restarted_with_an_older_copy_is_a_gap_and_repeats_nothing() {
     let mut fleet = Fleet::start();

@@ -1,5 +1,5 @@
-//! A relay between a node and Redis. The relay can hold back requests, so that a node lags. It can also hold back
-//! responses, so that a node receives no acknowledgement.
+//! A relay between a node and Redis. The relay can hold back requests, so that a node lags. The relay can also hold
+//! back responses, so that a node receives no acknowledgement.
 
 use super::processes::{local, TIMEOUT};
 use std::io::{Read, Write};
@@ -55,7 +55,7 @@ impl Gate {
         self.changed.notify_all();
     }
 
-    /// Waits while `condition` is true. Returns `false` if it is still true after [`TIMEOUT`].
+    /// Waits while `condition` is true. Returns `false` if `condition` is still true after [`TIMEOUT`].
     fn wait_while(&self, condition: impl Fn(&State) -> bool) -> bool {
         let state = self.state.lock().unwrap();
         !self

@@ -6,7 +6,7 @@ use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
 
-/// A fleet that `run` has started. It receives SIGTERM when this value is dropped.
+/// A fleet that `run` has started. The script receives SIGTERM when this value is dropped.
 struct Script {
     child: Child,
     output: BufReader<ChildStdout>,

@@ -14,7 +14,7 @@ fn resume_with_a_trimmed_id_sends_gap_and_the_events_that_are_left() {
     let events = two.events(&first).next(ids.len() + 1);
     assert_eq!(events[0], format!("gap: {first} {}", ids[0].0));
     assert_eq!(events[1..], ids.iter().map(|(_, fields)| fields[1].clone()).collect::<Vec<_>>());
-    // The node `one` was not restarted. It still has the first event, and a gap after this event.
+    // The node `one` was not restarted, so this node still has the first event, and a gap after this event.
     let events = one.events(&first).next(ids.len() + 1);
     assert!(events[0].starts_with("gap: "), "{}", events[0]);
     let numbers: Vec<usize> = events[1..].iter().map(|number| number.parse().unwrap()).collect();
@@ -43,8 +43,8 @@ fn node_stopped_while_redis_trims_sends_gap_in_place_of_the_lost_events() {
     assert_eq!(two.events(&first).next(3), ["missed", "kept", "next"]);
 }
 
-/// One entry is larger than the whole history of a node, and clients receive a `gap` for it. Another entry has no
-/// `data` field, and clients receive an event without data for it.
+/// One entry is larger than the whole history of a node, and clients receive a `gap` for this entry. Another entry has
+/// no `data` field, and clients receive an event without data for this entry.
 #[test]
 fn foreign_entries_in_the_redis_stream_do_not_stop_a_node() {
     let fleet = Fleet::start();
