@@ -21,7 +21,7 @@ struct Api {
     channel: Channel,
     handle: Arc<Mutex<Option<Handle>>>,
     other: Arc<Server>,
-    /// The sender for the name of each callback whose calls have all returned.
+    /// The sender for the names of callbacks. A name is sent after all calls of the callback have returned.
     called: Sender<&'static str>,
 }
 

@@ -135,7 +135,7 @@ fn is_acknowledged(stream: &mut TcpStream, data: &str) -> bool {
     went_well && answer.starts_with(b"HTTP/1.1 200 ")
 }
 
-/// All that a listener has received.
+/// The events and gaps that a listener has received, and its last event id.
 #[derive(Default)]
 struct Life {
     /// The sequence number and the data of each event.

@@ -13,7 +13,7 @@ use std::sync::{Arc, Barrier, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// A grace that is never used up. `serve` must return earlier, because no connection is left.
+/// A grace that is much longer than a test. `serve` must return earlier, because no connection is left.
 const LONG: Duration = Duration::from_secs(60);
 
 /// A short grace for tests that wait for the end of the grace.

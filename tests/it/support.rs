@@ -69,7 +69,7 @@ pub struct Chunks {
     /// The unfinished size line, or the unfinished line break after data.
     line: Vec<u8>,
     is_in_chunk: bool,
-    /// The number of data bytes of the present chunk that have not yet arrived.
+    /// The number of data bytes of the current chunk that have not yet arrived.
     left: usize,
     is_last: bool,
     /// Whether the last chunk has arrived.
