@@ -1,4 +1,4 @@
-//! Request bodies: by length and chunked, with `Expect: 100-continue`, incomplete, too large, and unread.
+//! Request bodies: with a length, chunked, after `Expect: 100-continue`, incomplete, too large, and not read.
 
 use super::support::{serve, Running, TIMEOUT};
 use brooklet::{Config, Context, Error, Server, StatusCode};
@@ -77,8 +77,8 @@ fn continue_is_sent_only_when_handler_reads() {
     client.send("hello");
     assert_eq!(client.answer().text(), "5:hello");
 
-    // The handler does not read the body. The server answers at once and closes the connection, because it cannot know
-    // whether the client will send the body.
+    // The handler does not read the body, so the server sends no `100 Continue`. The server closes the connection after
+    // the response, because it cannot know whether the client will send the body.
     client.send(post("/ignore", "Content-Length: 5\r\nExpect: 100-continue\r\n\r\n"));
     let answer = client.answer();
     assert_eq!((answer.text(), answer.header("connection")), ("ignored", Some("close")));
@@ -185,7 +185,7 @@ fn limit_body_in_handler_or_guard_replaces_max_body_bytes() {
         let chunks = format!("Transfer-Encoding: chunked\r\n\r\n{length:x}\r\n{body}\r\n0\r\n\r\n");
         assert_eq!(server.ask(post(target, &chunks)).status, status, "{target} {length}, chunked");
     }
-    // The server sends `100 Continue` only for a body within the limit.
+    // The server sends `100 Continue` only if the body is not larger than the limit.
     let mut client = server.connect();
     client.send(post("/upload", "Content-Length: 2000\r\nExpect: 100-continue\r\n\r\n"));
     assert_eq!(client.until(b"\r\n\r\n"), b"HTTP/1.1 100 Continue\r\n\r\n");
@@ -199,7 +199,7 @@ fn unread_body_does_not_become_next_request() {
     let mut client = server.connect();
     let smuggled = "GET /smuggled HTTP/1.1\r\nHost: localhost\r\n\r\n";
     for target in ["/ignore", "/three"] {
-        // These bodies arrive together with the head.
+        // Each of these bodies arrives together with the head of its request.
         client.send(post(target, &format!("Content-Length: {}\r\n\r\n{smuggled}", smuggled.len())));
         assert_eq!(client.answer().status, 200);
         client.send(post(
@@ -260,7 +260,8 @@ fn response_reaches_client_that_sends_whole_body_first() {
     }
 }
 
-/// A browser resets the connection when its user cancels an upload. This is an error of the client: the status is 400.
+/// A browser resets the connection when its user cancels an upload. The client has caused this error, so the status in
+/// the report is 400.
 #[test]
 fn reset_within_body_is_reported_with_400() {
     let (tell, told) = mpsc::channel();

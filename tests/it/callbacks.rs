@@ -1,4 +1,5 @@
-//! A callback may call every method, because the server holds no lock while it runs a callback.
+//! A callback may call every method of a channel, a handle and a server. The server holds no lock while a callback
+//! runs.
 
 use super::channel::{eventually, subscribe, subscribe_on, Subscriber};
 use super::support::{serve, Running, TIMEOUT};
@@ -14,19 +15,19 @@ use std::sync::{Arc, Barrier, Mutex};
 use std::thread;
 use std::time::Duration;
 
-/// The values whose methods a callback calls. Each callback holds a clone.
+/// The values whose methods the callbacks call. Each callback holds a clone of this struct.
 #[derive(Clone)]
 struct Api {
     channel: Channel,
     handle: Arc<Mutex<Option<Handle>>>,
     other: Arc<Server>,
-    /// Sends the name of a callback after all its calls have returned.
+    /// The sender for the names of callbacks. A name is sent after all calls of the callback have returned.
     called: Sender<&'static str>,
 }
 
 impl Api {
-    /// Calls every method of `Channel`, `Handle` and `Server` that takes `&self`. The methods that end a channel or a
-    /// server are called on a new channel and a new server.
+    /// Calls the methods of `Channel`, `Handle` and `Server` that take `&self`. The methods that end a channel or a
+    /// server are called on a new channel and on a new server.
     fn call_all(&self, callback: &'static str) {
         let channel = &self.channel;
         channel.publish(callback).unwrap();
@@ -55,7 +56,7 @@ impl Api {
     }
 }
 
-/// A value that calls every method when it is formatted.
+/// A value whose `Display` and `Debug` call [`Api::call_all`].
 struct Calling {
     api: Api,
     callback: &'static str,
@@ -68,7 +69,7 @@ impl fmt::Display for Calling {
     }
 }
 
-/// A value that calls every method when it is dropped.
+/// A value whose `Drop` calls [`Api::call_all`].
 struct CallingOnDrop(Calling);
 
 impl Drop for CallingOnDrop {
@@ -85,7 +86,8 @@ impl fmt::Debug for Calling {
 
 impl std::error::Error for Calling {}
 
-/// Starts a server with all its callbacks. The receiver yields the name of each callback that has made its calls.
+/// Starts a server whose callbacks all call [`Api::call_all`]. The receiver yields the name of each callback whose
+/// calls have returned.
 fn server_of_callbacks() -> (Running, Api, Receiver<&'static str>) {
     let (called, calls) = mpsc::channel();
     let other = Arc::new(Server::bind("127.0.0.1:0").unwrap());
@@ -165,7 +167,7 @@ fn server_callback_may_call_every_method() {
     }
 }
 
-/// Without a hook, the server formats the error for standard error.
+/// Without an `on_response` hook, the server prints the error of a handler, and calls the `Display` of this error.
 #[test]
 fn printed_error_may_call_every_method() {
     let (called, calls) = mpsc::channel();
@@ -204,7 +206,7 @@ fn channel_hook_may_call_every_method_and_replace_itself() {
     first.client.finish();
     drop(first);
     assert_eq!(calls.recv_timeout(TIMEOUT), Ok("on_leave"));
-    // The thread that subscribes and the thread that sends both continue.
+    // The thread that subscribes clients and the thread that sends events must both continue.
     let mut second = subscribe(&server, "/feed", "");
     eventually(|| api.channel.subscribers() == 1);
     api.channel.publish("still here").unwrap();
@@ -225,7 +227,7 @@ fn drop_of_replaced_hook_may_call_every_method() {
     assert_eq!(dropped, ["on_join", "on_leave"], "the first `call_all` replaces both hooks");
 }
 
-/// Each of the two hook calls waits for the other. They return only if both run at the same time.
+/// Each of the two hook calls waits for the other hook call, so both return only if they run at the same time.
 #[test]
 fn on_join_runs_concurrently_while_it_is_replaced() {
     let channel = Channel::new();
@@ -310,12 +312,12 @@ fn channels() -> usize {
     2 * thread::available_parallelism().map_or(1, usize::from)
 }
 
-/// `/feed/{n}` subscribes to channel `n`, and `/say/{n}` publishes to it. The `on_leave` of these channels panics with
-/// a value whose `Drop` panics.
+/// `/feed/{n}` subscribes to channel `n`, and `/say/{n}` publishes to the same channel. The `on_leave` of these
+/// channels panics with a value whose `Drop` panics.
 ///
-/// `/panic` subscribes to a new channel. When the client leaves, the broadcaster drops the last clone of this channel
-/// and panics. The handler must have dropped its own clone by then: `/dropped` returns the number of handlers that have
-/// done so.
+/// `/panic` subscribes to a new channel. When the client leaves, the broadcaster drops the last clone of this channel.
+/// This also drops the channel's `on_leave`, which contains a value whose `Drop` panics. The handler must drop its own
+/// clone before the client leaves: `/dropped` returns the number of handlers that have dropped their clone.
 #[test]
 #[ignore = "other tests start it as a child process"]
 fn server_with_panics() {
@@ -383,7 +385,7 @@ fn broadcaster_panic_disconnects_subscribers_and_resume_loses_no_event() {
     }
     child.get("/stop");
     let (_, printed) = child.end();
-    let lines = printed.matches("brooklet: a thread that sends events of channels panicked").count();
+    let lines = printed.matches("events of channels panicked: ").count();
     assert_eq!(lines, channels() / 2, "{printed}");
 }
 
@@ -405,7 +407,7 @@ fn panic_in_drop_of_panic_value_ends_only_hook() {
     assert!(!printed.contains("a thread that sends"), "{printed}");
 }
 
-/// A broadcaster calls `on_leave` on its own thread.
+/// `on_leave` runs on the thread of a broadcaster.
 #[test]
 fn on_leave_has_default_thread_stack() {
     let channel = Channel::new();

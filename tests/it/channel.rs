@@ -25,7 +25,7 @@ fn feeding_after(channel: &Channel, build: impl FnOnce(Server) -> Server) -> Run
     })
 }
 
-/// A client of a channel that reads events one by one.
+/// A client that subscribes to a channel and reads one event at a time.
 pub struct Subscriber {
     pub client: Client,
     parser: Parser,
@@ -59,7 +59,7 @@ impl Subscriber {
     }
 }
 
-/// Calls `what` until it returns `true`. Panics after twice [`TIMEOUT`].
+/// Calls `what` until `what` returns `true`. Panics if `what` still returns `false` after twice [`TIMEOUT`].
 #[track_caller]
 pub fn eventually(what: impl Fn() -> bool) {
     let deadline = Instant::now() + 2 * TIMEOUT;
@@ -106,7 +106,7 @@ fn newcomer_receives_later_events_or_also_last_n() {
     assert_eq!([subscriber.data(), subscriber.data()], ["b", "c"]);
 }
 
-/// A client may trigger an event as soon as it has read the response head. It must receive that event.
+/// A client may cause an event as soon as it has read the response head, and must receive this event.
 #[test]
 fn subscriber_with_response_head_receives_next_event() {
     let channel = Channel::new();
@@ -118,8 +118,8 @@ fn subscriber_with_response_head_receives_next_event() {
     }
 }
 
-/// The broadcaster may be writing when the server shuts down. It still sends the events that are published
-/// meanwhile, and then the `close` event.
+/// The broadcaster may be writing an event when the server shuts down. The broadcaster must still send the events that
+/// were published before the shutdown, and then the `close` event.
 #[test]
 fn shutdown_sends_published_events_before_close_event() {
     for _ in 0..100 {
@@ -346,10 +346,10 @@ fn shutdown_sends_jittered_retry_and_close_event() {
     retries.dedup();
     assert!(retries.len() > room.connections / 2, "most clients receive different retries");
     await_subscribers(&channel, 0);
-    channel.publish("the channel lives on").unwrap();
+    channel.publish("the channel still works").unwrap();
 }
 
-/// Creates a channel that sends keep-alives every 50 ms. It also checks every 50 ms whether subscribers have left.
+/// Creates a channel that sends keep-alives every 50 ms, and also checks every 50 ms whether subscribers have left.
 fn watchful(max_events: usize) -> Channel {
     Channel::with_config(ChannelConfig {
         max_events,
@@ -372,7 +372,7 @@ fn leave_without_publish_is_noticed() {
     let mut counts: Vec<_> = (0..3).map(|_| coming.recv_timeout(TIMEOUT).unwrap()).collect();
     counts.sort_unstable();
     assert_eq!(counts.last(), Some(&3));
-    drop(subscribers.pop()); // sends FIN
+    drop(subscribers.pop()); // closes the connection with a FIN
     assert_eq!(leaving.recv_timeout(TIMEOUT).unwrap(), (2, 2));
     subscribers.last_mut().unwrap().client.send("stray bytes, which must not hide the end");
     drop(subscribers.pop());
@@ -415,10 +415,11 @@ fn idle_stream_sends_retry_and_then_keep_alives() {
     assert_eq!(subscriber.client.until(b":\n:\n"), b"retry: 1234\n:\n:\n");
 }
 
-/// The longest time that `publish` waits for the thread that writes to the subscribers.
+/// The maximum time for which `publish` waits until the broadcaster has sent earlier events.
 const PACE: Duration = Duration::from_millis(100);
 
-/// Publishes many more events than the history holds, without a pause. Clients that read receive all of them.
+/// Publishes 20,000 events without a pause to a channel whose history holds 100 events. Each client that reads must
+/// receive all events.
 #[test]
 fn burst_larger_than_history_reaches_every_reader() {
     for attempt in 0..20 {
@@ -432,7 +433,7 @@ fn burst_larger_than_history_reaches_every_reader() {
             started.elapsed() < PACE
         };
         if !(0..20_000).all(publishes_in_time) {
-            println!("attempt {attempt} does not count: the writing thread did not run for {PACE:?}, so `publish` did not wait");
+            println!("attempt {attempt} does not count: a call of `publish` took {PACE:?} or longer");
             continue;
         }
         for subscriber in &mut subscribers {
@@ -440,7 +441,7 @@ fn burst_larger_than_history_reaches_every_reader() {
         }
         return;
     }
-    panic!("no attempt counts: the writing thread never kept up with the burst");
+    panic!("no attempt counts: in each attempt, a call of `publish` took {PACE:?} or longer");
 }
 
 /// Returns the data of a large event. A few such events fill the buffers of a client that does not read.
@@ -485,8 +486,9 @@ fn lag_skip_sends_gap_on_same_connection() {
     assert_eq!(channel.subscribers(), 1);
 }
 
-/// Reads up to the last of `events` large events. Asserts that they arrive in order, and that a `gap` event replaces
-/// missing events. Returns the id of the event before each gap, first as the gap gives it and then as it was received.
+/// Reads large events until the last of `events` events arrives. Asserts that the events arrive in order, and that a
+/// `gap` event replaces missing events. Returns two ids for each gap: the id in the `gap` event, and the id of the last
+/// event that was received before the gap.
 fn read_with_gaps(slow: &mut Subscriber, events: usize) -> Vec<(String, String)> {
     let (mut expected, mut gaps, mut last_id) = (0, Vec::new(), String::new());
     while expected < events {
@@ -528,7 +530,8 @@ fn many_channels_with_one_subscriber_each_deliver() {
 }
 
 /// Four threads publish. Up to 200 clients connect, read some events, drop the connection at any point and resume. Each
-/// publisher has a subscription too, and receives its last event before it publishes the next burst.
+/// publisher is also a subscriber, and publishes its next burst only after it has received the last event of its
+/// previous burst.
 #[test]
 fn resume_many_times_delivers_each_event_once_in_order() {
     const EVENTS: usize = 4_000;
@@ -536,7 +539,8 @@ fn resume_many_times_delivers_each_event_once_in_order() {
     // The server may notice a dropped connection late, so each client counts as two connections.
     let room = Room::for_both_ends(2 * (200 + PUBLISHERS));
     let clients = room.connections / 2 - PUBLISHERS;
-    // A client may connect for the first time after the `end` event. `Last(1)` sends it this event.
+    // A client may connect for the first time after the `end` event was published. Because of `Last(1)`, this client
+    // still receives the `end` event.
     let newcomers = Newcomers::Last(1);
     let channel = Channel::with_config(ChannelConfig { max_events: 2 * EVENTS, newcomers, ..ChannelConfig::default() });
     let server = feeding(&channel);
@@ -560,7 +564,7 @@ fn resume_many_times_delivers_each_event_once_in_order() {
                             let event = subscriber.next();
                             assert_eq!(event.kind, "message");
                             let sequence: usize = event.last_event_id.split_once('-').unwrap().1.parse().unwrap();
-                            assert!(next.map_or(true, |next| next == sequence), "{sequence} is not {next:?}");
+                            assert!(next.map_or(true, |next| next == sequence), "event {sequence}, not {next:?}");
                             if event.data == "end" {
                                 return (sequence, connections);
                             }
@@ -598,7 +602,7 @@ fn resume_many_times_delivers_each_event_once_in_order() {
     });
 }
 
-/// Publishes the same event repeatedly until the publisher's own subscription receives it.
+/// Publishes the same event repeatedly until the publisher's own subscription receives the event.
 fn await_hearing(channel: &Channel, own: &mut Subscriber, publisher: usize) {
     let hello = format!("{publisher}: hello");
     own.client.stream.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
@@ -664,7 +668,7 @@ fn last_event_id_in_header_wins_over_query_and_empty_is_none() {
         ("/", &b""[..], "d"),
         ("/", b"Last-Event-ID: a\r\n", "\u{e9}"),
         ("/", b"Last-Event-ID: \xc3\xa9\r\n", "c"),
-        ("/", b"Last-Event-ID: \xe9\r\n", "c"), // as Node.js clients send it
+        ("/", b"Last-Event-ID: \xe9\r\n", "c"), // Node.js clients send `é` as this byte
         ("/?lastEventId=c", b"", "d"),
         ("/?lastEventId=%C3%A9", b"", "c"),
         ("/?lastEventId=c", b"Last-Event-ID: a\r\n", "\u{e9}"),
@@ -725,7 +729,8 @@ fn channel_stream_is_chunked_to_http_11_and_plain_to_http_10() {
     assert_eq!((plain.0, plain.1.as_str()), (None, frames));
 }
 
-/// The events fill the buffers many times over. A client of each version receives them, and an HTTP/1.0 client resumes.
+/// The events are together much larger than the buffers. An HTTP/1.0 client and an HTTP/1.1 client receive all events.
+/// Then another HTTP/1.0 client resumes.
 #[test]
 fn http_10_subscriber_receives_each_event_once() {
     let channel = Channel::with_config(ChannelConfig { max_bytes: 100_000_000, ..ChannelConfig::default() });
@@ -756,7 +761,8 @@ fn lag_skip_to_http_10_sends_whole_events_and_gaps() {
     await_subscribers(&channel, 1);
     (0..300).for_each(|n| drop(channel.publish(large(n)).unwrap()));
     let gaps = read_with_gaps(&mut slow, 300);
-    // On a busy machine the event may be evicted while the server writes it. The `gap` event then has an empty id.
+    // On a busy machine, the last received event may already be evicted when the server writes the `gap` event. The id
+    // in the `gap` event is then empty.
     let is_true = |(before, last_id): &(String, String)| before == last_id || before.is_empty();
     assert!(!gaps.is_empty() && gaps.iter().all(is_true), "{gaps:?}");
 }
@@ -782,7 +788,7 @@ fn keep_alive_of_zero_is_sent_every_10_ms() {
     assert!(started.elapsed() >= Duration::from_millis(90), "the keep-alives are 10 ms apart");
 }
 
-/// A program calls `publish_gap` if the source of its events has lost some of them.
+/// A program calls `publish_gap` if the source of its events has lost events.
 #[test]
 fn publish_gap_reaches_only_clients_from_before_it() {
     let channel = Channel::new();
@@ -804,7 +810,7 @@ fn publish_gap_reaches_only_clients_from_before_it() {
     assert_eq!((later.data(), newcomer.data()), ("now".to_owned(), "now".to_owned()));
 }
 
-/// A channel whose clients first receive the state: the last published number, with the id of its event.
+/// A channel that first sends the state to each client: the last published number, with the id of its event.
 #[derive(Default)]
 struct Counter {
     channel: Channel,
@@ -929,7 +935,8 @@ fn first_message_that_is_invalid_or_panics_is_500() {
     assert_eq!(channel.subscribers(), 0);
 }
 
-/// A stream of `/` ends after 300 ms, a stream of `/past` ends at once, and a stream of `/always` has no end.
+/// A stream of `/` ends 300 ms after the start of the test, a stream of `/past` ends at once, and a stream of `/always`
+/// has no end.
 #[test]
 fn subscription_until_ends_stream_without_close_event_and_resume_works() {
     let channel = Channel::new();
@@ -1011,7 +1018,7 @@ fn disconnect_ends_streams_of_selected_tags() {
     assert_eq!(resumed.data(), "after");
 }
 
-/// The client may have received only a part of an event, so its stream ends without the last chunk.
+/// The client may have received only a part of an event, so the server ends the stream without the last chunk.
 #[test]
 fn disconnect_ends_stream_of_stalled_client() {
     let channel = Channel::with_config(ChannelConfig { max_bytes: 100_000_000, ..ChannelConfig::default() });
@@ -1056,8 +1063,9 @@ fn channel_map_in_documentation_is_tested_code() {
     assert!(source.contains(&documented), "{documented}");
 }
 
-/// Each page reloads many times. It is the only subscriber of its topic, and other topics are added and removed
-/// meanwhile. No page receives a `close` event, and no page subscribes to a channel that has left the map.
+/// Each page is the only subscriber of its topic, and reloads many times. Other topics are added and removed at the
+/// same time. No page may receive a `close` event, and no page may subscribe to a channel that was removed from the
+/// map.
 #[test]
 fn page_reload_finds_channel_of_its_topic_in_map() {
     const RELOADS: usize = 100;

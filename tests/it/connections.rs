@@ -174,8 +174,8 @@ fn bind_to_invalid_address_fails_with_advice() {
     }
 }
 
-/// The client sends bytes after its last request, and no handler reads them. If the server closed the socket at once,
-/// the kernel would send a reset, and the client would lose the rest of the response.
+/// The client sends more bytes after its last request, and no handler reads these bytes. If the server closed the
+/// socket at once, the kernel would send a reset, and the client would lose the rest of the response.
 #[test]
 fn large_response_survives_unread_input() {
     let server = serve(|server| server.get("/", |_| "x".repeat(3_000_000)));

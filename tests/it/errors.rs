@@ -7,7 +7,7 @@ use std::sync::mpsc::{self, Receiver};
 use std::sync::Mutex;
 use std::{fmt, io};
 
-/// Starts a server. The receiver yields the status of each response, and the error at the end of its log line.
+/// Starts a server. For each response, the receiver yields the status and the error at the end of the log line.
 fn reporting(build: impl FnOnce(brooklet::Server) -> brooklet::Server) -> (Running, Receiver<(u16, String)>) {
     let (report, reports) = mpsc::channel();
     let report = Mutex::new(report);
@@ -135,7 +135,7 @@ fn cause_is_reported_after_client_has_left() {
     assert_eq!(reports.recv_timeout(TIMEOUT).unwrap(), (502, "cannot save: disk on fire".to_owned()));
 }
 
-/// Starts the server in a child process, because the test reads its standard error.
+/// Starts the server in a child process, because the test reads the standard error of the server.
 #[test]
 fn cause_without_hook_is_printed_except_for_4xx() {
     let mut process = Command::new(std::env::current_exe().unwrap());

@@ -1,5 +1,5 @@
-//! An event-stream parser that follows the WHATWG algorithm (HTML 9.2.6). It shares no code with the encoder. The
-//! tests use it to read the events that the server writes.
+//! An event-stream parser that follows the WHATWG algorithm (HTML 9.2.6). The parser and the encoder of the library
+//! share no code. The tests read the events of the server with this parser.
 
 use super::support::serve;
 use brooklet::sse::{self, Message};
@@ -19,7 +19,7 @@ pub struct Event {
 pub struct Parser {
     /// The bytes of the unfinished line.
     line: Vec<u8>,
-    /// Whether the last byte was a CR. An LF after it belongs to the same line break.
+    /// Whether the last byte was a CR. An LF directly after this CR belongs to the same line break.
     after_cr: bool,
     started: bool,
     data: String,
@@ -110,12 +110,12 @@ fn parser_reads_examples_of_specification() {
     );
 }
 
-/// Returns the text as a client receives it, with `\n` for every line break.
+/// Returns the text with `\n` for every line break, as a client receives the text.
 fn with_plain_breaks(text: &str) -> String {
     text.replace("\r\n", "\n").replace('\r', "\n")
 }
 
-/// Returns every sequence of up to `pieces` pieces that are hard to encode.
+/// Returns all texts that consist of up to `pieces` pieces. The pieces are hard to encode.
 pub fn nasty_texts(pieces: usize) -> Vec<String> {
     const PIECES: [&str; 15] =
         ["", "\n", "\r", "\r\n", " ", ":", "data:", "id: 1", "\0", "\u{feff}", "é", "\u{1f600}", "x", "\t", "event"];
@@ -128,7 +128,8 @@ pub fn nasty_texts(pieces: usize) -> Vec<String> {
     texts
 }
 
-/// Sends each text as data, as an event name and as an id. Returns the number of refused messages.
+/// Sends each text in three messages: as data, as an event name and as an id. Returns the number of messages that the
+/// server refused.
 pub fn send_nasty(events: &mut sse::Connection, texts: &[String]) -> io::Result<usize> {
     let mut refused = 0;
     for text in texts {

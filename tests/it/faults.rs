@@ -1,9 +1,14 @@
 //! A server whose system calls fail. strace injects the errors, at several moments for each call.
 //!
-//! While calls fail, clients publish, subscribe and send requests. Afterwards the process still serves them. Every
-//! listener has received every event once and in order. If the connection of a listener ends early, the listener
-//! resumes. The listeners have received every acknowledged event and no refused event. The server releases its
-//! descriptors and threads. Each test prints the number of failed calls.
+//! While calls fail, clients publish, subscribe and send requests. A listener whose connection ends early resumes. The
+//! function `survive` asserts that:
+//!
+//! - the process continues to serve clients;
+//! - every listener has received every acknowledged event and no refused event;
+//! - every listener has received each event once and in order;
+//! - the server has released its descriptors and threads.
+//!
+//! The function also prints the number of failed calls for each fault.
 //!
 //! strace counts the calls of each thread separately.
 #![cfg(target_os = "linux")]
@@ -26,23 +31,23 @@ use std::sync::{Condvar, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// The number of events that are published while calls fail.
+/// The minimum number of events that are published while calls fail.
 const ROUNDS: usize = 40;
 
-/// If no call has failed after `ROUNDS` events, more events are published for up to this time.
+/// If no call has failed after `ROUNDS` events, more events are published until this time has passed.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 const LISTENERS: usize = 3;
 
-/// The maximum size of the file: about 20 events, so that the channel rotates it often.
+/// The `max_bytes` of the channel: room for about 20 events, so that the channel rotates its file often.
 const MAX_BYTES: usize = 5_000;
 
-/// The maximum number of events that a listener may lag. With this limit the channel evicts no event that
-/// a listener needs.
+/// The maximum number of acknowledged events that a listener has not yet received. With this limit, the channel evicts
+/// no event that a listener needs.
 const LAG: usize = 5;
 
-/// The number of concurrent requests in every twentieth round. It is larger than the number of threads that wait for
-/// connections. The other rounds have one request.
+/// The number of concurrent requests in every twentieth round. This number is larger than [`WAITING`]. Each of the
+/// other rounds has one request.
 const CROWD: usize = 72;
 
 /// The maximum number of threads that wait for connections.
@@ -55,8 +60,8 @@ struct Strace {
 }
 
 impl Strace {
-    /// Attaches strace to a process. Calls fail until strace is detached. A fault is a call, an error and a moment,
-    /// such as `write:error=EIO:when=1`.
+    /// Attaches strace to a process. strace makes calls fail until it is detached. A fault names a call, an error and a
+    /// moment, for example `write:error=EIO:when=1`.
     fn attach(process: u32, faults: &[&str], log: &Path) -> Strace {
         let mut strace = strace(faults, log);
         strace.args(["-p", &process.to_string()]).stderr(Stdio::piped());
@@ -69,9 +74,9 @@ impl Strace {
         Strace { process: strace, log: log.to_owned() }
     }
 
-    /// Ends strace. Returns the number of calls that it made fail.
+    /// Stops strace. Returns the number of calls that strace made fail.
     fn detach(mut self) -> usize {
-        // Before strace ends, it must resume the calls that it has stopped. `Child::kill` would prevent this.
+        // Before strace ends, strace must resume the calls that it has stopped. `Child::kill` would prevent this.
         let killed = Command::new("kill").args(["-INT", &self.process.id().to_string()]).status();
         assert!(killed.unwrap().success());
         self.process.wait().unwrap();
@@ -83,7 +88,7 @@ impl Strace {
     }
 }
 
-/// Returns a command that runs strace. It logs these calls only, and makes them fail.
+/// Returns a command that runs strace. strace logs only the calls that `faults` name, and makes these calls fail.
 fn strace(faults: &[&str], log: &Path) -> Command {
     let calls: Vec<_> = faults.iter().map(|fault| fault.split(':').next().unwrap()).collect();
     let mut command = Command::new("strace");
@@ -116,7 +121,7 @@ struct State {
     /// The events that each listener has received.
     received: [Vec<Event>; LISTENERS],
     listening: usize,
-    /// The number of streams that have ended before the last event.
+    /// The number of streams that ended before the last event.
     broken: usize,
 }
 
@@ -150,8 +155,8 @@ impl Stage {
     }
 }
 
-/// Subscribes, and resumes after the last received event when the stream ends. Returns when it has received the event
-/// `END` or the server refuses connections.
+/// Subscribes. When the stream ends, resumes after the last received event. Returns after the event [`END`], or when
+/// the server refuses a connection.
 fn listen(stage: &Stage, address: SocketAddr, listener: usize) {
     let mut last_id = None;
     let mut is_over = false;
@@ -245,13 +250,13 @@ fn ask(stream: &TcpStream, request: &str) -> io::Result<u16> {
 
 const GET: &str = "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
 
-/// The clients that publish and send requests, with the number of each outcome.
+/// The clients that publish events and send requests. This struct also counts the results.
 struct Clients<'a> {
     address: SocketAddr,
     stage: &'a Stage,
     folder: &'a Folder,
-    /// Whether the files must not contain refused events. They may contain an event whose record can neither be synced
-    /// nor truncated.
+    /// Whether every refused event must be removed from the files. If the server can neither sync nor truncate a file,
+    /// the file may keep a refused event.
     leaves_nothing: bool,
     /// The connection of the publisher, if it is open.
     publisher: Option<TcpStream>,
@@ -265,7 +270,7 @@ struct Counts {
     unserved: usize,
     events: usize,
     refused: usize,
-    /// The events that were neither acknowledged nor refused, because the connection ended.
+    /// The number of events that were neither acknowledged nor refused, because the connection ended.
     unknown: usize,
 }
 
@@ -282,7 +287,7 @@ impl Clients<'_> {
         self.publish(&format!("{} {}", self.published, "x".repeat(200)))
     }
 
-    /// Publishes an event, and does not try again if this fails. Returns whether the server acknowledged it.
+    /// Publishes an event with a single attempt. Returns whether the server acknowledged the event.
     fn publish(&mut self, data: &str) -> bool {
         self.stage.wait_for_listeners(LAG);
         let length = data.len();
@@ -309,7 +314,7 @@ impl Clients<'_> {
         false
     }
 
-    /// Sends `clients` requests at once, each on its own connection. Returns whether all were served.
+    /// Sends `clients` requests at once, each on its own connection. Returns whether every response has the status 200.
     fn ask(&mut self, clients: usize) -> bool {
         let streams: Vec<_> = (0..clients).map(|_| connect(self.address)).collect();
         for stream in streams.iter().flatten() {
@@ -344,14 +349,14 @@ struct Run<'a> {
     log: PathBuf,
 }
 
-/// The calls that fail, and how the server's channel syncs its file.
+/// The calls that fail, and the sync policy of the server's channel.
 struct Faults<'a> {
-    /// Each call with its errors.
+    /// The calls, each with the errors that strace injects.
     calls: &'a [(&'a str, &'a [&'a str])],
-    /// The calls of a thread that fail, as strace numbers them. `7+20` is the seventh call and every twentieth call
-    /// after it.
+    /// The numbers of the failing calls in each thread, in the syntax of strace. `7+20` means the seventh call and then
+    /// every twentieth call.
     moments: &'a [&'a str],
-    /// The faults that strace injects all the time.
+    /// Further faults, which strace injects together with each fault of `calls`.
     besides: &'a [&'a str],
     sync: &'a str,
 }
@@ -408,7 +413,8 @@ fn survive(faults: &Faults<'_>) {
 }
 
 impl Run<'_> {
-    /// Makes calls fail for a while. Asserts that the server recovers. Returns the number of failed calls.
+    /// Makes calls fail while clients publish events and send requests. Asserts that the server recovers. Returns the
+    /// number of failed calls.
     fn fail(&mut self, fault: &str, besides: &[&str]) -> usize {
         let faults = &[&[fault], besides].concat();
         let stage = self.clients.stage;
@@ -430,7 +436,7 @@ impl Run<'_> {
         hits
     }
 
-    /// Blocks until the server serves many clients at once.
+    /// Blocks until the server has served [`CROWD`] requests at once. Panics after [`TIMEOUT`].
     fn serves_again(&mut self, faults: &[&str]) {
         let deadline = Instant::now() + TIMEOUT;
         while !self.clients.ask(CROWD) {
@@ -444,7 +450,7 @@ impl Run<'_> {
     }
 }
 
-/// Asserts that every listener has received every event once and in order, and that the files contain the last events.
+/// Asserts that every listener has received each event once and in order, and that the files contain the last events.
 fn assert_whole(state: &State, folder: &Folder) {
     let first = &state.received[0];
     for events in &state.received {
@@ -477,7 +483,8 @@ fn sequence(event: &Event) -> usize {
     event.last_event_id.rsplit('-').next().unwrap().parse().unwrap()
 }
 
-/// Returns the events in the files of a channel. After an unfinished rotation the current file is `.new`.
+/// Returns the events in the files of a channel. If a rotation was not finished, `log.sse.new` contains the newest
+/// events.
 fn kept(folder: &Folder) -> Vec<Event> {
     let read = |name| fs::read(folder.join(name)).unwrap_or_default();
     let present = if folder.log().exists() { "log.sse" } else { "log.sse.new" };
@@ -517,7 +524,8 @@ fn event_stream_to_unreachable_client_prints_no_error() {
         server.open(&format!("/sse?how={how}")).rest_of_broken_stream();
         assert!(strace.detach() > 0, "{how}");
     }
-    // The server prints this error. It would have printed errors of the streams earlier.
+    // The server prints the error of this request. If the server printed an error of a stream, that line would come
+    // first.
     assert_eq!(server.post("/publish", &"x".repeat(300)), 500);
     let said = || fs::read_to_string(&complaints).unwrap();
     eventually(|| said().contains("max_bytes"));
@@ -552,7 +560,7 @@ fn truncation_that_fails_is_tried_again() {
     });
 }
 
-/// The moments include the second rename of a rotation, and the retries when the next events are published.
+/// The moments include the second rename of a rotation, and the renames that later calls of `publish` repeat.
 #[test]
 #[ignore = "needs strace"]
 fn rename_that_fails_loses_no_event() {
@@ -563,7 +571,7 @@ fn rename_that_fails_loses_no_event() {
     });
 }
 
-/// Without syncs, the server calls `statx` only in a rotation. The test makes each of these calls fail.
+/// Without syncs, the server calls `statx` only in a rotation. Each of the first seven calls fails once.
 #[test]
 #[ignore = "needs strace"]
 fn rotation_with_failed_statx_loses_no_event() {
@@ -600,8 +608,8 @@ fn thread_start_that_fails_leaves_server_serving() {
 /// The number of events in the files of [`arranged`].
 const ARRANGED: usize = 20;
 
-/// Creates files as a process may leave them: no files (`new`), a torn record (`torn`), or a rotation that ended
-/// between its two renames (`unfinished`).
+/// Creates the files that a process may leave: no files (`new`), a file with an incomplete record at its end (`torn`),
+/// or the files of a rotation that ended between its two renames (`unfinished`).
 fn arranged(arrangement: &str) -> Folder {
     let folder = Folder::new();
     if arrangement == "new" {
@@ -623,14 +631,14 @@ fn arranged(arrangement: &str) -> Folder {
     folder
 }
 
-/// Opens a channel in a child process, where a call on its files fails. Returns the error message, or `None` if the
-/// channel was opened, and the number of failed calls.
+/// Opens a channel in a child process in which calls on the channel's files fail. Returns the error message and the
+/// number of failed calls. The message is `None` if the channel was opened.
 fn open_with_fault(folder: &Folder, fault: &str, log: &Path) -> (Option<String>, usize) {
     let mut command = strace(&[fault], log);
     for name in ["log.sse", "log.sse.old", "log.sse.new"] {
         command.arg("-P").arg(folder.join(name));
     }
-    // The process opens the file. It then ends, because its port is not valid.
+    // The process opens the channel. Then the process ends, because `no port` is not a port.
     let output = command
         .arg("-qq")
         .arg(program("testbed"))

@@ -1,9 +1,9 @@
-//! Header fields of responses: a field of the handler replaces the same field of a guard.
+//! Header fields of responses: a field that the handler sets replaces the field of the same name that a guard has set.
 
 use super::support::{serve, Answer};
 use brooklet::{sse, Response};
 
-/// Returns the values of a field in order.
+/// Returns the values of all fields with this name, in the order of the response.
 fn values<'a>(answer: &'a Answer, name: &str) -> Vec<&'a str> {
     let fields = answer.head.lines().filter_map(|line| line.split_once(": "));
     fields.filter(|field| field.0.eq_ignore_ascii_case(name)).map(|field| field.1).collect()

@@ -11,7 +11,7 @@ use std::sync::Mutex;
 use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// The content of a file beside the served directory. No client may read it.
+/// The content of a file next to the served directory. No client may receive this content.
 const SECRET: &str = "the secret";
 
 /// The content of `abc.txt`: 26 different bytes.
@@ -21,8 +21,8 @@ const ALPHABET: &str = "abcdefghijklmnopqrstuvwxyz";
 const MODIFIED: Duration = Duration::from_millis(784_111_777_500);
 const LAST_MODIFIED: &str = "Sun, 06 Nov 1994 08:49:37 GMT";
 
-/// A server of the files in `public`. `/assets/{*path}` takes the path from the URL, where the router checks it. `/raw`
-/// takes the path from the query, where the router does not check it.
+/// A server that sends the files in the directory `public`. For `/assets/{*path}`, the path of a file is in the URL's
+/// path, which the router checks. For `/raw`, the path of a file is in the query, which the router does not check.
 struct Site {
     server: Running,
     /// The status and the error of each response, as `on_response` receives them.
@@ -59,7 +59,7 @@ impl Site {
         self.directory.path().join("public")
     }
 
-    /// Writes a file that is old enough for strong validators.
+    /// Writes a file whose modification time is old enough for strong validators.
     fn write(&self, path: &str, content: impl AsRef<[u8]>) {
         let path = self.public().join(path);
         fs::write(&path, content).unwrap();
@@ -70,7 +70,7 @@ impl Site {
         self.server.get(&format!("/assets/{path}"))
     }
 
-    /// Requests `abc.txt` with more header fields. Each field ends with a line break.
+    /// Requests `abc.txt` with additional header fields. Each field must end with a line break.
     fn get_with(&self, fields: &str) -> Answer {
         self.ask("GET", "abc.txt", fields)
     }
@@ -89,7 +89,8 @@ fn set_modified(path: &Path, time: SystemTime) {
     File::options().write(true).open(path).unwrap().set_modified(time).unwrap();
 }
 
-/// Prints which part a test skips. Uses standard error, because the harness hides `println` if the test passes.
+/// Prints to standard error which part the test skips. The test harness would hide the output of `eprintln` if the test
+/// passes.
 fn leave_out(what: &str) {
     let _ = writeln!(io::stderr(), "{} skips {what}", thread::current().name().unwrap_or("a test"));
 }
@@ -199,7 +200,7 @@ fn directory_redirects_to_slash_and_serves_index() {
     }
     fs::create_dir(site.public().join("mailto:a b")).unwrap();
     site.write("mailto:a b/index.html", "page");
-    // A browser must not take `mailto:` for a scheme.
+    // Without `./`, a browser would read `mailto:` as a scheme.
     assert_eq!(site.get("mailto:a%20b").header("location"), Some("./mailto:a%20b/"));
     assert_eq!(site.get("docs/index.html").text(), "<h1>docs</h1>");
     assert_eq!(site.get("abc.txt/").status, 404, "a file is not a directory");
@@ -278,7 +279,8 @@ fn hidden_names_are_404_except_well_known() {
     assert_eq!(site.get(".well-known/config").text(), ".well-known");
 }
 
-/// Paths below `/assets/`, as a client sends them. The router answers many of them with 400 before `Files` sees them.
+/// Paths below `/assets/`, as a client sends them. The router answers many of these paths with 400 before `Files`
+/// receives them.
 const TRAVERSALS: &[&str] = &[
     "../secret.txt",
     "..%2fsecret.txt",
@@ -371,7 +373,7 @@ fn traversal_through_route_is_400_or_404() {
     }
 }
 
-/// The paths are query parameters here, so the router neither decodes nor refuses them.
+/// Here the paths are query parameters, which the router does not check.
 #[test]
 fn traversal_through_query_is_404() {
     let site = Site::new();
@@ -380,7 +382,8 @@ fn traversal_through_query_is_404() {
     paths.extend(["/", "//", "docs//", "/docs/", "\0", "abc.txt\0"].map(str::to_owned));
     paths.extend([secret.to_str().unwrap().to_owned(), format!("docs/{}", secret.display())]);
     for path in paths {
-        // From the escaped form, `Files` receives this path. From the plain form, it receives the decoded path.
+        // If every byte is escaped, `Files` receives `path` unchanged. In the second form, the server decodes the
+        // escapes in `path`, and a backslash replaces each NUL and each `+`.
         let encoded: String = path.bytes().map(|byte| format!("%{byte:02x}")).collect();
         for query in [encoded, path.replace(['\\', '\0', '+'], "%5c")] {
             let answer = site.server.get(&format!("/raw?path={query}"));
@@ -405,7 +408,7 @@ mod unix {
         let public = site.public();
         fs::create_dir(public.join(".release")).unwrap();
         site.write(".release/app.js", "app");
-        // This directory is beside `public`, and its name starts with `public`.
+        // This directory is next to `public`, and its name also begins with `public`.
         fs::create_dir(site.directory.path().join("public-not")).unwrap();
         fs::write(site.directory.path().join("public-not/a.txt"), SECRET).unwrap();
         for (target, link) in [
@@ -433,7 +436,7 @@ mod unix {
         for path in ["relative.txt", "twice.txt", "absolute.txt", "out-and-in.txt"] {
             assert_eq!(site.get(path).text(), ALPHABET, "{path}");
         }
-        // The type depends on the name of the link.
+        // The content type depends on the name of the link, and not on the name of its target.
         assert_eq!(site.get("page.html").header("content-type"), Some("text/html; charset=utf-8"));
         assert_eq!(site.get("manual/").text(), "<h1>docs</h1>");
         assert_eq!(site.get("manual").header("location"), Some("./manual/"));
@@ -510,7 +513,7 @@ mod unix {
         }
     }
 
-    /// Linux has a file whose reads fail: `speed` of a network interface without a speed.
+    /// On Linux, reads of the file `speed` fail if the network interface has no speed.
     #[test]
     fn failed_read_is_500_and_reports_cause() {
         let interface = Path::new("/sys/class/net/lo");
@@ -617,7 +620,8 @@ fn validators_change_with_time_and_length() {
 #[test]
 fn recently_written_file_has_weak_validators() {
     let site = Site::new();
-    // The time is in the future. A slow test could otherwise outlast the 2 s in which the server counts a file as new.
+    // The modification time is an hour in the future. With the present as the modification time, a slow test could take
+    // longer than the 2 s for which the server considers a file new.
     set_modified(&site.public().join("abc.txt"), SystemTime::now() + Duration::from_secs(3_600));
     let asked = http_date(SystemTime::now());
     let answer = site.get("abc.txt");
@@ -729,10 +733,11 @@ fn range_with_outdated_if_range_sends_whole_file() {
     assert_eq!(site.get_with(&format!("If-Range: {etag}\r\n")).status, 200, "`If-Range` without `Range` has no effect");
 }
 
-/// 64 MiB, which is more than the kernel buffers for a connection. The file is sparse: it takes no room on most disks.
+/// The size of a large file: 64 MiB, which is more than the kernel buffers for a connection. The file is sparse, so
+/// that most file systems store no data for it.
 const LARGE: u64 = 64 << 20;
 
-/// Creates a large file and requests it. The server cannot send all of it before the client reads.
+/// Creates a large file and requests the file. The server cannot send the whole file before the client reads.
 fn begin_large(site: &Site, fields: &str) -> (Client, File) {
     let file = File::create(site.public().join("large.bin")).unwrap();
     file.set_len(LARGE).unwrap();

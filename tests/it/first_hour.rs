@@ -1,4 +1,5 @@
-//! Code that a newcomer writes in the first hour. It compiles and does what the newcomer expects.
+//! Code that a newcomer may write in the first hour. The tests show that this code compiles and does what a newcomer
+//! expects.
 
 use super::support::serve;
 use brooklet::sse::*;

@@ -28,7 +28,7 @@ fn guard_runs_before_routing_and_may_answer() {
     assert_eq!(ask("/private", "Authorization: secret\r\n").status, 403);
 }
 
-/// The guard is from the documentation. Without it, three routes would answer the requests.
+/// The guard is an example in the documentation. Without this guard, the three routes would answer the requests.
 #[test]
 fn guard_by_path_matches_every_spelling() {
     let server = serve(|server| {
@@ -52,7 +52,8 @@ fn guard_by_path_matches_every_spelling() {
     assert_eq!(server.get("/%50rivate/x").text(), "Private x", "paths are case-sensitive");
 }
 
-/// Sends each byte in a path, escaped and plain. Equal values in the handler mean equal paths in the guard.
+/// Sends each byte in a path, both escaped and plain. If the handler receives the same value for two requests, the
+/// guard must receive the same path for these two requests.
 #[test]
 fn path_has_one_spelling_for_each_value() {
     let server = serve(|server| {
@@ -67,7 +68,7 @@ fn path_has_one_spelling_for_each_value() {
     let mut client = server.connect();
     let mut raw = 0;
     for byte in 0x20..0x7f_u8 {
-        // Removes `Date`, because it may differ between two responses.
+        // Removes `Date`, because its value may differ between two responses.
         let mut get = |target: String| {
             let mut answer = client.get(&target);
             answer.head = answer
@@ -137,7 +138,7 @@ fn on_response_is_called_for_each_response() {
             .get("/stream", |_| Response::stream("a/b", |out| out.write_all(b"123")))
             .on_response(move |exchange| {
                 let text = exchange.to_string();
-                // Removes the address and the duration, because they differ each time.
+                // Removes the address and the duration, because they differ for each request.
                 let (peer, rest) = text.split_once(' ').unwrap();
                 assert_eq!(peer, exchange.peer.to_string());
                 let (rest, error) = rest.split_once(" ms").unwrap();
@@ -198,14 +199,14 @@ fn panic_is_500_and_other_connections_continue() {
     client.stream_head();
     assert_eq!(client.rest_of_broken_stream(), b"");
     assert_eq!(tellings.recv_timeout(TIMEOUT).unwrap().as_deref(), Some("the handler panicked"));
-    // A panic in the hook comes after the response, and does not close the connection.
+    // The hook panics after the response has been sent. The connection stays open.
     let mut client = server.connect();
     assert_eq!(client.get("/hook").text(), "answered before");
     assert_eq!(client.get("/").text(), "fine");
     assert_eq!(other.get("/").text(), "fine");
 }
 
-/// A value whose `Drop` panics. With `in_display`, its `Display` panics instead.
+/// A value whose `Drop` panics. If `in_display` is `true`, the `Display` of the value panics instead.
 #[derive(Debug)]
 struct Bomb {
     in_display: bool,
@@ -230,7 +231,8 @@ impl error::Error for Bomb {}
 
 const IN_DROP: Bomb = Bomb { in_display: false };
 
-/// Adds routes that give the server a [`Bomb`]: as the payload of a panic, as an error, or in a body.
+/// Adds a guard, routes and a hook that pass a [`Bomb`] to the server: as the payload of a panic, as an error, or in a
+/// body.
 fn bombs(server: Server) -> Server {
     let body = |status| {
         let bomb = IN_DROP;
@@ -257,8 +259,9 @@ fn bombs(server: Server) -> Server {
 }
 
 impl Running {
-    /// Repeats a request until the status is not 503. The status is 503 until the server notices that the previous
-    /// client has left. Returns the status, or `None` if the connection ends without a response.
+    /// Repeats a request until the status is not 503 or [`TIMEOUT`] has passed. The status is 503 until the server
+    /// notices that the previous client has left. Returns the last status, or `None` if a connection ends without a
+    /// response.
     fn get_in_turn(&self, target: &str) -> Option<u16> {
         let deadline = Instant::now() + TIMEOUT;
         loop {
@@ -272,7 +275,8 @@ impl Running {
     }
 }
 
-/// Asserts that each client receives its response, and that every ended connection makes room for a new one.
+/// Asserts that each client receives its response. Also asserts that the server serves a new connection after each
+/// connection that has ended.
 #[track_caller]
 fn assert_survives_bombs(server: &Running) {
     let mut other = server.connect();
@@ -291,7 +295,7 @@ fn assert_survives_bombs(server: &Running) {
             assert_eq!(server.get_in_turn(target), Some(status), "{target}");
         }
         assert_eq!(server.get_in_turn("/taken"), None);
-        // A panic after the response does not close the connection.
+        // If the panic occurs after the response, the connection stays open.
         for (target, status) in [("/error", 500), ("/display", 500), ("/hook", 404)] {
             assert_eq!(other.get(target).status, status, "{target}");
         }

@@ -56,7 +56,7 @@ fn allowed_host_is_answered_and_check_host_may_be_off() {
     assert_eq!(ask(&server, "GET /", &["Host: evil.example"]).text(), "read");
 }
 
-/// The server checks `Host` if a connection arrives on a loopback address, even if the server listens on 0.0.0.0.
+/// The server checks `Host` on every connection to a loopback address, even if the server listens on 0.0.0.0.
 #[test]
 fn foreign_host_on_loopback_is_421_if_bound_to_all_addresses() {
     let server = Server::bind("0.0.0.0:0").unwrap().get("/", |_| "read");
@@ -137,7 +137,7 @@ fn preflight_is_answered_for_allowed_origin_only() {
     assert_eq!((answer.text(), answer.header("access-control-allow-origin")), ("a guard", None));
 }
 
-/// If the server allowed no method, the page would see a failed request instead of the 404.
+/// If the server allowed no method, a page would see a failed request instead of the 404.
 #[test]
 fn preflight_for_path_without_routes_allows_every_method() {
     let server = guarded(|server| server.allow_origin("https://app.example"));
@@ -147,8 +147,8 @@ fn preflight_for_path_without_routes_allows_every_method() {
     assert_eq!((answer.status, answer.header("access-control-allow-methods")), (204, Some(methods)));
 }
 
-/// A cache may store the response to a script tag, whose request has no `Origin`. Without `Vary`, it could return this
-/// response to a `fetch` of an allowed page.
+/// A cache may store the response to a script tag, whose request has no `Origin`. Without `Vary`, the cache could
+/// return this response to a `fetch` of an allowed page.
 #[test]
 fn vary_is_origin_on_every_response_if_an_origin_is_allowed() {
     let build = |server: Server| server.get("/panic", |_| -> &str { panic!("on purpose") });
@@ -203,8 +203,8 @@ fn vary_lists_origin_once_beside_values_of_program() {
     }
 }
 
-/// The guard requires a cookie. A preflight has no cookie (WHATWG Fetch, "CORS-preflight fetch"), and is answered
-/// before the guard runs.
+/// The guard requires a cookie. A preflight has no cookie (WHATWG Fetch, "CORS-preflight fetch"), so the server answers
+/// preflights before the guard runs.
 #[test]
 fn credentials_are_allowed_for_allowed_origins_only() {
     let build = |server: Server| {

@@ -35,12 +35,13 @@ impl Folder {
         self.join("log.sse.old")
     }
 
-    /// Returns the events in the channel's file, as a parser of event streams reads them.
+    /// Parses the channel's file as an event stream, and returns its events.
     fn events(&self) -> Vec<Event> {
         parse(&fs::read(self.log()).unwrap())
     }
 
-    /// Returns all paths in the directory, each with the bytes of its file.
+    /// Returns all paths in the directory, each with the bytes of its file. The bytes are empty if a path cannot be
+    /// read.
     pub fn files(&self) -> BTreeMap<PathBuf, Vec<u8>> {
         let entries = fs::read_dir(self.0.path()).unwrap().map(|entry| entry.unwrap().path());
         entries.map(|path| (path.clone(), fs::read(path).unwrap_or_default())).collect()
@@ -181,7 +182,7 @@ fn history_restored_with_smaller_bounds_keeps_the_newest_events() {
         let channel = open_with(&folder.log(), config);
         channel.publish("last").unwrap();
         let events = history(&channel, count);
-        channel.close(); // a drop is not enough: threads of the server may still have clones
+        channel.close(); // a drop is not enough, because threads of the server may still have clones
         data(events)
     };
     let config = ChannelConfig { max_events: 3, ..everything() };
@@ -231,7 +232,7 @@ fn rotation_keeps_the_whole_history_in_two_files() {
     assert_eq!(history(&channel, 60), before, "the history is the same after opening the file again");
 }
 
-/// The test creates the files that a process leaves if it ends during a rotation.
+/// The test creates the files that a process leaves if the process ends during a rotation.
 #[test]
 fn rotation_that_was_interrupted_is_finished_on_open() {
     let folder = Folder::new();
@@ -257,7 +258,7 @@ fn rotation_that_was_interrupted_is_finished_on_open() {
     publish(40..50);
 
     let begun = fs::read(folder.log()).unwrap();
-    // The process ended before the renames, while it wrote the first record.
+    // The process ended before the renames, while it was writing the first record.
     fs::write(&next, &begun[..begun.len() - 5]).unwrap();
     publish(50..80);
     assert_eq!(folder.files().len(), 2, "the new segment was used");
@@ -283,7 +284,7 @@ fn rotation_that_fails_loses_no_published_event() {
     let testbed = Example::run(command);
     let publish = |data: &str| testbed.post("/publish", data);
     for n in 0..5 {
-        assert_eq!(publish(&format!("{n} {}", "x".repeat(1_570))), 200); // a file has room for three
+        assert_eq!(publish(&format!("{n} {}", "x".repeat(1_570))), 200); // a file has room for three events
     }
     let before = folder.files();
     assert_eq!(before.len(), 2);
@@ -298,8 +299,8 @@ fn rotation_that_fails_loses_no_published_event() {
     assert!(data[0].starts_with("2 ") && data[3] == "small", "the history fills its 5000 bytes: {data:?}");
 }
 
-/// A line is printed to standard error for each truncation and for nothing else. The files are opened in a child
-/// process, so that the test can read its standard error.
+/// The library prints one line to standard error for each truncation, and no other line. A child process opens the
+/// files, so that the test can read the standard error of this process.
 #[test]
 fn incomplete_event_at_the_end_is_truncated_and_printed_once() {
     let mut child = Command::new(std::env::current_exe().unwrap());
@@ -329,7 +330,7 @@ fn file_truncated_at_each_byte_opens() {
     truncate_a_short_file();
 }
 
-/// Opens a file, and prints how many bytes were removed from its end.
+/// Opens the channel. If the channel removes bytes from the end of its file, prints the number of these bytes.
 fn open_torn(folder: &Folder) -> Channel {
     let before = fs::read(folder.log()).unwrap().len();
     let channel = open(&folder.log());
@@ -382,7 +383,7 @@ fn truncate_a_short_file() {
     }
 }
 
-/// A power failure can lose events that clients have already received. Their ids are not reused.
+/// A power failure can lose events that clients have already received. The ids of the lost events are not used again.
 #[test]
 fn resume_with_the_id_of_a_lost_event_sends_gap() {
     let folder = Folder::new();
@@ -404,8 +405,8 @@ fn resume_with_the_id_of_a_lost_event_sends_gap() {
     }
 }
 
-/// Asserts that the channel cannot be opened: the error has this kind, and its message contains the path and `says`.
-/// Nothing on the disk changes.
+/// Asserts that the channel cannot be opened, that the error has the kind `kind`, and that the error message contains
+/// `path` and `says`. Also asserts that no file in the directory changes.
 #[track_caller]
 fn refused(folder: &Folder, kind: ErrorKind, path: &Path, says: &str) {
     let before = folder.files();
@@ -489,7 +490,7 @@ fn open_with_an_unusable_path_names_it_in_the_error() {
     assert_eq!(error.kind(), ErrorKind::NotFound);
     assert!(error.to_string().contains(&nowhere.display().to_string()), "{error}");
     if cfg!(target_os = "linux") {
-        // Not even root can create a file in /sys. In a container it may be mounted read-only.
+        // Even root cannot create a file in /sys. In a container, /sys may be read-only.
         let error = Channel::open("/sys/brooklet.sse", ChannelConfig::default()).unwrap_err();
         assert!(matches!(error.kind(), ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem), "{error}");
         assert!(error.to_string().contains("/sys/brooklet.sse"), "{error}");
@@ -507,7 +508,7 @@ fn file_that_is_open_is_refused_until_it_is_closed() {
     refused(&folder, ErrorKind::WouldBlock, &folder.log(), held);
     (0..30).for_each(|n| drop(channel.publish(n.to_string()).unwrap()));
     refused(&folder, ErrorKind::WouldBlock, &folder.log(), held);
-    // The file is also refused in the middle of a rotation.
+    // The channel is also refused while `log.sse` is missing, as in the middle of a rotation.
     fs::rename(folder.log(), folder.join("aside")).unwrap();
     refused(&folder, ErrorKind::WouldBlock, &folder.old(), held);
     fs::rename(folder.join("aside"), folder.log()).unwrap();
@@ -540,7 +541,7 @@ fn rotation_onto_another_file_fails_and_leaves_it_unchanged() {
     }
 }
 
-/// The old segment is a symbolic link to itself, so looking it up fails with an error other than `NotFound`.
+/// The old segment is a symbolic link to itself. A lookup of this link fails with an error other than `NotFound`.
 #[test]
 #[cfg(unix)]
 fn previous_segment_that_cannot_be_examined_is_not_replaced() {
@@ -630,7 +631,7 @@ fn symbolic_link_is_kept_and_its_target_is_rotated() {
     assert!(Channel::open(folder.log(), everything()).is_err(), "the link leads to itself");
 }
 
-/// A child process shares the open files of its parent until it executes its own program.
+/// A child process shares the open files of its parent until the child executes its own program.
 #[test]
 fn file_can_be_opened_at_once_after_close_while_children_start() {
     let folder = Folder::new();
@@ -656,7 +657,7 @@ fn file_can_be_opened_at_once_after_close_while_children_start() {
     });
 }
 
-/// Returns the command of the testbed on a free port, with these arguments.
+/// Returns a command that starts the testbed on a free port with these arguments.
 pub fn testbed(arguments: &[&str]) -> Command {
     let mut command = Command::new(program("testbed"));
     command.arg("0").args(arguments);
@@ -678,7 +679,7 @@ fn file_open_in_another_process_is_refused_until_that_is_killed() {
     drop(open(&folder.log()));
 }
 
-/// A limit on the file's size simulates a full disk: one write is incomplete, and the next one fails.
+/// A limit on the size of a file simulates a full disk: one write is incomplete, and the next write fails.
 #[test]
 #[cfg(target_os = "linux")]
 fn publish_to_a_full_disk_fails_until_there_is_space() {
@@ -751,7 +752,7 @@ fn chat_killed_and_restarted_restores_its_room() {
     listener.send(format!("GET /room HTTP/1.1\r\nHost: localhost\r\nLast-Event-ID: {last}\r\n\r\n"));
     listener.stream_head();
     let heard = parse(&listener.until_event(b"data: 1\n"));
-    assert_eq!(heard.len(), 1, "the client receives no event twice, and one new event: {heard:?}");
+    assert_eq!(heard.len(), 1, "the client receives one new event only: {heard:?}");
     assert_eq!(chat.post("/say", "after"), 204);
     listener.until_event(b"data: after\n");
     let mut newcomer = chat.open("/room");

@@ -1,9 +1,10 @@
-//! A server whose channel has a file is killed a hundred times at random moments, while threads publish and listen.
+//! The test kills a server a hundred times at random moments, while threads publish and listen. The server's channel
+//! has a file.
 //!
-//! Each listener receives the acknowledged events once and in order. It may also receive an event that was published
-//! and not acknowledged, because the server was killed first. On a busy machine a listener can lag so far that the
-//! history has evicted its next event: it then receives a `gap`. The test checks that the missing events did not fit
-//! into the history.
+//! Each listener receives the acknowledged events once and in order. A listener may also receive an event that was not
+//! acknowledged, because the server was killed before it sent the acknowledgement. On a busy machine, the history may
+//! have evicted the next event of a slow listener. This listener then receives a `gap`. The test checks that the
+//! history had no room for the missing events.
 
 use super::event_stream::{parse, Event, Parser};
 use super::examples::Example;
@@ -22,10 +23,11 @@ const ROUNDS: usize = 100;
 const PUBLISHERS: usize = 3;
 const LISTENERS: usize = 4;
 
-/// The size of the history. It is small, so that the file is rotated often and a kill can happen during a rotation.
+/// The maximum size of the history in bytes. The size is small, so that the server often rotates the file and is
+/// sometimes killed during a rotation.
 const MAX_BYTES: usize = 100_000;
 
-/// An upper bound on the bytes of an event.
+/// An upper bound on the size of an event in bytes.
 const LARGEST: usize = 2_100;
 
 /// The data of the first and of the last event.
@@ -41,11 +43,11 @@ struct Stage {
 
 #[derive(Default)]
 struct State {
-    /// The address of the server; `None` while it restarts.
+    /// The address of the server. `None` while the server restarts.
     address: Option<SocketAddr>,
     /// The number of servers that have been started.
     round: usize,
-    /// The events that publishers have sent, in order, whether or not they arrived.
+    /// The data of all events that publishers have sent, in order. The server may not have received every event.
     sent: Vec<String>,
     acknowledged: Vec<String>,
     listening: usize,
@@ -56,7 +58,7 @@ struct State {
 }
 
 impl Stage {
-    /// Waits until `take` returns a value, and returns that value.
+    /// Waits until `take` returns a value, and returns this value. Panics after four times [`TIMEOUT`].
     fn wait<T>(&self, what: &str, mut take: impl FnMut(&mut State) -> Option<T>) -> T {
         let deadline = Instant::now() + 4 * TIMEOUT;
         let mut state = self.state.lock().unwrap();
@@ -74,7 +76,8 @@ impl Stage {
         self.changed.notify_all();
     }
 
-    /// Returns the server of a later round, or `None` when publishers must stop.
+    /// Waits for a server of a later round. Returns the number of this round and the address of the server, or `None`
+    /// if publishers must stop.
     fn server_after(&self, round: usize) -> Option<(usize, SocketAddr)> {
         self.wait("a server", |state| match state.address {
             _ if state.over => Some(None),
@@ -84,14 +87,14 @@ impl Stage {
     }
 }
 
-/// Publishes events one after another, and records which were acknowledged.
+/// Publishes events one after another until publishers must stop, and records each acknowledgement.
 fn publish(stage: &Stage, publisher: usize) {
     let (mut round, mut n) = (0, 0);
     while let Some((this, address)) = stage.server_after(round) {
         round = this;
         let Ok(mut stream) = connect(address) else { continue };
         loop {
-            // Sizes differ, so that a large event can evict many small ones.
+            // Sizes differ, so that a large event can evict many small events.
             let data = format!("{publisher} {n} {}", "x".repeat(if n % 16 == 0 { 2_000 } else { 0 }));
             n += 1; // an event is never sent again, even if it fails
             if !publish_one(stage, &mut stream, data) {
@@ -101,7 +104,8 @@ fn publish(stage: &Stage, publisher: usize) {
     }
 }
 
-/// Publishes an event. Records the event, and whether the server acknowledged it.
+/// Publishes an event, and records the event. If the server acknowledges the event, also records this and returns
+/// `true`.
 fn publish_one(stage: &Stage, stream: &mut TcpStream, data: String) -> bool {
     stage.change(|state| state.sent.push(data.clone()));
     let acknowledged = is_acknowledged(stream, &data);
@@ -131,7 +135,7 @@ fn is_acknowledged(stream: &mut TcpStream, data: &str) -> bool {
     went_well && answer.starts_with(b"HTTP/1.1 200 ")
 }
 
-/// All that a listener has received.
+/// The events and gaps that a listener has received, and its last event id.
 #[derive(Default)]
 struct Life {
     /// The sequence number and the data of each event.
@@ -140,13 +144,14 @@ struct Life {
     last_id: Option<String>,
 }
 
-/// A `gap` event: the history no longer held the listener's next event.
+/// A `gap` event. The server sends this event if the history no longer contains the listener's next event.
 struct Gap {
     /// The sequence number of the last event before the gap.
     had: usize,
     /// The sequence number of the first event after the gap.
     next: usize,
-    /// The number of events that publishers had sent by then. The server had no other events.
+    /// The number of events that publishers had sent when the listener received the gap. The server had received no
+    /// other events.
     sent: usize,
 }
 
@@ -154,7 +159,7 @@ impl Life {
     fn receive(&mut self, event: Event, stage: &Stage) {
         if event.kind == "gap" {
             let (had, next) = event.data.split_once('\n').unwrap();
-            assert_eq!(Some(had), self.last_id.as_deref(), "the gap names the last event that the client had");
+            assert_eq!(Some(had), self.last_id.as_deref(), "the gap begins after the last received event");
             let (had, next) = (sequence(had), sequence(next));
             assert!(next > had + 1, "the gap from {had} to {next} skips no event");
             let sent = stage.state.lock().unwrap().sent.len();
@@ -172,7 +177,8 @@ fn sequence(id: &str) -> usize {
     id.rsplit('-').next().unwrap().parse().unwrap()
 }
 
-/// Listens until the last event arrives. Reconnects with the id of the last received event.
+/// Listens until the last event arrives. When a server ends, reconnects to the next server with the id of the last
+/// received event.
 fn listen(stage: &Stage) -> Life {
     let mut life = Life::default();
     let mut round = 0;
@@ -187,7 +193,7 @@ fn listen(stage: &Stage) -> Life {
     }
 }
 
-/// Listens to one server until the last event arrives. Returns an error if the server ends first.
+/// Listens to one server until the last event arrives. Returns an error if the connection ends before the last event.
 fn listen_to(mut stream: TcpStream, stage: &Stage, round: usize, life: &mut Life) -> io::Result<()> {
     let last = life.last_id.as_ref().map_or(String::new(), |id| format!("Last-Event-ID: {id}\r\n"));
     stream.write_all(format!("GET /hub HTTP/1.1\r\nHost: localhost\r\n{last}\r\n").as_bytes())?;
@@ -199,7 +205,7 @@ fn listen_to(mut stream: TcpStream, stage: &Stage, round: usize, life: &mut Life
             return Err(ErrorKind::UnexpectedEof.into());
         }
     }
-    // The server may have been killed by now, and the next round begun.
+    // By now the server may have been killed, and the next round may have begun.
     stage.change(|state| state.listening += usize::from(state.address.is_some() && state.round == round));
     let (mut chunks, mut parser) = (Chunks::default(), Parser::default());
     loop {
@@ -252,7 +258,7 @@ fn server_killed_a_hundred_times_loses_nothing_that_it_acknowledged() {
         let all_listen = || stage.wait("all listeners", |state| (state.listening == LISTENERS).then_some(()));
         let first = next();
         all_listen();
-        // After the first event each listener has an id to reconnect with.
+        // Each listener needs the id of an event to resume, so the first event is published before the first kill.
         assert!(publish_one(&stage, &mut connect(first).unwrap(), BEGIN.to_owned()));
         stage.wait("the first event at all listeners", |state| (state.begun == LISTENERS).then_some(()));
         for publisher in 0..PUBLISHERS {
@@ -268,7 +274,7 @@ fn server_killed_a_hundred_times_loses_nothing_that_it_acknowledged() {
             next();
         }
         stage.change(|state| state.over = true);
-        next(); // a publisher checks whether it must stop when its server is killed
+        next(); // publishers read `over` only after their server was killed
         assert!(is_acknowledged(&mut connect(next()).unwrap(), END));
         listeners.into_iter().map(|listener| listener.join().unwrap()).collect()
     });
@@ -286,8 +292,8 @@ fn server_killed_a_hundred_times_loses_nothing_that_it_acknowledged() {
     );
 }
 
-/// Returns the events of all listeners by sequence number. Asserts that listeners agree on each event, and that no
-/// event has two numbers.
+/// Returns the events of all listeners by sequence number. Asserts that all listeners received the same event for a
+/// number, that no event has two numbers, and that the events of each publisher are in order.
 fn union(lives: &[Life]) -> BTreeMap<usize, String> {
     let mut events = BTreeMap::new();
     for (number, data) in lives.iter().flat_map(|life| &life.events) {
@@ -307,8 +313,8 @@ fn union(lives: &[Life]) -> BTreeMap<usize, String> {
     events
 }
 
-/// Asserts that a listener received every event once and in order. Events may be missing only where a gap names them.
-/// The history must have been too small for the last event that is missing.
+/// Asserts that a listener received every event once and in order. Events may be missing only between the two ids of a
+/// gap. At such a gap, the history must have had no room for the last missing event.
 fn assert_whole(life: &Life, events: &BTreeMap<usize, String>, sent: &[String]) {
     let numbers: BTreeMap<&str, usize> = events.iter().map(|(number, data)| (data.as_str(), *number)).collect();
     for pair in life.events.windows(2) {
@@ -318,10 +324,10 @@ fn assert_whole(life: &Life, events: &BTreeMap<usize, String>, sent: &[String]) 
         }
         let gap = life.gaps.iter().rfind(|gap| gap.had == had);
         let gap = gap.unwrap_or_else(|| panic!("{next} came after {had} without a gap"));
-        assert_eq!(gap.next, next, "the gap names the event after it");
+        assert_eq!(gap.next, next, "the gap ends before the next received event");
         let newest = sent[..gap.sent].iter().filter_map(|data| numbers.get(data.as_str())).max();
         let newest = *newest.expect("at least the first event was sent");
-        // If the history still held the event before `next`, it would be larger than its limit.
+        // If the history still contained the event before `next`, the history would exceed its limit.
         let kept: usize = (next - 1..=newest)
             .map(|number| events.get(&number).map_or(LARGEST, |data| chunk_length(data)))
             .sum();
@@ -334,14 +340,14 @@ fn assert_whole(life: &Life, events: &BTreeMap<usize, String>, sent: &[String]) 
     assert_eq!(life.events.last().unwrap().0, *events.keys().last().unwrap(), "the listener received the last event");
 }
 
-/// Returns the bytes of an event in the history: its frame and the framing of its chunk.
+/// Returns the size of an event in the history, in bytes. The size includes the frame and the framing of the chunk.
 fn chunk_length(data: &str) -> usize {
     let frame = data.len() + "data: \nid: abcdef-00000\n\n".len();
     format!("{frame:x}\r\n\r\n").len() + frame
 }
 
-/// Asserts that each acknowledged event was received by a listener or was evicted first. The numbers of
-/// evicted events are missing at all listeners.
+/// Asserts that each acknowledged event was received by a listener or was evicted. The number of evicted events is the
+/// number of sequence numbers that no listener received.
 fn assert_acknowledged_are_there(acknowledged: &[String], events: &BTreeMap<usize, String>) {
     let received: HashSet<_> = events.values().collect();
     let lost: Vec<_> = acknowledged.iter().filter(|data| !received.contains(data)).collect();

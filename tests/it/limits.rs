@@ -55,7 +55,7 @@ fn head_not_complete_by_its_deadline_is_408() {
     let mut client = server.connect();
     client.stream.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
     let started = Instant::now();
-    // The client sends a byte every 20 ms until a response arrives. The timeout of its reads sets the pace.
+    // The client sends a byte every 20 ms until a response arrives. 20 ms is the timeout of the read before each byte.
     let mut first = [0];
     let mut bytes = b"GET / HTTP/1.1\r\nHost: localhost\r\nX: ".iter().chain(std::iter::repeat(&b'x'));
     while client.stream.read(&mut first).is_err() {
@@ -89,7 +89,8 @@ fn body_not_complete_by_its_deadline_is_408() {
     assert_eq!((answer.status, answer.header("connection")), (408, Some("close")));
 }
 
-/// The write that times out may have sent a part of its bytes. The client must receive a prefix of the body.
+/// A write that times out may have sent a part of its bytes. The bytes that the client receives must be a prefix of the
+/// body.
 #[test]
 fn client_that_reads_nothing_is_disconnected_and_gets_no_byte_twice() {
     let (told, tellings) = mpsc::channel();
@@ -126,7 +127,7 @@ fn client_beyond_max_connections_is_503_with_retry_after() {
     }
     let [first, _second] = held;
     drop(first);
-    // A new client is served once the server has noticed that the connection ended.
+    // The server serves a new client as soon as it has noticed that the first connection ended.
     let deadline = Instant::now() + TIMEOUT;
     while server.get("/").status != 200 {
         assert!(Instant::now() < deadline);
@@ -188,8 +189,8 @@ fn timeout_of_zero_is_refused_and_of_duration_max_never_ends() {
     assert_eq!(client.answer().text(), "hi");
 }
 
-/// Starts a server that refuses each takeover. For each response the receiver gets the log line, without address and
-/// duration, and a flag that is `true` if the hook received a request.
+/// Starts a server that refuses each takeover. The receiver yields a pair for each response: the log line without the
+/// address and the duration, and whether the hook received a request.
 fn full(max_connections: usize) -> (Running, Receiver<(String, bool)>) {
     let (called, calls) = mpsc::channel();
     let called = Mutex::new(called);
@@ -231,7 +232,7 @@ fn connection_beyond_max_connections_is_reported_as_503() {
 
 #[test]
 fn clients_beyond_max_connections_hold_no_more_than_128_threads_while_the_hook_blocks() {
-    let _room = Room::for_clients(70); // up to 70 sockets of the server stay open while they drain
+    let _room = Room::for_clients(70); // the server keeps up to 64 refused connections open for a while
     let gate = Arc::new(Mutex::new(()));
     let called = Arc::new(AtomicUsize::new(0));
     let (hook_gate, hook_called) = (Arc::clone(&gate), Arc::clone(&called));
@@ -272,7 +273,7 @@ fn takeover_beyond_max_taken_over_is_reported_as_503() {
     }
 }
 
-/// Without the CORS fields a page sees "Failed to fetch" instead of the status.
+/// Without the CORS fields, a page sees "Failed to fetch" instead of the status.
 #[test]
 fn error_before_routing_has_the_cors_fields_of_an_allowed_origin() {
     let server = serve(|server| {
@@ -339,7 +340,7 @@ fn refusal_beyond_max_connections_has_the_cors_fields_if_the_head_arrives_in_pie
         }
         client.answer().header("access-control-allow-origin").is_some()
     };
-    // On a busy machine one attempt may take longer than the server waits for the head.
+    // On a busy machine, an attempt may take longer than the server waits for the head of a refused request.
     assert!((0..5).any(is_allowed));
 }
 

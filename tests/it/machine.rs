@@ -1,5 +1,5 @@
 //! Resources of this machine: descriptors, temporary directories and loopback addresses. Tests adapt their size to
-//! them.
+//! these resources.
 
 use std::fs;
 use std::io::{self, Write};
@@ -11,17 +11,18 @@ use std::sync::{Condvar, Mutex, PoisonError};
 use std::thread;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// The limit of descriptors that is assumed if the system does not report one: the default of macOS.
+/// The descriptor limit that tests assume if the system does not report its limit. This is the default of macOS.
 const ASSUMED_LIMIT: usize = 256;
 
-/// The descriptors of the process itself: standard streams, the harness, and sockets that finished tests are still
-/// closing.
+/// The number of descriptors for the process itself: for standard streams, the harness, and sockets that finished tests
+/// are still closing.
 const HELD_BY_PROCESS: usize = 32;
 
-/// The descriptors of a test that takes no [`Room`]: a server, a few connections, the pipes of a child process.
+/// The number of descriptors for a test without a [`Room`]: for a server, a few connections, and the pipes of a child
+/// process.
 const HELD_BY_TEST: usize = 12;
 
-/// The smallest number of shared descriptors. It applies on a machine with many cores and few descriptors.
+/// The minimum number of shared descriptors, for a machine with many cores and a low descriptor limit.
 const LEAST: usize = 48;
 
 /// Returns the soft limit of descriptors of this process.
@@ -36,7 +37,7 @@ pub fn descriptor_limit() -> usize {
     }
 }
 
-/// Returns how many tests the harness runs at once.
+/// Returns the number of tests that the harness runs at once.
 fn tests_at_once() -> usize {
     let arguments: Vec<_> = std::env::args().collect();
     let value = |argument: usize| arguments.get(argument + 1).cloned();
@@ -49,7 +50,7 @@ fn tests_at_once() -> usize {
     chosen.unwrap_or_else(|| thread::available_parallelism().map_or(1, usize::from))
 }
 
-/// Returns how many descriptors are shared by the tests that take a [`Room`].
+/// Returns the number of descriptors that the tests with a [`Room`] share.
 fn shared() -> usize {
     descriptor_limit()
         .saturating_sub(HELD_BY_PROCESS + tests_at_once() * HELD_BY_TEST)
@@ -60,32 +61,33 @@ fn shared() -> usize {
 static IN_USE: Mutex<usize> = Mutex::new(0);
 static GIVEN_BACK: Condvar = Condvar::new();
 
-/// A reservation of descriptors for connections. Dropping it releases them. Take it first in a test, so that it is
-/// dropped last.
+/// A reservation of descriptors for connections. The descriptors are released when this value is dropped. A test must
+/// create its room first, so that the room is dropped last.
 pub struct Room {
-    /// The number of connections that are reserved.
+    /// The number of reserved connections, which may be smaller than the wanted number.
     pub connections: usize,
     descriptors: usize,
 }
 
 impl Room {
-    /// Waits until there is room for `wanted` connections with both ends in this process.
+    /// Reserves connections that have both ends in this process. Blocks until enough descriptors are free.
     pub fn for_both_ends(wanted: usize) -> Room {
         Room::take(wanted, 2)
     }
 
-    /// Waits until there is room for `wanted` connections with one end in this process.
+    /// Reserves connections that have one end in this process. Blocks until enough descriptors are free.
     pub fn for_clients(wanted: usize) -> Room {
         Room::take(wanted, 1)
     }
 
-    /// Reserves fewer connections than `wanted`, and prints a line, if the limit of descriptors is too low.
+    /// Reserves `wanted` connections. If the descriptor limit is too low for this number, prints a line and reserves
+    /// fewer connections.
     fn take(wanted: usize, descriptors_each: usize) -> Room {
         let shared = shared();
         let connections = wanted.min(shared / descriptors_each);
         if connections < wanted {
             let limit = descriptor_limit();
-            // This does not use `println`, because the harness shows its output only for failed tests.
+            // The harness would show the output of `println` only for failed tests.
             let _ = writeln!(
                 io::stderr(),
                 "{} opens {connections} connections instead of {wanted}: the limit is {limit} descriptors",
@@ -109,8 +111,8 @@ impl Drop for Room {
     }
 }
 
-/// Returns a loopback address for one test, if the system has more than one. On its own address, a test can free a port
-/// without losing it to another test.
+/// Returns a loopback address that no other test uses, so that no other test can take a port that this test has freed.
+/// On systems other than Linux, returns 127.0.0.1.
 pub fn own_loopback_address() -> Ipv4Addr {
     static COUNT: AtomicUsize = AtomicUsize::new(0);
     if cfg!(target_os = "linux") {
@@ -161,7 +163,7 @@ fn room_that_is_in_use_is_waited_for() {
     assert_eq!(waiting.join().unwrap(), 1);
 }
 
-/// Returns the path of a file of an external program. `.ci/run` installs such programs in `target/`.
+/// Returns the path of a file that `.ci/run` has installed in `target/`. Panics if the file is missing.
 #[track_caller]
 pub fn installed(file: &str) -> PathBuf {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("target").join(file);

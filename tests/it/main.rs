@@ -1,5 +1,5 @@
 //! Tests of the server on real sockets. Each module tests one topic.
-#![allow(clippy::incompatible_msrv)] // tests may use newer Rust than src/ and examples/, because ureq needs it
+#![allow(clippy::incompatible_msrv)] // the tests may need a newer Rust than src/ and examples/, because ureq does
 
 mod bodies;
 mod browser;

@@ -1,4 +1,5 @@
-//! A server in its own network namespace, in which it cannot connect to itself. Needs Linux and root.
+//! A server in a network namespace of its own, where the server cannot connect to itself. These tests need Linux and
+//! root.
 //!
 //! ```text
 //! cargo test --test it -- --ignored namespaces
@@ -21,8 +22,8 @@ const ADDRESS: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
 
 const GRACE: Duration = Duration::from_millis(300);
 
-/// Runs an ignored test of this binary in a new network namespace, in which `lo` is down. Returns its standard error,
-/// or `None` if this user is not allowed to create a namespace.
+/// Runs an ignored test of this binary in a new network namespace, in which the interface `lo` is down. Returns the
+/// standard error of the test, or `None` if this user cannot create a namespace with `unshare`.
 fn run_in_a_namespace(test: &str) -> Option<String> {
     let may = Command::new("unshare").args(["-n", "true"]).output();
     if !may.is_ok_and(|output| output.status.success()) {
@@ -72,7 +73,8 @@ fn server_without_loopback() {
     ip(&format!("address add {ADDRESS}/24 dev there"));
     ip("link set there up");
 
-    // The listener can be shut down, so the server needs no connection to wake its thread.
+    // `Server::bind` has made this listener, so the server shuts the listener down. The server needs no connection to
+    // wake its thread.
     let (handle, returns) = start(Server::bind((ADDRESS, 0)).unwrap(), 0);
     handle.shutdown(GRACE);
     returns.recv_timeout(Duration::from_secs(9)).expect("serve has not returned").unwrap();

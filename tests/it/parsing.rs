@@ -1,7 +1,7 @@
-//! Exhaustive tests of the parser and the chunked decoder of `src/http`. They are too slow for the unit tests in
+//! Exhaustive tests of the parser and the chunked decoder of `src/http`. These tests are too slow to be unit tests in
 //! `src/`.
 //!
-//! This module compiles the sources a second time, so `src/` exports nothing for these tests.
+//! This module compiles the sources a second time, so that `src/` need not export its private items.
 
 use http::chunked::Decoder;
 use http::framing::{Length, RequestFraming};
@@ -22,11 +22,11 @@ mod router;
 
 const LIMITS: Limits = Limits { max_headers: 8 };
 
-/// The result of parsing: the length, framing and request line of a head, or `None` if it is incomplete, or an error's
-/// status.
+/// The result of parsing a head: its length, framing and request line. `Ok(None)` if the head is incomplete, and the
+/// status of the error if the head is refused.
 type Outcome = Result<Option<(usize, RequestFraming, String)>, StatusCode>;
 
-/// Parses a head like a connection whose reads end at each of `ends`.
+/// Parses a head in the same way as a connection does. `ends` are the offsets at which the reads of the connection end.
 fn parse(bytes: &[u8], ends: impl IntoIterator<Item = usize>) -> Outcome {
     let mut seen = 0;
     for end in ends {
@@ -42,9 +42,9 @@ fn parse(bytes: &[u8], ends: impl IntoIterator<Item = usize>) -> Outcome {
     Ok(None)
 }
 
-/// Asserts that the outcome does not depend on where the bytes are split. `bytes` must end with a line break, because
-/// the parser may miss an error in an unfinished line. Also asserts that a head needs all of its bytes and no
-/// more.
+/// Asserts that the outcome is the same if `bytes` is split at `cut`. Also asserts that a head is complete only with
+/// its last byte, and that the bytes after the head do not change the outcome. `bytes` must end with a line break,
+/// because the parser may miss an error in an unfinished line.
 fn check(bytes: &[u8], cut: usize) -> Outcome {
     let whole = parse(bytes, [bytes.len()]);
     assert_eq!(
@@ -65,7 +65,8 @@ fn check(bytes: &[u8], cut: usize) -> Outcome {
     whole
 }
 
-/// Decodes a chunked body in pieces. Returns its data and its length in bytes, or `None` if it is incomplete.
+/// Decodes a chunked body in pieces of `piece` bytes. Returns the data and the length of the encoded body in bytes, or
+/// `None` if the body is incomplete.
 fn decode(bytes: &[u8], piece: usize) -> Result<Option<(Vec<u8>, usize)>, Error> {
     let (mut decoder, mut data, mut at) = (Decoder::new(), Vec::new(), 0);
     let mut out = [0; 64];
@@ -238,11 +239,11 @@ fn nanoseconds_to_find_a_route_among_few_and_many() {
     }
 }
 
-/// How often an operation is timed.
+/// The number of rounds in which an operation is timed.
 const ROUNDS: usize = 50;
 
-/// The duration of a round. It is much longer than reading the clock takes, and so short that some rounds are not
-/// interrupted.
+/// The minimum duration of a round. A round is much longer than the time to read the clock, and so short that the
+/// system does not interrupt every round.
 const ROUND: Duration = Duration::from_millis(10);
 
 /// Prints the time of one call of `operation` in the fastest, the median and the slowest round.

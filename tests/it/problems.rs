@@ -1,4 +1,4 @@
-//! `error_response`: the program formats all error responses, and the server keeps them valid.
+//! `error_response`: the program formats all error responses, and the server makes sure that they are valid.
 
 use super::support::{serve, Running, TIMEOUT};
 use brooklet::{Config, Error, Problem, Response, Server, StatusCode};
@@ -101,7 +101,8 @@ fn error_response_that_sets_fields_of_the_server_does_not_replace_them() {
     assert_eq!(ask("nonsense /").header("connection"), Some("close"));
 }
 
-/// HTTP/1.0 has no chunks. The context sends the refusal of a takeover, and the serve loop sends all other responses.
+/// HTTP/1.0 has no chunks. The test covers both places from which the server sends error responses. The context sends
+/// the refusal of a takeover. The serve loop sends all other error responses.
 #[test]
 fn error_response_that_streams_is_sent_without_chunks_to_http_10() {
     let server = api(|problem| {

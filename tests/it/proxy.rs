@@ -4,8 +4,8 @@
 //! cargo test --test it -- --ignored proxy
 //! ```
 //!
-//! nginx listens on two ports: one with TLS, where curl uses HTTP/2, and one without TLS, where a test client sends
-//! bytes.
+//! nginx listens on two ports. On the port with TLS, curl uses HTTP/2. On the port without TLS, a test client sends
+//! HTTP/1.1.
 
 use super::event_stream::parse;
 use super::stopping::assert_goodbye;
@@ -22,12 +22,12 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// The host name in this configuration.
+/// The host name in the configuration of nginx.
 const PUBLIC: &str = "live.example";
 
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// An nginx process in front of a server. It is killed when this value is dropped.
+/// An nginx process in front of a server. The process is killed when this value is dropped.
 struct Nginx {
     process: Child,
     /// The directory of all files that nginx reads and writes.
@@ -45,7 +45,7 @@ fn readme() -> String {
     block.split("```").next().unwrap().to_owned()
 }
 
-/// Replaces `what`, which must occur once.
+/// Replaces `what` by `with`. Panics unless `what` occurs exactly once.
 #[track_caller]
 fn replace(text: &str, what: &str, with: &str) -> String {
     assert_eq!(text.matches(what).count(), 1, "{what:?} in {text}");
@@ -63,16 +63,16 @@ impl Nginx {
         Nginx::start("", &readme(), server.address())
     }
 
-    /// Starts nginx with the configuration `lines`, after the lines in `general`.
+    /// Starts nginx. The configuration consists of `general` and then `lines`.
     fn start(general: &str, lines: &str, server: SocketAddr) -> Nginx {
-        // Another process can take a free port before nginx does.
+        // The start may fail, because another process can take a free port before nginx does.
         let mut attempts = (0..3).map(|_| Nginx::try_start(general, lines, server));
         let mut failed = String::new();
         let started = attempts.find_map(|nginx| nginx.map_err(|log| failed = log).ok());
         started.unwrap_or_else(|| panic!("nginx does not start: {failed}"))
     }
 
-    /// Starts nginx. Returns its log if it fails.
+    /// Starts nginx. Returns the log of nginx if nginx ends before it listens.
     fn try_start(general: &str, lines: &str, server: SocketAddr) -> Result<Nginx, String> {
         static COUNT: AtomicUsize = AtomicUsize::new(0);
         let name = format!("brooklet-nginx-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
@@ -107,8 +107,8 @@ impl Nginx {
         }
     }
 
-    /// Waits until nginx has written its process id, which it does once it listens. Returns `false` if nginx ends
-    /// first.
+    /// Waits until nginx has written its process id to a file. nginx does this after it has begun to listen. Returns
+    /// `false` if nginx ends first. Panics after [`TIMEOUT`].
     fn listens(&mut self) -> bool {
         let deadline = Instant::now() + TIMEOUT;
         while !self.folder.join("nginx.pid").exists() {
@@ -128,7 +128,8 @@ impl Nginx {
         client
     }
 
-    /// Sends requests with curl, by default with HTTP/2. A word that begins with `/` is a path of the public site.
+    /// Runs curl, by default with HTTP/2. The parts of `words` are the arguments of curl. A part that begins with `/`
+    /// becomes a URL of the public site.
     fn curl(&self, words: &str) -> Curl {
         let mut command = Command::new("curl");
         let prepare = |command: &mut Command| {
@@ -172,7 +173,8 @@ impl Drop for Nginx {
     }
 }
 
-/// The part of Debian's nginx.conf that affects this configuration, changed to one directory and one process.
+/// The part of Debian's nginx.conf that affects the configuration in the README. This part is changed so that nginx
+/// runs as one process and uses one directory.
 const AROUND: &str = "
 pid nginx.pid;
 master_process off;
@@ -190,7 +192,7 @@ uwsgi_temp_path uwsgi;
 scgi_temp_path scgi;
 ";
 
-/// A curl process. It is killed when this value is dropped.
+/// A curl process, which is killed when this value is dropped.
 struct Curl {
     process: Child,
     /// The lines of standard output, which include curl's error messages.
@@ -198,7 +200,7 @@ struct Curl {
 }
 
 impl Curl {
-    /// Reads up to and including a line that contains `text`, and returns all lines read.
+    /// Reads lines up to and including the first line that contains `text`. Returns all these lines.
     #[track_caller]
     fn until(&self, text: &str) -> String {
         let mut read = String::new();
@@ -239,10 +241,11 @@ impl Drop for Curl {
     }
 }
 
-/// A function that sends an event to the client that has joined.
+/// A function that sends an event to a client that has joined. If the client subscribes to the channel, all other
+/// subscribers receive the event too.
 type Feed = Box<dyn Fn(&str) + Send>;
 
-/// A server with a stream and a channel, which reports each client that joins or leaves.
+/// A server with a stream and a channel. The server reports each client that joins or leaves.
 struct Live {
     server: Running,
     joined: Receiver<Feed>,
@@ -280,7 +283,7 @@ impl Live {
         Live { server, joined, left }
     }
 
-    /// Waits until a client joins.
+    /// Waits until a client joins, and returns the function that sends events to this client.
     #[track_caller]
     fn await_join(&self) -> Feed {
         self.joined.recv_timeout(TIMEOUT).expect("no client joins")
@@ -305,8 +308,8 @@ fn event_through_nginx_arrives_within_100_ms() {
     }
 }
 
-/// Each event is sent after the previous one has been read. If nginx held events back, the first one would never
-/// arrive.
+/// Asserts that each event arrives within 100 ms. Sends each event after the previous event has been read. If nginx
+/// held events back, the first event would never arrive.
 #[track_caller]
 fn assert_prompt(feed: &Feed, mut read: impl FnMut(&str)) {
     let mut worst_of_ten = || {
@@ -318,13 +321,13 @@ fn assert_prompt(feed: &Feed, mut read: impl FnMut(&str)) {
         });
         times.max().unwrap()
     };
-    // On a busy machine one attempt may be late, but not all three.
+    // On a busy machine, one attempt may be late. It is unlikely that all three attempts are late.
     let took = (0..3).map(|_| worst_of_ten()).min().unwrap();
     assert!(took < Duration::from_millis(100), "{took:?}");
 }
 
-/// nginx passes the chunks of HTTP/1.1 on at once, regardless of `X-Accel-Buffering`. It holds back only an HTTP/1.0
-/// response.
+/// nginx forwards the chunks of an HTTP/1.1 response at once, even with `X-Accel-Buffering: yes`. nginx holds back only
+/// an HTTP/1.0 response, so the test removes `proxy_http_version 1.1`.
 #[test]
 #[ignore = "needs nginx: cargo test -- --ignored proxy"]
 fn event_with_x_accel_buffering_yes_is_held_back_by_nginx() {
@@ -383,7 +386,7 @@ fn keep_alive_within_proxy_read_timeout_keeps_the_stream_open() {
     in_channel.until("data: after");
 }
 
-/// A channel checks its clients every 4.5 s. The cases run at the same time, so that the test does not wait for each.
+/// A channel checks its clients only every 4.5 s, so the test runs all cases at the same time.
 #[test]
 #[ignore = "needs nginx: cargo test -- --ignored proxy"]
 fn client_that_leaves_nginx_is_noticed() {
@@ -415,7 +418,7 @@ fn end_curl(live: &Live, nginx: &Nginx, path: &str, _: &str) {
 }
 
 /// A page closes its `EventSource`, and another tab keeps its stream on the same HTTP/2 connection. curl cancels its
-/// stream only when it next reads from the connection, so the test sends an event on both.
+/// stream only when it next reads from the connection, so the test sends an event on both streams.
 fn close_one_stream_of_two(live: &Live, nginx: &Nginx, path: &str, other: &str) {
     let curl = nginx.curl(&format!("-Z {other} --next --max-time 1 {path}"));
     let feeds = [live.await_join(), live.await_join()];
@@ -437,7 +440,7 @@ fn host_that_is_not_allowed_is_421() {
     assert_eq!(Nginx::in_front_of(&unnamed).status("/"), "421");
 }
 
-/// TLS ends at nginx, so the server does not know its own scheme. It compares only the host.
+/// nginx decrypts TLS, so the server does not know the scheme of its own URL. The server compares only the host.
 #[test]
 #[ignore = "needs nginx: cargo test -- --ignored proxy"]
 fn origin_of_another_site_is_403() {
@@ -465,7 +468,7 @@ fn x_forwarded_for_from_nginx_is_the_address_of_the_client() {
     assert_eq!(answer, "127.0.0.2 by way of 127.0.0.1\n");
 }
 
-/// With HTTP/1.1 a browser would open six connections, and the other streams would wait.
+/// With HTTP/1.1, a browser would open at most six connections, and all further streams would have to wait.
 #[test]
 #[ignore = "needs nginx: cargo test -- --ignored proxy"]
 fn streams_over_http_2_share_one_connection() {
@@ -526,8 +529,8 @@ fn stream_that_the_server_closes_ends_without_an_error() {
     }
 }
 
-/// nginx uses HTTP/1.1 for its requests to the server, so it detects the failure. In HTTP/1.0 a body ends with the
-/// connection.
+/// nginx uses HTTP/1.1 for its requests to the server, so nginx detects that the body is incomplete. In HTTP/1.0, the
+/// end of the connection would be the end of the body.
 #[test]
 #[ignore = "needs nginx: cargo test -- --ignored proxy"]
 fn body_that_fails_is_an_error_for_the_client() {
@@ -568,7 +571,7 @@ fn request_during_a_restart_is_502_except_for_event_sources() {
     assert_eq!(nginx.status("/"), "200");
 }
 
-/// The configuration does not use `keepalive`, but many others do.
+/// The configuration in the README does not use `keepalive`, but many other configurations do.
 #[test]
 #[ignore = "needs nginx: cargo test -- --ignored proxy"]
 fn connection_of_nginx_is_reused_with_keepalive() {
@@ -597,7 +600,7 @@ fn connection_of_nginx_is_reused_with_keepalive() {
     assert_eq!(ask("/peer"), peer);
     assert_eq!(ask("/stream"), ":\nevent: close\ndata: close\n\n");
     assert_ne!(ask("/peer"), peer, "a stream does not keep its connection");
-    // The kept connections end with the server, but the next request must not fail.
+    // The idle connections of nginx end with the server. The next request must not fail.
     let address = server.address();
     drop(server);
     let _server = serve(|_| start(Server::bind(address).unwrap()));

@@ -1,4 +1,4 @@
-//! The forms of a request, and the parts of it that a handler reads.
+//! The forms of a request, and the parts of a request that a handler reads.
 
 use super::support::{serve, Client, Running, TIMEOUT};
 use brooklet::{Server, Version};

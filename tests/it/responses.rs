@@ -157,9 +157,9 @@ fn streamed_body_arrives_when_it_is_flushed() {
 
 /// How a client recognizes the end of a response.
 enum End {
-    /// By the framing of the response. The connection stays open.
+    /// The client reads up to the end that the framing gives. The connection stays open.
     Framing,
-    /// By the end of the connection.
+    /// The client reads up to the end of the connection.
     Connection,
 }
 

@@ -92,7 +92,8 @@ fn parameter_is_decoded_once() {
     assert_eq!(server.get("//").status, 404);
 }
 
-/// A value that would leave a directory when joined to its path never reaches a handler.
+/// A handler may join a parameter to the path of a directory. No handler receives a parameter that would lead out of
+/// this directory.
 #[test]
 fn parameter_that_leaves_its_directory_is_400() {
     let server = routes();
@@ -129,9 +130,9 @@ fn parameter_that_the_pattern_lacks_is_500() {
     assert_eq!(routes().get("/typo/7").status, 500);
 }
 
-/// Returns the message with which `serve` refuses to start.
+/// Calls `serve`, which must refuse to start. Returns the message of the error.
 fn fault(server: Server) -> String {
-    // A server without a fault stops at once, and the test fails.
+    // If the server had no fault, `serve` would return `Ok` because of this shutdown, and the test would fail.
     server.handle().shutdown(std::time::Duration::ZERO);
     let error = server.serve().unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::InvalidInput);

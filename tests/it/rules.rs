@@ -1,4 +1,4 @@
-//! The rules for requests: each row has a rule, its source, the expected outcome and requests.
+//! The rules for requests: each row has a rule, its source, the expected outcome and example requests.
 //!
 //! Each request is sent whole, in two pieces, and byte by byte, each time on a new connection. A request that is
 //! refused must end its connection. A request that is served must leave the connection usable.
@@ -133,13 +133,13 @@ const RULES: &[Rule] = &[
         ],
     },
     Rule {
-        name: "OPTIONS takes the asterisk-form",
+        name: "OPTIONS may have the asterisk-form",
         source: "RFC 9112 3.2.4",
         outcome: Served(204),
         requests: &[b"OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n", b"OPTIONS http://a HTTP/1.1\r\nHost: a\r\n\r\n"],
     },
     Rule {
-        name: "asterisk-form with another method is refused, and so is any other form of target",
+        name: "the asterisk-form with another method and every other form of target are refused",
         source: "RFC 9112 3.2",
         outcome: Refused(400),
         requests: &[
@@ -327,7 +327,7 @@ const RULES: &[Rule] = &[
         requests: &[b"POST / HTTP/1.0\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"],
     },
     Rule {
-        name: "Transfer-Encoding is exactly one final `chunked`",
+        name: "Transfer-Encoding contains only `chunked`, and only once",
         source: "RFC 9112 6.3, 7.1",
         outcome: Refused(400),
         requests: &[
@@ -551,8 +551,8 @@ fn server() -> Running {
     })
 }
 
-/// Sends the pieces, and asserts the outcome. Then sends another request, which must be answered only if the connection
-/// stays open.
+/// Sends the pieces, and asserts the outcome. A further request on the connection must succeed if the first request is
+/// served. The connection must end if the first request is refused.
 fn check(server: &Running, rule: &Rule, request: &[u8], pieces: &[&[u8]]) {
     let what = || format!("{} ({}): {:?}", rule.name, rule.source, String::from_utf8_lossy(request));
     let mut client = server.connect();

@@ -1,5 +1,5 @@
-//! Ten minutes with all kinds of clients. Afterwards the server must hold no more memory, threads and descriptors than
-//! before.
+//! A server serves all kinds of clients for ten minutes. Afterwards the server may hold at most 2 MiB more memory than
+//! after the warm-up, at most 64 more threads than at the start, and no more descriptors.
 //!
 //! ```text
 //! BROOKLET_SOAK_SECONDS=60 cargo test --test it soak -- --ignored --nocapture
@@ -19,18 +19,20 @@ const SECONDS: &str = "BROOKLET_SOAK_SECONDS";
 /// The number of threads for each kind of client.
 const EACH: usize = 3;
 
-/// The pause of a client between two connections. It limits all clients together to about 300 connections per second,
-/// so that the system does not run out of ports.
+/// The pause of a client between two connections. All clients together then open about 300 connections per second, so
+/// that the system does not run out of ports.
 const REST: Duration = Duration::from_millis(50);
 
-/// The longest timeout of the server. All connections have ended this long after the last client left.
+/// The timeout of the server for a head, a read, a write and an idle connection, and the read timeout of a connection
+/// that was taken over.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// A single heap. By default glibc uses several heaps for its threads, and their sizes vary from run to run.
+/// A shell command with which glibc uses a single heap. By default glibc uses several heaps for its threads, and the
+/// sizes of these heaps vary from run to run.
 const ONE_HEAP: &str = "export MALLOC_ARENA_MAX=1;";
 
-/// The limit on the growth of memory after the warm-up, in KiB. In ten minutes a leak of 20 bytes per connection
-/// exceeds it.
+/// The limit on the growth of memory after the warm-up, in KiB. In ten minutes, a leak of 20 bytes per connection
+/// exceeds this limit.
 const RSS_KB: usize = 2 * 1024;
 
 /// The maximum number of threads that wait for connections. The actual number varies from run to run.
@@ -74,7 +76,7 @@ fn server_for_all_clients() {
                 });
                 no_result
             })
-            .on_response(|_| ()) // keeps a line for each client that left out of standard error
+            .on_response(|_| ()) // otherwise the server would print a line for each client that left
     });
 }
 
@@ -116,7 +118,7 @@ fn closes_its_half(client: &mut Client, random: &mut Random) {
     client.assert_end();
 }
 
-/// Closes with a reset, because the client does not read the response.
+/// Closes the connection while the response is unread, so that the kernel sends a reset.
 fn resets(client: &mut Client, random: &mut Random) {
     client.send(request(["/large", "/", "/stream", "/chunked"][random.below(4)]));
     let _ = client.stream.peek(&mut [0]);
@@ -128,8 +130,8 @@ fn pipelines(client: &mut Client, random: &mut Random) {
     (0..many).for_each(|n| assert_eq!(client.answer().text(), n.to_string()));
 }
 
-/// Sends random bytes, or a request with a few random bytes in it. A response must be HTTP, and the connection must
-/// end.
+/// Sends random bytes, or a request with up to three random bytes inserted. If the server answers, the answer must be
+/// HTTP.
 fn talks_garbage(client: &mut Client, random: &mut Random) {
     let mut bytes: Vec<u8> = match random.below(2) {
         0 => (0..random.below(3_000)).map(|_| random.below(256) as u8).collect(),
@@ -144,7 +146,7 @@ fn talks_garbage(client: &mut Client, random: &mut Random) {
     client.send(&bytes);
     let _ = client.stream.shutdown(Shutdown::Write);
     let mut answer = Vec::new();
-    // The server may reset the connection, because bytes arrive after it has closed.
+    // The kernel sends a reset if bytes arrive after the server has closed the connection.
     let _ = client.stream.read_to_end(&mut answer);
     assert!(answer.is_empty() || answer.starts_with(b"HTTP/1.1 "), "{bytes:?}");
 }
@@ -187,7 +189,7 @@ const KINDS: [Kind; 10] = [
     ("says nothing", says_nothing),
 ];
 
-/// Runs all kinds of clients for `time`. Returns the number of connections of each kind.
+/// Runs [`EACH`] clients of each kind for `time`. Returns the number of connections of each kind.
 fn run_all(address: SocketAddr, time: Duration, seed: u64) -> [usize; KINDS.len()] {
     let end = Instant::now() + time;
     let mut seed = Random(seed | 1);
@@ -224,7 +226,8 @@ fn held(child: &Child) -> Held {
     }
 }
 
-/// Waits until the server has closed the descriptors of all clients, and returns what it holds then.
+/// Waits until the server has at most `descriptors` open descriptors. Returns the memory, threads and descriptors that
+/// the server then holds.
 fn settled(child: &Child, descriptors: usize) -> Held {
     let waited = Instant::now();
     loop {
@@ -244,7 +247,8 @@ fn server_after_ten_minutes_holds_what_it_held_before() {
     let time = Duration::from_secs(seconds);
     let seed = u64::from(std::process::id()) << 20;
     let mut child = Child::start("soak::server_for_all_clients", ONE_HEAP);
-    // The response shows that the server runs. The end of the connection shows that its descriptor is closed.
+    // The response shows that the server runs. The end of the connection shows that the server has closed the
+    // descriptor of this connection.
     let mut first = child.connect();
     first.send("GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
     assert!(first.rest().ends_with(b"hello"));

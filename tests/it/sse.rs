@@ -10,7 +10,8 @@ use std::sync::Mutex;
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Starts a server whose `/` runs `events` on a stream. The receiver gets the result of each run.
+/// Starts a server whose handler of `/` starts a stream and calls `events` with it. The receiver yields the result of
+/// each call.
 fn streaming(
     events: impl Fn(sse::Connection) -> io::Result<()> + Send + Sync + 'static,
 ) -> (Running, Receiver<io::Result<()>>) {
@@ -63,7 +64,7 @@ fn head_is_sent_before_the_first_event() {
     assert_eq!(client.rest(), b"event: close\ndata: close\n\n");
 }
 
-/// Returns the bytes on the wire, except the value of `Date`.
+/// Sends a request. Returns the whole response as text, without the value of `Date`.
 fn transcript(server: &Running, request: &str) -> String {
     let mut client = server.connect();
     client.send(request);
@@ -456,7 +457,7 @@ fn forward_without_messages_ends_when_the_client_leaves() {
     drop(sender);
 }
 
-/// A stream that reads 512 bytes every half second would need 98 s to reach the end of 100 kB.
+/// A stream that read 512 bytes every half second would need 98 s to reach the end of 100 kB.
 #[test]
 fn forward_with_much_input_ends_when_the_client_leaves() {
     let (_sender, receiver) = mpsc::channel::<&str>();
@@ -563,7 +564,7 @@ fn wait_for_ends_at_its_timeout_when_the_client_leaves_and_at_shutdown() {
     assert_eq!(kind_of(results.recv_timeout(TIMEOUT).unwrap()), Some(ErrorKind::ConnectionAborted));
 }
 
-/// The loop takes queued values and sends nothing, as if the values were for other clients.
+/// The loop receives queued values and sends nothing, like a loop whose values are for other clients.
 #[test]
 fn wait_for_with_queued_values_sends_keep_alives_and_fails_after_the_client_left() {
     let (server, results) = streaming(|mut events| {
@@ -631,8 +632,8 @@ fn head_request_gets_the_head_and_no_stream() {
     assert!(results.recv().is_err(), "the stream was never started");
 }
 
-/// A client whose input is unread must still receive the last event. A close with unread input would be a reset, which
-/// can discard sent data.
+/// A client must receive the last event even if the server has not read the client's input. A close with unread input
+/// would cause a reset, which can discard the last event.
 #[test]
 fn last_event_arrives_despite_unread_input() {
     let (server, _results) = streaming(|mut events| {
@@ -649,7 +650,7 @@ fn last_event_arrives_despite_unread_input() {
 /// The receiver of the path and the error of each request.
 type Reports = Receiver<(String, Option<String>)>;
 
-/// Starts a server whose hook reports each request to the test.
+/// Starts a server whose hook sends the path and the error of each request to the receiver.
 fn reporting(build: impl FnOnce(Server) -> Server) -> (Running, Reports) {
     let (report, reports) = mpsc::channel();
     let report = Mutex::new(report);
@@ -708,7 +709,7 @@ fn error_of_the_program_is_reported_whatever_its_kind() {
     check("/channel", "the channel was closed");
 }
 
-/// A relay that reads from one connection and writes to another can fail on either side.
+/// A relay that reads from one connection and writes to another connection can fail on both connections.
 #[test]
 fn error_of_another_stream_or_connection_is_reported() {
     let (give, others) = mpsc::channel();
@@ -742,7 +743,7 @@ fn error_of_another_stream_or_connection_is_reported() {
     }
 }
 
-/// An error type of a program. Its `source` is the error that caused it.
+/// An error type of a program. The `source` of this error is the error that caused it.
 #[derive(Debug)]
 struct Wrapper(io::Error);
 

@@ -13,19 +13,19 @@ use std::sync::{Arc, Barrier, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// A grace that a test never waits for. `serve` must return earlier, because no connection is left.
+/// A grace that is much longer than a test. `serve` must return earlier, because no connection is left.
 const LONG: Duration = Duration::from_secs(60);
 
-/// A grace that tests wait for.
+/// A short grace for tests that wait for the end of the grace.
 const SHORT: Duration = Duration::from_millis(300);
 
-/// The delay that a busy machine may add. The server itself needs one or two milliseconds.
+/// The delay that a busy machine may add before `serve` returns.
 const SLACK: Duration = TIMEOUT;
 
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// Asserts that `stream` is only the `close` event of a shutdown. Returns its `retry`, the delay before the client
-/// reconnects, in milliseconds.
+/// Asserts that `stream` consists of the `close` event of a shutdown. Returns the `retry` of this event: the delay in
+/// milliseconds before the client reconnects.
 #[track_caller]
 pub fn assert_goodbye(stream: &[u8]) -> u64 {
     let stream = String::from_utf8_lossy(stream);
@@ -37,7 +37,7 @@ pub fn assert_goodbye(stream: &[u8]) -> u64 {
     retry
 }
 
-/// Waits until `serve` returns, and returns how long that took. Panics after the timeout.
+/// Waits until `serve` returns. Returns the time that this took. Panics after [`TIMEOUT`].
 #[track_caller]
 fn returned(server: Running) -> Duration {
     let (done, returns) = mpsc::channel();
@@ -47,14 +47,14 @@ fn returned(server: Running) -> Duration {
     waited.elapsed()
 }
 
-/// Asserts that `serve` returns without waiting for the grace.
+/// Asserts that `serve` returns before the grace ends, within [`SLACK`].
 #[track_caller]
 fn assert_at_once(server: Running) {
     let took = returned(server);
     assert!(took < SLACK, "no connection is left, but serve took {took:?}");
 }
 
-/// Asserts that `serve` returns at the end of the grace.
+/// Asserts that `serve` returns after the grace, and at most [`SLACK`] later.
 #[track_caller]
 fn assert_after(grace: Duration, stopped: Instant, server: Running) {
     returned(server);
@@ -66,9 +66,9 @@ fn assert_after(grace: Duration, stopped: Instant, server: Running) {
 /// A server that answers `/` at once, and `/slow` when the test allows it.
 struct Slow {
     server: Running,
-    /// Receives a value when a request for `/slow` has reached its handler.
+    /// The receiver that yields a value when a request for `/slow` has reached its handler.
     entered: Receiver<()>,
-    /// A value sent here lets one handler finish. Dropping the sender lets all handlers finish.
+    /// The sender that lets handlers finish: one handler for each value, and all handlers when this sender is dropped.
     go: Sender<()>,
 }
 
@@ -76,7 +76,7 @@ fn slow() -> Slow {
     let (enter, entered) = mpsc::channel();
     let (go, gate) = mpsc::channel();
     let (enter, gate) = (Mutex::new(enter), Mutex::new(gate));
-    // Some tests check that the port is free afterwards, so no other test may use it.
+    // Some tests check that the port is free afterwards, so no other test may use this address.
     let server = serve_on(own_loopback_address(), |server| {
         server.get("/", |_| "hello").get("/slow", move |_| {
             let _ = enter.lock().unwrap().send(());
@@ -88,7 +88,7 @@ fn slow() -> Slow {
 }
 
 impl Slow {
-    /// Returns a client whose request is in its handler.
+    /// Returns a client whose request for `/slow` has reached its handler.
     fn ask(&self) -> Client {
         let mut client = self.server.connect();
         client.send("GET /slow HTTP/1.1\r\nHost: localhost\r\n\r\n");
@@ -108,7 +108,8 @@ fn shutdown_of_an_idle_server_returns_at_once() {
 fn shutdown_wakes_all_threads_that_wait_for_connections() {
     let room = Room::for_both_ends(40);
     let server = serve(|server| server.get("/", |_| "hello"));
-    // Each of these connections has a thread. Many of the threads then wait for further connections.
+    // Each of these connections has a thread. Many of these threads wait for further connections after their connection
+    // has ended.
     let mut clients: Vec<_> = (0..room.connections).map(|_| server.connect()).collect();
     clients.iter_mut().for_each(|client| assert_eq!(client.get("/").text(), "hello"));
     drop(clients);
@@ -121,7 +122,8 @@ fn shutdown_wakes_all_threads_that_wait_for_connections() {
 fn shutdown_closes_idle_connections_at_once() {
     let room = Room::for_both_ends(120);
     let server = serve(|server| server.get("/", |_| "hello"));
-    // Connections are accepted in order. Once the later ones are answered, the server knows the silent ones too.
+    // Connections are accepted in order. If the server has answered the later connections, it has also accepted the
+    // silent connections.
     let mut silent: Vec<_> = (0..room.connections / 6).map(|_| server.connect()).collect();
     let mut asking: Vec<_> = (silent.len()..room.connections).map(|_| server.connect()).collect();
     for client in &mut asking {
@@ -163,8 +165,8 @@ fn shutdown_returns_after_the_grace_while_a_handler_runs() {
 fn shutdown_during_a_request_waits_for_the_rest_of_it() {
     let server = serve(|server| server.get("/", |_| "hello").post("/", |mut ctx| ctx.body_text()));
     let (head, rest) = ("POST / HTTP/1.1\r\nHost: localhost\r\nContent-Le", "ngth: 5\r\n\r\n");
-    // The response to the earlier request shows that the server has read the start of the next one. The 100 (Continue)
-    // shows that the server has read the head.
+    // For `in_head`, the response to the first request shows that the server has also read the start of the second
+    // request. For `in_body`, the 100 (Continue) shows that the server has read the head.
     let mut in_head = server.connect();
     in_head.send(format!("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n{head}"));
     assert_eq!(in_head.answer().text(), "hello");
@@ -207,8 +209,8 @@ fn shutdown_during_a_response_sends_the_rest_of_it() {
     assert_at_once(server);
 }
 
-/// The server does not process a request after a response with `Connection: close`, and the client knows that (RFC 9112
-/// 9.6). A reset must not discard the first response.
+/// The server must not process a request after a response with `Connection: close` (RFC 9112 9.6). A reset must not
+/// discard this response.
 #[test]
 fn shutdown_with_a_pipelined_request_ends_after_the_response_before_it() {
     for behind in [true, false] {
@@ -300,7 +302,7 @@ fn shutdown_ends_blocked_writes_after_the_grace() {
         while writes.recv_timeout(TIMEOUT).unwrap() != path {}
         client
     });
-    // When no write succeeds for a while, the kernel's buffers are full and all three writers are blocked.
+    // If no write succeeds for 200 ms, the kernel's buffers are full and all three writers are blocked.
     while writes.recv_timeout(Duration::from_millis(200)).is_ok() {}
     assert!(ends.try_recv().is_err());
     let stopped = Instant::now();
@@ -386,7 +388,8 @@ fn shutdown_before_serve_makes_serve_return_at_once() {
     thread::spawn(move || done.send(server.serve()));
     returns.recv_timeout(TIMEOUT).unwrap().unwrap();
     assert!(started.elapsed() < SLACK);
-    // A client that connected before gets an end or a reset, so it does not hang.
+    // A client that connected before the shutdown receives the end of the connection or a reset, so the client does not
+    // hang.
     let read = early.stream.read(&mut [0]).map_err(|error| error.kind());
     assert!(matches!(read, Ok(0) | Err(ErrorKind::ConnectionReset)), "{read:?}");
 }
@@ -469,7 +472,7 @@ fn shutdown_without_a_limit_ends_with_the_last_connection() {
     returns.recv_timeout(TIMEOUT).unwrap().unwrap();
 }
 
-/// Sends three requests on a connection, the last with `Connection: close`. Returns whether all were answered.
+/// Sends three requests on a connection, the last with `Connection: close`. Returns whether all three were answered.
 fn round_trips(address: SocketAddr) -> io::Result<bool> {
     let mut stream = TcpStream::connect_timeout(&address, TIMEOUT)?;
     stream.set_read_timeout(Some(TIMEOUT))?;
@@ -505,8 +508,9 @@ fn port_of_a_busy_server_is_free_after_serve_returns() {
             .map(|_| {
                 let (over, asked) = (Arc::clone(&over), asked.clone());
                 thread::spawn(move || {
-                    // A client ends with its first failure. If it kept connecting to a port without a listener, the
-                    // system could give it the same port as its own, and the client would connect to itself.
+                    // A client stops after its first failure. If the client continued to connect, the system could
+                    // choose the server's former port as the client's own port. The client would then connect to
+                    // itself.
                     while !over.load(Ordering::SeqCst) && round_trips(address).is_ok_and(|all| all) {
                         asked.send(()).unwrap();
                     }
@@ -544,7 +548,8 @@ fn listener_held_by_others_still_accepts_after_a_shutdown() {
         returns.recv_timeout(TIMEOUT).expect("serve has not returned").unwrap();
     }
     let waiting = TcpStream::connect_timeout(&listener.local_addr().unwrap(), TIMEOUT).unwrap();
-    // The server connects to itself to wake its threads. Such connections may be queued before this one.
+    // The server connects to itself to wake its threads. These connections may be in the queue before the connection of
+    // `waiting`.
     while of_other_process.accept().unwrap().1 != waiting.local_addr().unwrap() {}
 }
 
@@ -586,8 +591,8 @@ fn port_is_free_after_serve_returns_while_a_handler_runs() {
     drop(slow.go); // until here the request was in its handler
 }
 
-/// A client that connects during the grace must get an error at once. It must not wait in a queue that is never
-/// accepted.
+/// A client that connects during the grace must receive an error at once. The client must not wait in the queue of the
+/// listener, from which the server accepts no more connections.
 #[test]
 fn connection_during_the_grace_is_refused() {
     let slow = slow();
@@ -595,8 +600,8 @@ fn connection_during_the_grace_is_refused() {
     let mut client = slow.ask();
     slow.server.handle().shutdown(LONG);
     let stopped = Instant::now();
-    // The listener closes a moment after the call. Until then its queue may fill, so each attempt to connect has a
-    // short timeout.
+    // The listener closes a moment after the call. Until then the queue of the listener may fill, so each attempt to
+    // connect has a short timeout.
     let connect = || TcpStream::connect_timeout(&address, Duration::from_millis(50)).map_err(|error| error.kind());
     while connect().err() != Some(ErrorKind::ConnectionRefused) {
         assert!(stopped.elapsed() < SLACK, "connections are still accepted");

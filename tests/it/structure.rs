@@ -4,21 +4,21 @@ use super::tidy::{code, files, without_tests};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-/// The path of a module from the crate's root, as names.
+/// The names of the modules on the path from the crate's root to a module.
 type Module = Vec<String>;
 
 /// The modules of `src/`.
 struct Sources {
     /// The code of each module, without comments and tests.
     code: BTreeMap<Module, String>,
-    /// The imports of each module, as pairs of a name and its path.
+    /// The imports of each module, as pairs of a name and the path that the name stands for.
     imports: BTreeMap<Module, Vec<(String, Vec<String>)>>,
 }
 
 /// The target of a path.
 enum Target {
     Module(Module),
-    /// An item, with the module that defines it.
+    /// An item. The value is the module that defines the item.
     Item(Module),
     /// An item of `std`, a type parameter or a variant.
     Elsewhere,
@@ -50,7 +50,7 @@ impl Sources {
         sources
     }
 
-    /// Follows a path from a module through imports, and returns the module or item at its end.
+    /// Resolves a path in the module `from`, also through imports. Returns the module or item that the path names.
     fn resolve(&self, from: &Module, path: &[String]) -> Target {
         let mut at = from.clone();
         for (index, name) in path.iter().enumerate() {
@@ -79,8 +79,8 @@ impl Sources {
         Target::Module(at)
     }
 
-    /// Returns the modules whose items a module names. A module with children counts only if a path ends at one
-    /// of its own items.
+    /// Returns the modules on which a module depends. A module with children is included only if a path names an item
+    /// of that module itself.
     fn needs(&self, module: &Module) -> BTreeSet<Module> {
         let imported = self.imports[module].iter().map(|(_, path)| path.clone());
         let paths = imported.chain(paths(&self.code[module]));
@@ -102,7 +102,7 @@ impl Sources {
     }
 }
 
-/// Returns the tree of a `use` statement, without `use`. Returns `None` for another statement.
+/// Returns the tree of a `use` statement, without `use`. Returns `None` for any other statement.
 fn import(statement: &str) -> Option<String> {
     let at = statement
         .find("use ")
@@ -143,8 +143,8 @@ fn paths(code: &str) -> impl Iterator<Item = Vec<String>> + '_ {
         .map(|word| word.split("::").map(str::to_owned).filter(|name| !name.is_empty()).collect())
 }
 
-/// Visits the dependencies of a module, in depth-first order. Returns a cycle if a module depends on an
-/// earlier module of the walk.
+/// Visits a module and its dependencies in depth-first order. `way` is the path from the first module to this module.
+/// Returns a cycle if `way` already contains this module.
 fn cycle(
     module: &Module,
     needs: &BTreeMap<Module, BTreeSet<Module>>,
@@ -168,7 +168,7 @@ fn files_of_src_have_no_dependency_cycle() {
     let sources = Sources::read();
     let needs: BTreeMap<_, _> = sources.code.keys().map(|module| (module.clone(), sources.needs(module))).collect();
     let of = |path: &str| module_of(Path::new(path));
-    // These dependencies go through modules with children and through aliases. The walk must find them.
+    // `needs` must contain these dependencies, which lead through modules with children and through aliases.
     assert!(needs[&of("src/server/serve.rs")].contains(&of("src/http/response.rs")));
     assert!(needs[&of("src/sse/channel/subscriber.rs")].contains(&of("src/server/registry.rs")));
     assert!(needs[&of("src/sse/channel/file/mod.rs")].contains(&of("src/sse/channel/mod.rs")));

@@ -7,8 +7,9 @@ use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream};
 use std::time::Duration;
 
-/// The timeout of each socket. It is long, because a busy machine can keep a thread waiting. It is shorter than the
-/// default timeouts of a server, because those would end some hangs.
+/// The timeout of each socket. The timeout is long, because a thread may have to wait on a busy machine. The timeout is
+/// shorter than the default timeouts of a server. Otherwise the server could end a connection that hangs, and the test
+/// would not fail.
 pub const TIMEOUT: Duration = Duration::from_secs(9);
 
 /// A server that runs until this value is dropped.
@@ -48,7 +49,7 @@ impl Running {
         self.ask(format!("GET {target} HTTP/1.1\r\nHost: localhost\r\n\r\n"))
     }
 
-    /// Waits until `serve` returns, and returns its result.
+    /// Blocks until `serve` returns. Returns the result of `serve`.
     pub fn join(self) -> io::Result<()> {
         self.0.join()
     }
@@ -57,7 +58,8 @@ impl Running {
 pub struct Client {
     pub stream: TcpStream,
     unread: Vec<u8>,
-    /// The decoder of a chunked event stream, once its head is read: `unread` then holds the decoded bytes.
+    /// The decoder of a chunked event stream. This field is set when the head of the stream has been read. From then
+    /// on, `unread` contains decoded bytes.
     chunks: Option<Chunks>,
 }
 
@@ -67,7 +69,7 @@ pub struct Chunks {
     /// The unfinished size line, or the unfinished line break after data.
     line: Vec<u8>,
     is_in_chunk: bool,
-    /// The number of data bytes of the chunk that have not arrived.
+    /// The number of data bytes of the current chunk that have not yet arrived.
     left: usize,
     is_last: bool,
     /// Whether the last chunk has arrived.
@@ -118,7 +120,7 @@ impl Answer {
         std::str::from_utf8(&self.body).unwrap()
     }
 
-    /// Returns the value of the field with this name. Panics if there are two.
+    /// Returns the value of the field with this name. Panics if the response has two such fields.
     #[track_caller]
     pub fn header(&self, name: &str) -> Option<&str> {
         let mut values = self.head.lines().skip(1).filter_map(|line| {
@@ -140,7 +142,8 @@ impl Client {
         Client { stream, unread: Vec::new(), chunks: None }
     }
 
-    /// Sends bytes. Ignores errors, because a server may refuse a request and close before it has read all of it.
+    /// Sends bytes. Ignores errors, because a server may refuse a request and close the connection before it has read
+    /// the whole request.
     pub fn send(&mut self, bytes: impl AsRef<[u8]>) {
         let _ = self.stream.write_all(bytes.as_ref());
     }
@@ -155,13 +158,14 @@ impl Client {
         self.stream.shutdown(Shutdown::Write).unwrap();
     }
 
-    /// Closes the connection with a reset: the kernel sends RST because input is unread.
+    /// Closes the connection while input is unread, so that the kernel sends a reset.
     pub fn reset(self) {
         self.stream.set_nonblocking(true).unwrap();
         let _ = self.stream.peek(&mut [0]);
     }
 
-    /// Reads one response. Its head decides whether Content-Length, chunks or the end of the connection end the body.
+    /// Reads one response. The head determines the end of the body: `Content-Length`, the last chunk, or the end of the
+    /// connection.
     #[track_caller]
     pub fn answer(&mut self) -> Answer {
         let mut answer = self.head();
@@ -177,7 +181,7 @@ impl Client {
         answer
     }
 
-    /// Reads the head of a response, and nothing after it. Use it for responses to HEAD and for streams.
+    /// Reads the head of a response, and nothing after it. Tests use this method for responses to HEAD and for streams.
     #[track_caller]
     pub fn head(&mut self) -> Answer {
         let head = String::from_utf8(self.until(b"\r\n\r\n")).unwrap();
@@ -187,8 +191,8 @@ impl Client {
         Answer { status, head, body: Vec::new() }
     }
 
-    /// Reads the head of an event stream, and the comment after it. From then on this client decodes the chunks of the
-    /// stream, if it is chunked.
+    /// Reads the head of an event stream, and the comment after the head. If the stream is chunked, this client decodes
+    /// the chunks from then on.
     #[track_caller]
     pub fn stream_head(&mut self) -> Answer {
         let answer = self.head();
@@ -204,7 +208,7 @@ impl Client {
         answer
     }
 
-    /// Reads up to and including `end`.
+    /// Reads up to and including `end`. Panics if the connection ends or a read times out first.
     #[track_caller]
     pub fn until(&mut self, end: &[u8]) -> Vec<u8> {
         loop {
@@ -257,7 +261,8 @@ impl Client {
         }
     }
 
-    /// Reads to the end of the connection. Panics on a reset, and if a chunked stream has no last chunk.
+    /// Reads to the end of the connection. Panics if the connection is reset, or if a chunked stream ends without the
+    /// last chunk.
     #[track_caller]
     pub fn rest(&mut self) -> Vec<u8> {
         let rest = self.read_to_end();
@@ -265,7 +270,8 @@ impl Client {
         rest
     }
 
-    /// Reads to the end of the connection. Panics on a reset, and if a chunked stream has a last chunk.
+    /// Reads to the end of the connection. Panics if the connection is reset, or if a chunked stream ends with the last
+    /// chunk.
     #[track_caller]
     pub fn rest_of_broken_stream(&mut self) -> Vec<u8> {
         let rest = self.read_to_end();

@@ -1,7 +1,7 @@
-//! A server that runs out of descriptors or threads, that reaches a limit, or whose standard error fails.
+//! Servers that run out of descriptors or threads, servers that reach a limit, and servers whose standard error fails.
 //!
-//! Limits apply to a whole process, so each of these servers runs in a child process. The child is this test binary. A
-//! shell sets `ulimit`, and starts the binary with the name of one ignored test, which is the server.
+//! Limits apply to a whole process, so each of these servers runs in a child process. A shell sets the limits with
+//! `ulimit`. The shell then starts this test binary with the name of one ignored test, which is the server.
 #![cfg(unix)]
 
 use super::channel::eventually;
@@ -22,7 +22,7 @@ const IS_CHILD: &str = "BROOKLET_TEST_CHILD";
 
 const GET: &str = "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
 
-/// A server in a child process. The process is killed when this value is dropped.
+/// A server in a child process, which is killed when this value is dropped.
 pub struct Child {
     process: process::Child,
     address: SocketAddr,
@@ -32,7 +32,7 @@ pub struct Child {
     unread_stderr: Option<process::ChildStderr>,
 }
 
-/// The test's end of a child's standard error.
+/// The handling of a child's standard error: the test reads it, does not read it, or closes the pipe.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Stderr {
     Read,
@@ -41,7 +41,7 @@ enum Stderr {
 }
 
 impl Child {
-    /// Runs `test`, which calls [`be_a_server`], in a shell that executes `limits` first.
+    /// Starts a shell that executes `limits` and then runs `test`. This test must call [`be_a_server`].
     pub fn start(test: &str, limits: &str) -> Child {
         Child::start_with(test, limits, Stderr::Read)
     }
@@ -99,7 +99,8 @@ impl Child {
         assert_eq!(self.process.try_wait().unwrap(), None, "the server's process has ended");
     }
 
-    /// Waits until the child ends, and asserts that it succeeded. Returns its standard output and standard error.
+    /// Waits until the child ends, and asserts that it succeeded. Returns the standard output and the standard error of
+    /// the child.
     #[track_caller]
     pub fn end(mut self) -> (String, String) {
         let all = |lines: &Receiver<String>| {
@@ -126,18 +127,18 @@ impl Drop for Child {
     }
 }
 
-/// Returns the lines of a pipe. A thread reads them at once, because a full pipe would block the writer.
+/// Returns the lines of a pipe. A thread reads each line at once, because a full pipe would block the writer.
 fn lines(pipe: impl Read + Send + 'static) -> Receiver<String> {
     let (sender, receiver) = mpsc::channel();
     thread::spawn(move || BufReader::new(pipe).lines().map_while(Result::ok).try_for_each(|line| sender.send(line)));
     receiver
 }
 
-/// Runs a server in a child process. Prints its address, serves, and then prints whether the port is free again. The
-/// server stops when its standard input ends, so it does not outlive the test that started it.
+/// Runs a server, if this process is a child of another test. Prints the address, serves, and then prints whether the
+/// port is free again. The server stops when standard input ends, so the server does not outlive that test.
 pub fn be_a_server(build: impl FnOnce(Server) -> Server) {
     if std::env::var_os(IS_CHILD).is_none() {
-        return; // all ignored tests are being run, and this is not a test
+        return; // somebody runs all ignored tests, but this is only a server
     }
     let server = build(Server::bind((own_loopback_address(), 0)).unwrap());
     let (handle, address) = (server.handle(), server.local_addr());
@@ -182,7 +183,7 @@ fn with_streams(server: Server) -> Server {
 /// A child that has run out of descriptors or threads, and its clients.
 struct Exhausted {
     child: Child,
-    /// A connection that stays open, because the server accepts no new one.
+    /// A connection for requests to the server, which accepts no new connection.
     control: Client,
     streams: Vec<Client>,
     /// Open connections, which use up the server's descriptors or threads.
@@ -193,7 +194,7 @@ struct Exhausted {
     room: Room,
 }
 
-/// Opens streams, and then connections that stay open, until one is refused.
+/// Opens streams. Then opens connections, which stay open, until a connection is refused.
 fn exhaust(test: &str, limits: &str, streams: usize) -> Exhausted {
     let room = Room::for_clients(100);
     let child = Child::start(test, limits);
@@ -239,15 +240,15 @@ impl Exhausted {
         }
     }
 
-    /// Connects this number of clients at the same time. Asserts that each is refused before its read times out.
+    /// Connects `clients` clients at the same time. Asserts that each client is refused before its read times out.
     fn assert_refuses(&self, clients: usize) {
         let mut clients: Vec<_> = (0..clients).map(|_| self.child.connect()).collect();
         clients.iter_mut().for_each(|client| client.send(GET));
         clients.iter_mut().for_each(|client| assert_refused(&client.answer()));
     }
 
-    /// Asserts that up to 50 clients are refused in time. If the server paused after each refusal, as it does between
-    /// two errors of `accept`, each client would take a second.
+    /// Asserts that up to 50 clients are refused within 500 ms for each client, and within [`TIMEOUT`]. A pause of a
+    /// second after each refusal would exceed this limit.
     fn assert_refuses_many(&self) {
         let started = Instant::now();
         let clients = (self.room.connections - self.held.len() - self.streams.len() - 2).min(50);
@@ -256,7 +257,8 @@ impl Exhausted {
         assert!(took < limit, "{clients} clients were refused in {took:?}");
     }
 
-    /// Closes the held connections. Asserts that the server then serves the same number of connections again.
+    /// Closes the held connections. Asserts that the server then serves the same number of connections again, and
+    /// continues its streams.
     fn assert_recovers(&mut self) {
         let (many, started) = (self.held.len(), Instant::now());
         self.held.clear();
@@ -273,8 +275,8 @@ impl Exhausted {
         self.child.assert_alive();
     }
 
-    /// Stops the server. Asserts that it closes kept connections, sends `close` events, and frees the port. Returns its
-    /// standard error.
+    /// Stops the server. Asserts that the server closes kept connections, sends `close` events, and frees the port.
+    /// Returns the standard error of the server.
     fn assert_stops(mut self) -> String {
         let answer = self.control.get("/stop");
         assert_eq!((answer.text(), answer.header("connection")), ("stopping", Some("close")));
@@ -289,7 +291,7 @@ impl Exhausted {
     }
 }
 
-/// Asserts that the shortage was printed to standard error once, not once per client.
+/// Asserts that the server printed the shortage to standard error once, and not once for each client.
 #[track_caller]
 fn assert_complained_once(stderr: &str, of: &str) {
     let complaints: Vec<_> = stderr
@@ -307,8 +309,8 @@ fn server_with_streams() {
     be_a_server(with_streams);
 }
 
-/// Asserts that a server that has run out of descriptors or threads continues its streams, refuses new clients with a
-/// 503, prints one line to standard error, and recovers.
+/// Asserts that the server continues its streams, refuses new clients with a 503, recovers and stops. Also asserts that
+/// the server has printed one line with `complaint` to standard error.
 #[track_caller]
 fn assert_refuses_and_recovers(mut starved: Exhausted, complaint: &str) {
     starved.assert_streams_go_on();
@@ -320,7 +322,8 @@ fn assert_refuses_and_recovers(mut starved: Exhausted, complaint: &str) {
     assert_complained_once(&stderr, complaint);
 }
 
-/// 40 descriptors: 3 standard streams, the listener, its reserve, one for the thread in `accept`, and 34 for clients.
+/// A limit of 40 descriptors: 3 standard streams, the listener, the descriptor in reserve, one for the thread in
+/// `accept`, and 34 for clients.
 const FEW_DESCRIPTORS: &str = "ulimit -n 40;";
 
 #[test]
@@ -356,7 +359,7 @@ fn server_after_clients_that_took_all_descriptors_serves_again_and_stops() {
     drop(room);
 }
 
-/// The 50th client must not wait until the server has paused 49 times.
+/// The server must not pause after each refusal, because the 50th client would then wait for 49 pauses.
 #[test]
 fn server_out_of_descriptors_refuses_many_in_time() {
     exhaust(WITH_STREAMS, FEW_DESCRIPTORS, 10).assert_refuses_many();
@@ -372,7 +375,7 @@ fn server_with_huge_stacks() {
     be_a_server(|server| with_streams(server).config(Config { stack_size: 1 << 30, ..Config::default() }));
 }
 
-/// 7 GB of address space: six stacks of 1 GiB, and enough for everything else. macOS has no such limit.
+/// About 7 GB of address space: six stacks of 1 GiB, and space for all other memory. macOS has no such limit.
 #[cfg(target_os = "linux")]
 const FEW_STACKS: &str = "ulimit -v 7000000;";
 
@@ -396,7 +399,7 @@ fn server_out_of_threads_refuses_many_in_time() {
     exhaust(WITH_HUGE_STACKS, FEW_STACKS, 1).assert_refuses_many();
 }
 
-/// How long the server waits for the rest of a head.
+/// The time for which the server waits for a whole head.
 const PATIENCE: Duration = Duration::from_secs(3);
 
 #[test]
@@ -441,7 +444,7 @@ fn incomplete_heads_of_ten_thousand_clients_do_not_block_others() {
     child.assert_alive();
     println!("all opened after {opened:?}, others served after {served:?}, all answered 408 after {answered:?}");
     let Some(before) = threads_before else { return };
-    // A request before each check of the threads keeps the loop from spinning. No other client is connected.
+    // The loop sends a request between two checks, so that it does not use all CPU time. No other client is connected.
     let mut client = child.connect();
     let closed = Instant::now();
     let after = loop {
@@ -490,7 +493,7 @@ fn standard_error_that_is_closed_ends_nothing() {
     child.assert_alive();
 }
 
-/// The first line fills the pipe, so each thread that prints another line would block forever.
+/// The first line fills the pipe. A thread that waited until it has printed another line would block forever.
 #[test]
 fn standard_error_that_is_not_read_blocks_no_client() {
     let child = Child::start_with("survival::server_with_faults", "", Stderr::Unread);
@@ -528,7 +531,8 @@ fn refusals_by_each_limit_are_printed_once_a_minute() {
         }
     };
     let _stream = get("/stream", 200);
-    // A client that is refused a takeover needs the only connection, so this comes before `control`, which keeps it.
+    // A client whose takeover is refused needs the only connection. So these requests come before `control`, which
+    // keeps the only connection open.
     (0..3).for_each(|_| drop(get("/stream", 503)));
     let mut control = get("/say/7", 200);
     (0..3).for_each(|_| drop(get("/", 503)));
@@ -540,8 +544,8 @@ fn refusals_by_each_limit_are_printed_once_a_minute() {
     }
 }
 
-/// `/client` writes until its client leaves. `/pipe` fails with an error of the same kind that does not come from its
-/// client.
+/// The handler of `/client` writes until its client leaves. The handler of `/pipe` returns an error of the same kind,
+/// but the client did not cause this error.
 #[test]
 #[ignore = "a server for other tests"]
 fn server_whose_clients_leave() {
@@ -581,7 +585,7 @@ fn client_that_leaves_a_taken_over_connection_is_not_printed() {
     assert!(matches!(lines[..], [line] if line.contains("GET /pipe taken over")), "{stderr}");
 }
 
-/// `/fill` allocates address space until less than a stack is left. `/feed` subscribes to a channel.
+/// `/fill` allocates address space until less than the stack of a thread is left. `/feed` subscribes to a channel.
 #[cfg(target_os = "linux")]
 #[test]
 #[ignore = "a server for other tests"]
@@ -636,15 +640,15 @@ fn server_with_deep_handlers() {
     be_a_server(|server| server.get("/", deep));
 }
 
-/// A stack overflow aborts the whole process, so a handler has as much stack as in a thread of `std`.
+/// A stack overflow aborts the whole process, so a handler has at least as much stack as a thread of `std`.
 #[test]
 fn handler_has_the_stack_size_of_a_std_thread() {
     let child = Child::start("survival::server_with_deep_handlers", "unset RUST_MIN_STACK;");
     assert_eq!(child.get("/").text(), (1 << 20).to_string());
 }
 
-/// `/deaf` is a stream that never calls `wait`, and `/heedful` is one that does. `/typo/{id}` asks for a parameter that
-/// its pattern lacks.
+/// The stream of `/deaf` never calls `wait`, and the stream of `/heedful` calls `wait`. The handler of `/typo/{id}`
+/// asks for a parameter that this pattern does not contain.
 #[test]
 #[ignore = "a server for other tests"]
 fn server_with_mistakes() {
@@ -665,7 +669,7 @@ fn server_with_mistakes() {
     });
 }
 
-/// Requests these targets, stops the server, and returns its standard error.
+/// Starts the server, requests these targets, and stops the server. Returns the standard error of the server.
 fn mistaken(targets: &[&str]) -> String {
     let child = Child::start("survival::server_with_mistakes", "");
     let open = |target: &&str| {

@@ -1,4 +1,4 @@
-//! Connections that handlers take over, and `client_left` in handlers that do not.
+//! Connections that handlers take over, and `client_left` in handlers that do not take over their connection.
 
 use super::machine::Room;
 use super::support::{serve, Client, Running, TIMEOUT};
@@ -9,7 +9,7 @@ use std::sync::Mutex;
 use std::thread;
 use std::time::Duration;
 
-/// Starts a server that passes each connection to `/take` to the test.
+/// Starts a server whose handler of `/take` takes over the connection. The receiver yields this connection.
 pub fn taking() -> (Running, Receiver<Connection>) {
     let (give, taken) = mpsc::channel();
     let give = Mutex::new(give);
@@ -24,7 +24,8 @@ pub fn taking() -> (Running, Receiver<Connection>) {
     (server, taken)
 }
 
-/// Connects a client whose connection is taken over. `rest` follows the `Host` field of its request.
+/// Connects a client, whose connection is then taken over. `rest` follows the `Host` field of the request. Returns both
+/// ends of the connection.
 pub fn take(server: &Running, taken: &Receiver<Connection>, rest: &str) -> (Client, Connection) {
     let mut client = server.connect();
     client.send(format!("POST /take HTTP/1.1\r\nHost: localhost\r\n{rest}"));
@@ -186,7 +187,8 @@ fn shutdown_ends_the_input_of_a_connection_and_closes_it_after_the_grace() {
     assert_eq!(client.rest(), b"goodbye", "the server closes the connection");
 }
 
-/// Starts a server whose `/ask` calls `client_left` after `go`, and responds with the result and the request's body.
+/// Starts a server whose handler of `/ask` waits for a value, and then calls `client_left`. The response contains the
+/// result and the request's body.
 fn asking() -> (Running, Receiver<()>, mpsc::Sender<()>, Receiver<bool>) {
     let (begun, begin) = mpsc::channel();
     let (go, going) = mpsc::channel();

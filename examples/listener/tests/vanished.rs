@@ -1,5 +1,6 @@
-//! A client whose network is gone, with and without `TCP_USER_TIMEOUT`. Client and server run in two network namespaces
-//! that are connected by a virtual cable. Needs Linux, root, `unshare`, `nsenter`, `ip` and curl.
+//! A client that vanishes from the network, with and without the option `TCP_USER_TIMEOUT`. The client and the server
+//! run in two network namespaces, which a virtual cable connects. The test needs Linux, root, `unshare`, `nsenter`,
+//! `ip` and curl.
 #![cfg(target_os = "linux")]
 
 use std::io::{BufRead, BufReader};
@@ -64,10 +65,11 @@ fn stream(here: &Process, there: &Process, port: u16, seconds: u64) -> (Process,
     (server, client, printed)
 }
 
-/// The user timeout in seconds.
+/// The TCP user timeout of the server with the option, in seconds.
 const USER_TIMEOUT: u64 = 3;
 
-/// How long the test watches a server without the option. That server would take about 15 minutes to notice.
+/// The time for which the test watches both servers. The server without the option would take about 15 minutes to
+/// notice that the client has vanished.
 const WATCHED: Duration = Duration::from_secs(25);
 
 #[test]
@@ -88,7 +90,8 @@ fn client_that_vanishes_is_noticed_after_the_user_timeout() {
     let (_server, _client, noticed) = stream(&here, &there, 8080, USER_TIMEOUT);
     let (_plain_server, _plain_client, noticed_without) = stream(&here, &there, 8081, 0);
 
-    // From here on frames go to a machine that does not exist, so nothing acknowledges them.
+    // From now on, packets to the client go to a hardware address that does not exist. No machine acknowledges these
+    // packets.
     let vanished = Instant::now();
     here.run("ip neighbor replace 10.9.0.2 lladdr 02:00:00:00:00:01 dev here nud permanent");
     let line = noticed.recv_timeout(WATCHED).expect("the server with the option ends the stream");

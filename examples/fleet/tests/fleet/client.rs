@@ -1,5 +1,5 @@
-//! A client like a browser's `EventSource`: it reads an event stream (WHATWG HTML 9.2), and can resume it by its last
-//! id.
+//! A client that works like a browser's `EventSource` (WHATWG HTML 9.2). The client reads an event stream, and can
+//! resume the stream with the id of the last event.
 
 use super::processes::{local, TIMEOUT};
 use std::io::{self, ErrorKind, Read, Write};
@@ -61,7 +61,7 @@ impl Source {
         Source::try_connect(port, last_event_id).unwrap()
     }
 
-    /// Returns an error if an `EventSource` would reconnect. Panics if it would give up.
+    /// Connects. Returns an error if an `EventSource` would reconnect. Panics if an `EventSource` would give up.
     #[track_caller]
     pub fn try_connect(port: u16, last_event_id: &str) -> io::Result<Source> {
         let mut source = Source::request(port, last_event_id)?;
@@ -93,9 +93,9 @@ impl Source {
         Ok(())
     }
 
-    /// Reads one event; `None` at the end of the stream.
+    /// Reads one event. Returns `None` at the end of the stream.
     pub fn read(&mut self) -> io::Result<Option<Event>> {
-        // Keep-alive comments prevent a timeout of each read, so the loop has its own deadline.
+        // Keep-alive comments keep each read from timing out, so the loop has its own deadline.
         let deadline = Instant::now() + TIMEOUT;
         while let Some(line) = self.block(b"\n")? {
             if Instant::now() > deadline {

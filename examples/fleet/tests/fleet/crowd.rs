@@ -13,11 +13,12 @@ const CLIENTS: usize = 300;
 /// The number of threads that publish.
 const PUBLISHERS: usize = 3;
 
-/// The pause of a publisher between two events, in milliseconds. All publishers together send about 60 events per
-/// second, which makes 18,000 deliveries.
+/// The pause of a publisher between two events, in milliseconds. All publishers together publish about 60 events per
+/// second, so the nodes send about 18,000 events per second.
 const PAUSE: std::ops::Range<u64> = 20..80;
 
-/// Returns how long nodes are killed and restarted: `FLEET_SECONDS`, or half a minute.
+/// Returns the time for which nodes are killed and restarted. `FLEET_SECONDS` is this time in seconds. The default is
+/// 30 s.
 fn duration() -> Duration {
     let seconds = std::env::var("FLEET_SECONDS").map(|seconds| seconds.parse().unwrap());
     Duration::from_secs(seconds.unwrap_or(30))
@@ -43,7 +44,7 @@ impl Random {
     }
 }
 
-/// All that one client has received.
+/// The events that one client has received, and the number of its gaps and reconnections.
 struct Heard {
     /// The id and the data of each event, in the order of arrival.
     events: Vec<(String, String)>,
@@ -51,8 +52,8 @@ struct Heard {
     reconnections: usize,
 }
 
-/// Listens until an event `end` arrives. Increments `connected` when it has connected, and `started` after its first
-/// event. Panics if no `end` arrives in time, so that a failing test ends.
+/// Listens until an event arrives whose data begins with `end`. Increments `connected` after the first connection, and
+/// `started` after the first event. Panics if no such event arrives in time, so that a failing test ends.
 fn listen(port: u16, number: usize, connected: &AtomicUsize, started: &AtomicUsize) -> Heard {
     let (mut random, mut last) = (Random::new(number), String::new());
     let mut heard = Heard { events: Vec::new(), gaps: 0, reconnections: 0 };
@@ -88,13 +89,13 @@ fn listen(port: u16, number: usize, connected: &AtomicUsize, started: &AtomicUsi
 
 /// The events of one publisher.
 struct Said {
-    /// The data of each acknowledged event, by its id.
+    /// The data of each acknowledged event, by the id of the event.
     acknowledged: HashMap<String, String>,
-    /// The number of events that were not acknowledged. Clients may or may not receive them.
+    /// The number of events that were not acknowledged. Clients may or may not receive these events.
     unknown: usize,
 }
 
-/// Publishes consecutive numbers, each once, until `ended` is set.
+/// Publishes consecutive numbers, each only once, until `ended` is set.
 fn speak(port: u16, number: usize, ended: &AtomicBool) -> Said {
     let mut random = Random::new(CLIENTS + number);
     let mut said = Said { acknowledged: HashMap::new(), unknown: 0 };
@@ -114,7 +115,7 @@ fn speak(port: u16, number: usize, ended: &AtomicBool) -> Said {
     said
 }
 
-/// Kills one node or two at once, and restarts them, until the deadline. Returns the number of kills.
+/// Repeats until the deadline: kills one or two nodes, and restarts the killed nodes. Returns the number of kills.
 fn kill_at_random(nodes: &mut [Node; 3], until: Instant) -> usize {
     let (mut random, mut kills) = (Random::new(std::process::id() as usize), 0);
     while Instant::now() < until {
@@ -149,7 +150,7 @@ fn events_are_not_lost_repeated_or_reordered_while_nodes_are_killed() {
         let clients: Vec<_> = (0..CLIENTS)
             .map(|number| small().spawn_scoped(scope, move || listen(port, number, connected, started)).unwrap())
             .collect();
-        // A client needs the id of an event to resume.
+        // A client can only resume if it has the id of an event.
         all_have(connected);
         assert_eq!(try_post(port, "/publish", "start").unwrap().status, 200);
         all_have(started);

@@ -1,4 +1,4 @@
-//! The processes of a fleet. Each is killed when its value is dropped.
+//! The processes of a fleet. Each process is killed when its value is dropped.
 
 use super::client::{ask, Answer, Source};
 use redis::{cmd, Connection, ConnectionLike, FromRedisValue, RedisResult};
@@ -14,11 +14,12 @@ use std::time::{Duration, Instant};
 
 pub const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A lock on the machine. Tests that can share the machine hold it for reading. A test that needs the machine for
-/// itself holds it for writing.
+/// A lock on the machine. A test that can share the machine with other tests acquires this lock for reading. A test
+/// that needs the machine for itself acquires this lock for writing.
 pub static MACHINE: RwLock<()> = RwLock::new(());
 
-/// Returns a free port. It is below the ports of outgoing connections, so that it is still free when a node restarts.
+/// Returns a free port. The system does not use ports of this range for outgoing connections, so the port is still free
+/// when a node restarts.
 pub fn port() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     let base = 20_000 + (std::process::id() % 100) as u16 * 100;
@@ -30,7 +31,7 @@ pub fn local(port: u16) -> SocketAddr {
     (Ipv4Addr::LOCALHOST, port).into()
 }
 
-/// Waits until `is_so` returns `true`. Panics after the timeout.
+/// Waits until `is_so` returns `true`. Panics after [`TIMEOUT`].
 #[track_caller]
 pub fn until(what: &str, mut is_so: impl FnMut() -> bool) {
     let deadline = Instant::now() + TIMEOUT;
@@ -104,7 +105,7 @@ pub struct Redis {
 pub const ON_DISK: &str = "--appendonly yes --appendfsync always";
 
 impl Redis {
-    /// Starts Redis with the options in `more`. Without options it stores nothing on disk.
+    /// Starts Redis with the options in `more`. Without options, Redis saves nothing to disk on its own.
     pub fn start(more: &'static str) -> Redis {
         let (port, folder) = (port(), Folder::new());
         Redis { process: Redis::run(port, &folder.0, more), port, folder, more }
@@ -114,7 +115,7 @@ impl Redis {
         let mut redis = Command::new("redis-server");
         redis.args(["--bind", "127.0.0.1", "--save", "", "--logfile", "log", "--port", &port.to_string(), "--dir"]);
         let mut process = Process::start(redis.arg(folder).args(more.split_whitespace()).stdout(Stdio::null()));
-        // Redis listens before it has loaded its data from disk.
+        // Redis listens before it has loaded its data from disk, so this also waits for a response.
         until("Redis starts", || {
             assert!(process.0.try_wait().unwrap().is_none(), "{:?}", fs::read_to_string(folder.join("log")));
             connect(port).is_ok_and(|mut redis| redis.check_connection())
@@ -122,7 +123,7 @@ impl Redis {
         process
     }
 
-    /// Kills Redis if it runs, and starts it again with the data on its disk.
+    /// Kills Redis if it runs. Starts Redis again with the data that it has saved to disk.
     pub fn restart(&mut self) {
         self.process.kill();
         self.process = Redis::run(self.port, &self.folder.0, self.more);
@@ -135,7 +136,8 @@ impl Redis {
         cmd(words.next().unwrap()).arg(words.collect::<Vec<_>>()).query(&mut redis).unwrap()
     }
 
-    /// Appends numbered events to the stream with one script, in the format of a node.
+    /// Appends numbered events to the Redis stream with one script. Each entry has the format in which a node writes
+    /// its entries.
     pub fn fill(&self, numbers: std::ops::Range<usize>) {
         let script = "for i=ARGV[1],ARGV[2] do redis.call('XADD','fleet','MAXLEN','~',1000,'*','data',i) end";
         let mut redis = connect(self.port).unwrap();
@@ -264,7 +266,7 @@ impl Fleet {
         Fleet { _machine: Some(machine), ..Fleet::start_alone(options) }
     }
 
-    /// Starts a fleet without locking the machine. The caller must hold the lock.
+    /// Starts a fleet without locking the machine. The caller must hold a lock of [`MACHINE`].
     pub fn start_alone(options: &'static str) -> Fleet {
         let redis = Redis::start(options);
         let nodes = ["one", "two", "three"].map(|name| Node::start(name, redis.port));

@@ -5,7 +5,7 @@ use super::processes::{post, publish, Fleet, Node, ON_DISK};
 use super::relay::Relay;
 use std::time::{Duration, Instant};
 
-/// Asserts that publishing fails with a 503 that has `Retry-After`.
+/// Asserts that publishing fails within 5 s with a 503 that has `Retry-After`.
 #[track_caller]
 fn assert_unavailable(port: u16) {
     let asked = Instant::now();
@@ -32,7 +32,7 @@ fn streams_stay_open_while_redis_is_stopped() {
     assert_eq!(newcomer.next(2), ["before"; 2], "a node serves its history without Redis");
 
     fleet.redis.restart();
-    // Each node still has connections to the old Redis. Publishing must not fail because of them.
+    // Each node still has connections to the old Redis. Publishing must not fail because of these connections.
     for port in ports {
         publish(port, "after");
     }
@@ -97,7 +97,7 @@ fn redis_restarted_empty_is_a_gap() {
     for source in &mut sources {
         assert_eq!(source.next(1), ["3"]);
     }
-    // A client reconnects to a node that noticed the gap, and to a node that started later.
+    // A client reconnects to a node that has noticed the gap, and to a node that was started after the gap.
     let [one, two, _] = &mut fleet.nodes;
     assert_eq!(one.events(&last).next(2), [format!("gap: {last} "), "3".to_owned()]);
     two.restart();
@@ -120,7 +120,7 @@ fn redis_stream_that_is_deleted_is_a_gap() {
     assert_eq!(source.next(2), [format!("gap: {second} "), "3".to_owned()]);
 }
 
-/// Redis generates ids from its clock.
+/// Redis generates ids from its clock, so the ids of a machine with an earlier clock are lower.
 #[test]
 fn redis_restarted_empty_with_an_earlier_clock_is_a_gap_and_skips_nothing() {
     let mut fleet = Fleet::start();
@@ -135,7 +135,7 @@ fn redis_restarted_empty_with_an_earlier_clock_is_a_gap_and_skips_nothing() {
     assert_eq!(fleet.nodes[0].events("5-5").next(1), ["3"]);
 }
 
-/// By default Redis saves its data every few minutes, and restores the last copy.
+/// By default, Redis saves its data every few minutes. After a crash, Redis restores the last saved data.
 #[test]
 fn redis_restarted_with_an_older_copy_is_a_gap_and_repeats_nothing() {
     let mut fleet = Fleet::start();

@@ -1,5 +1,5 @@
-//! A relay between a node and Redis. It can hold back requests or responses, so that a node lags or gets no
-//! acknowledgement.
+//! A relay between a node and Redis. The relay can hold back requests, so that a node lags. The relay can also hold
+//! back responses, so that a node receives no acknowledgement.
 
 use super::processes::{local, TIMEOUT};
 use std::io::{Read, Write};
@@ -9,9 +9,9 @@ use std::thread;
 
 pub struct Relay {
     pub port: u16,
-    /// Holds back requests of the node that read the stream. They contain `COUNT`, and other requests do not.
+    /// The gate for requests that read the Redis stream. Only these requests contain `COUNT`.
     pub reading: Arc<Gate>,
-    /// Holds back responses to `XADD`. They begin with `$`, and other responses do not.
+    /// The gate for responses to `XADD`. Only these responses begin with `$`.
     pub acknowledging: Arc<Gate>,
 }
 
@@ -25,7 +25,7 @@ pub struct Gate {
 #[derive(Default)]
 struct State {
     is_held: bool,
-    /// Whether a message has reached the gate since it was closed or opened.
+    /// Whether a message has reached the gate since the gate was last closed or opened.
     is_felt: bool,
 }
 
@@ -44,7 +44,7 @@ impl Gate {
         self.set(false);
     }
 
-    /// Waits until a message is held back.
+    /// Waits until a message has reached the gate. Panics after [`TIMEOUT`].
     #[track_caller]
     pub fn await_held(&self) {
         assert!(self.wait_while(|state| !state.is_felt), "no message reaches the gate");
@@ -55,7 +55,7 @@ impl Gate {
         self.changed.notify_all();
     }
 
-    /// Waits while `condition` is true. Returns `false` after the timeout.
+    /// Waits while `condition` is true. Returns `false` if `condition` is still true after [`TIMEOUT`].
     fn wait_while(&self, condition: impl Fn(&State) -> bool) -> bool {
         let state = self.state.lock().unwrap();
         !self
@@ -87,8 +87,8 @@ impl Relay {
     }
 }
 
-/// Copies bytes, and waits at the gate before a message that `is_held` selects. Assumes that each read returns one
-/// whole message, because messages are short.
+/// Copies messages from one connection to the other. Waits at the gate before each message for which `is_held` returns
+/// `true`. Assumes that each read returns one whole message, because messages are short.
 fn pass_on(mut from: TcpStream, mut to: TcpStream, gate: &Gate, is_held: impl Fn(&[u8]) -> bool) {
     let mut bytes = [0; 64 * 1024];
     while let Ok(read @ 1..) = from.read(&mut bytes) {

@@ -41,13 +41,13 @@ fn nginx_uses_the_nodes_that_run_and_sends_no_502_to_an_event_source() {
         assert_eq!(source.next(1), ["heard by all"]);
     }
     fleet.nodes[2].process.kill();
-    assert!(Source::try_connect(port, "").is_err(), "a 502 would end an EventSource for good");
+    assert!(Source::try_connect(port, "").is_err(), "a 502 would end an EventSource");
     assert_eq!(post(port, "/publish", "nobody").status, 502);
     fleet.nodes.iter_mut().for_each(Node::restart);
-    until("nginx finds them again", || Source::try_connect(port, &id).is_ok());
+    until("nginx serves again", || Source::try_connect(port, &id).is_ok());
 }
 
-/// nginx does not know whether Redis has the event, so it must not send the request to another node.
+/// nginx does not know whether Redis has received the event, so nginx must not send the request to another node.
 #[test]
 fn publish_at_a_node_that_dies_is_not_repeated() {
     let mut fleet = Fleet::start();
@@ -75,21 +75,21 @@ fn resume_at_a_node_that_lags_sends_no_gap_and_no_event_twice() {
     let first = ahead.publish("1");
     assert_eq!(behind.events("0-0").next(2)[1], "1", "the node does not lag");
 
-    // The node lags for longer than it lets a client wait. The client must reconnect.
+    // The node lags for longer than it lets a client wait, so the client must reconnect.
     relay.reading.hold();
     let second = ahead.publish("2");
     assert_eq!(ahead.events(&first).next(1), ["2"]);
     let mut too_early = behind.events(&second);
     too_early.assert_end();
     assert_eq!((too_early.retry, &too_early.last_event_id), (Some(1_000), &second));
-    // The result is the same if the node cannot ask Redis for the event. A client that is not ahead is served as
-    // always.
+    // The result is the same if the node cannot ask Redis for the event. The node serves a client as always if the node
+    // has the client's last event.
     fleet.redis.process.signal("STOP");
     behind.events(&second).assert_end();
     let mut in_step = behind.events(&first);
     fleet.redis.process.signal("CONT");
 
-    // The node lags for a moment. The client waits.
+    // The node lags only for a moment, so the client waits.
     let mut waiting = Source::request(behind.port, &second).unwrap();
     relay.reading.release();
     waiting.read_head().unwrap();
@@ -103,7 +103,7 @@ fn resume_at_a_node_that_lags_sends_no_gap_and_no_event_twice() {
     fleet.redis.command::<String>(&format!("XADD fleet {milliseconds}-10 data ten"));
     assert_eq!(waiting.next(2), ["nine", "ten"]);
     assert_eq!(behind.events(&format!("{milliseconds}-9")).next(1), ["ten"]);
-    // An id that no node has ever had is a gap at each node.
+    // An id that no node has ever had results in a `gap`.
     assert_eq!(behind.events(&later).next(2), [&format!("gap: {later} {first}"), "1"]);
 }
 

@@ -6,7 +6,7 @@ use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
 
-/// A fleet that `run` has started. It receives SIGTERM when this value is dropped.
+/// A fleet that `run` has started. The script receives SIGTERM when this value is dropped.
 struct Script {
     child: Child,
     output: BufReader<ChildStdout>,
@@ -43,7 +43,7 @@ impl Drop for Script {
     }
 }
 
-/// Returns the command lines that contain `text`.
+/// Returns the command lines of all processes whose command line contains `text`.
 fn processes(text: &str) -> Vec<String> {
     let lines = std::fs::read_dir("/proc").unwrap().flatten().filter_map(|process| {
         let line = std::fs::read(process.path().join("cmdline")).ok()?;

@@ -1,4 +1,4 @@
-//! Events that Redis has trimmed, and entries that no node wrote: clients receive a `gap` in their place.
+//! Events that Redis has trimmed, and entries in the Redis stream that no node has written.
 
 use super::processes::Fleet;
 
@@ -14,7 +14,7 @@ fn resume_with_a_trimmed_id_sends_gap_and_the_events_that_are_left() {
     let events = two.events(&first).next(ids.len() + 1);
     assert_eq!(events[0], format!("gap: {first} {}", ids[0].0));
     assert_eq!(events[1..], ids.iter().map(|(_, fields)| fields[1].clone()).collect::<Vec<_>>());
-    // A node that ran all the time also has the first event, and the gap after it.
+    // The node `one` was not restarted, so this node still has the first event, and a gap after this event.
     let events = one.events(&first).next(ids.len() + 1);
     assert!(events[0].starts_with("gap: "), "{}", events[0]);
     let numbers: Vec<usize> = events[1..].iter().map(|number| number.parse().unwrap()).collect();
@@ -37,12 +37,14 @@ fn node_stopped_while_redis_trims_sends_gap_in_place_of_the_lost_events() {
     one.process.signal("CONT");
     assert_eq!(source.next(3), [&format!("gap: {first} "), "kept", "next"]);
 
-    // This node sends its gap to each client that had the event before it. Another node has no such gap.
+    // The node `one` sends its gap to each client whose last event is the event before this gap. The node `two` has no
+    // such gap.
     assert_eq!(one.events(&first).next(2), [&format!("gap: {first} "), "kept"]);
     assert_eq!(two.events(&first).next(3), ["missed", "kept", "next"]);
 }
 
-/// One entry is larger than the whole history of a node. Another entry has no `data` field.
+/// One entry is larger than the whole history of a node, and clients receive a `gap` for this entry. Another entry has
+/// no `data` field, and clients receive an event without data for this entry.
 #[test]
 fn foreign_entries_in_the_redis_stream_do_not_stop_a_node() {
     let fleet = Fleet::start();
