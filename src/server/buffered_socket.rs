@@ -128,8 +128,8 @@ impl BufferedSocket {
         !self.input.is_empty() && polled.is_ok() && restored.is_ok()
     }
 
-    /// Reads the bytes that have arrived into `input`, without blocking. Returns whether the input has ended or the
-    /// socket has failed. Does not read, and so does not notice the end, while `input` contains more than
+    /// Moves bytes that have arrived from the socket to `input`, without blocking. Returns whether the input has ended
+    /// or the socket has failed. Does not read, and so does not notice the end, while `input` contains more than
     /// [`MAX_READ_AHEAD`] bytes.
     pub fn poll_end(&mut self) -> bool {
         if self.socket.set_nonblocking(true).is_err() {

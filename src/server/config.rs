@@ -1,5 +1,5 @@
-//! The limits and timeouts of a server. Each has a default, a reason for the default, and an effect on a client that
-//! exceeds the limit.
+//! The limits and timeouts of a server. Each limit has a default, a reason for the default, and an effect on a client
+//! that exceeds the limit.
 
 use std::io;
 use std::time::Duration;

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 /// A handle that stops a server from any thread, returned by [`Server::handle`](super::Server::handle).
 ///
-/// Clones stop the same server.
+/// All clones of a handle stop the same server.
 ///
 /// ```no_run
 /// # use brooklet::Server;
