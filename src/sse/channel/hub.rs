@@ -346,7 +346,7 @@ fn ended() -> io::Error {
 pub struct Copied {
     /// The offset of the first byte.
     pub base: u64,
-    /// Whether the channel has ended.
+    /// Is `true` if the channel has ended.
     pub ended: bool,
     /// The id of the last event, if subscribers may skip.
     pub last_id: Option<String>,

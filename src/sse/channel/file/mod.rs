@@ -25,7 +25,7 @@
 //! | renaming or truncating, in `open` | the same events | reads the files again |
 //! | a check before the write | unchanged | checks again |
 //! | the write or the sync of a record | unchanged, because the record is truncated | writes its own record there |
-//! | the truncation after such an error | perhaps a record that was not published | truncates first; `open` restores it |
+//! | the truncation after such an error | perhaps an unpublished record | truncates first; `open` restores the record |
 //! | a sync by the syncer's thread | all events, but a power failure may lose events | returns the error once |
 //! | a rotation before its first rename | unchanged, and perhaps a file `.new` | truncates `.new` to zero bytes |
 //! | the second rename | all events; the current segment is still `.new` | renames `.new` first, or returns the error |

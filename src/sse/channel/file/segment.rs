@@ -127,7 +127,7 @@ impl Segment {
         }
     }
 
-    /// Writes a record, after the header if the file is empty. Returns the number of written bytes.
+    /// Writes a record. If the file is empty, writes the header first. Returns the number of written bytes.
     fn write(&mut self, record: &[u8], sync: bool) -> io::Result<u64> {
         let header = if self.length == 0 { HEADER } else { b"" };
         self.file.write_all(header)?;
