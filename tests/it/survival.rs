@@ -598,12 +598,14 @@ fn server_with_a_channel() {
             .get("/fill", |_| {
                 let mut held = HELD.lock().unwrap();
                 held.reserve(10_000);
+                let spare: Vec<u8> = Vec::with_capacity(1 << 20); // an allocation that fails aborts the process
                 for size in [1 << 28, 1 << 24, 1 << 20] {
                     let mut piece = Vec::new();
                     while piece.try_reserve_exact(size).is_ok() {
                         held.push(std::mem::take(&mut piece));
                     }
                 }
+                drop(spare);
                 "filled"
             })
             .get("/empty", |_| {
