@@ -1,10 +1,10 @@
-//! A chat room: one channel, a page, and as many people as come.
+//! A chat room: a page, and one channel that sends each message to everybody in the room.
 //!
-//! Run `cargo run --example chat` and open http://127.0.0.1:8080/ in two windows; or stay in the terminal:
-//! `curl -N http://127.0.0.1:8080/room` listens, `curl -d 'hello' http://127.0.0.1:8080/say` speaks.
+//! Run `cargo run --example chat` and open http://127.0.0.1:8080/ in two windows. In a terminal,
+//! `curl -N http://127.0.0.1:8080/room` prints the messages, and `curl -d 'hello' http://127.0.0.1:8080/say` sends one.
 //!
-//! With a file, `cargo run --example chat 127.0.0.1:8080 room.sse`, the room survives the program: end it in whatever way,
-//! start it again, and nobody has missed anything. `cat room.sse` shows what was said.
+//! `cargo run --example chat 127.0.0.1:8080 room.sse` keeps the messages in a file. If the program ends and is started
+//! again, no message is lost. `cat room.sse` prints the messages.
 
 use brooklet::sse::{Channel, ChannelConfig, Message, Newcomers};
 use brooklet::{Context, Response, Server, StatusCode};
@@ -12,7 +12,7 @@ use std::io;
 
 fn main() -> io::Result<()> {
     let address = std::env::args().nth(1).unwrap_or("127.0.0.1:8080".to_owned());
-    // Whoever comes gets the last hundred events, so a page that is loaded again shows what was said before.
+    // A newcomer receives the last hundred events, so a page that is reloaded shows the earlier messages again.
     let config = ChannelConfig { newcomers: Newcomers::Last(100), ..ChannelConfig::default() };
     let room = match std::env::args().nth(2) {
         Some(file) => Channel::open(file, config)?,
@@ -29,9 +29,9 @@ fn main() -> io::Result<()> {
     server.serve()
 }
 
-/// Says how many are here, to everybody.
+/// Publishes how many clients are in the room.
 fn present(room: &Channel, count: usize) {
-    // It fails when the room is closed, and then nobody is left to tell.
+    // An error means that the room is closed. A closed room has no clients, so the error is ignored.
     let _ = room.publish(Message::new().event("present").data(count));
 }
 

@@ -1,7 +1,7 @@
-//! Live updates: an event a second, three times, and goodbye.
+//! A stream of three events, one per second, which then ends with a `close` event.
 //!
 //! Run `cargo run --example clock`, then `curl -N http://127.0.0.1:8080/sse`, or open http://127.0.0.1:8080/ in a
-//! browser: both show three ticks as they happen, and end by themselves.
+//! browser. Both show each tick when it happens, and stop after the third one.
 
 use brooklet::{sse, Connection, Context, Response, Server};
 use std::{io, thread, time::Duration};
@@ -15,7 +15,7 @@ fn main() -> io::Result<()> {
     server.serve()
 }
 
-/// Takes the connection over; the thread below answers it from here on.
+/// Takes over the connection and passes it to a new thread, which sends the response.
 fn clock(ctx: Context<'_>) -> Response {
     let (conn, no_result) = ctx.takeover_conn();
     thread::spawn(move || ticks(conn));
@@ -25,7 +25,7 @@ fn clock(ctx: Context<'_>) -> Response {
 fn ticks(conn: Connection) -> io::Result<()> {
     let mut events = sse::start_connection(conn)?;
     for n in 0..3 {
-        events.wait(Duration::from_secs(1))?; // a sleep that ends early when the client leaves
+        events.wait(Duration::from_secs(1))?; // sleeps, but returns an error as soon as the client leaves
         events.send_message(sse::Message::new().event("tick").id(n).data("ping"))?;
     }
     events.close()

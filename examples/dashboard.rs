@@ -1,8 +1,10 @@
-//! Live charts: this machine's load and memory and this server's own subscribers, once a second, to everybody who looks.
+//! Live charts of this machine's load and memory, and of the number of subscribers. Every page is updated once a
+//! second.
 //!
-//! Run `cargo run --example dashboard` and open http://127.0.0.1:8080/ in a few browsers: the third chart counts them. Tabs
-//! of the same browser share a stream, because a browser opens six connections to a server at most. The numbers alone:
-//! `curl -N http://127.0.0.1:8080/samples`. Load and memory are Linux's, from `/proc`.
+//! Run `cargo run --example dashboard` and open http://127.0.0.1:8080/ in several browsers: the third chart counts
+//! them. The tabs of one browser share a stream, because a browser opens at most six connections to a server.
+//! `curl -N http://127.0.0.1:8080/samples` prints the numbers. The example needs Linux: it reads load and memory from
+//! `/proc`.
 
 use brooklet::sse::{Channel, ChannelConfig, Newcomers};
 use brooklet::{Response, Server};
@@ -11,7 +13,7 @@ use std::{fs, io, thread};
 
 fn main() -> io::Result<()> {
     let address = std::env::args().nth(1).unwrap_or("127.0.0.1:8080".to_owned());
-    // Two minutes, so that a page which has just been opened has something to draw.
+    // The history holds the samples of two minutes, so a new page draws its charts at once.
     let config = ChannelConfig { max_events: 120, newcomers: Newcomers::Last(120), ..ChannelConfig::default() };
     let samples = Channel::with_config(config);
     samples.publish(sample(0)?)?;
@@ -24,13 +26,13 @@ fn main() -> io::Result<()> {
         thread::sleep(Duration::from_secs(1));
         let published = sample(samples.subscribers()).and_then(|sample| samples.publish(sample));
         if let Err(error) = published {
-            eprintln!("a sample was left out: {error}");
+            eprintln!("this sample was not published: {error}");
         }
     });
     server.serve()
 }
 
-/// The machine as it is now, in JSON: Unix time in milliseconds, load average of the last minute, memory in MiB.
+/// Returns a sample in JSON: the Unix time in milliseconds, the load average of the last minute, and the memory in MiB.
 fn sample(subscribers: usize) -> io::Result<String> {
     let time = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis());
     let load = number(&read("/proc/loadavg")?, "")?;
@@ -49,9 +51,9 @@ fn read(path: &str) -> io::Result<String> {
     })
 }
 
-/// The first number behind a label.
+/// Returns the number after a label.
 fn number(text: &str, label: &str) -> io::Result<f64> {
-    let behind = text.find(label).map(|at| &text[at + label.len()..]);
-    let number = behind.and_then(|behind| behind.split_whitespace().next()?.parse().ok());
-    number.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, format!("no number behind {label:?} in /proc")))
+    let rest = text.find(label).map(|at| &text[at + label.len()..]);
+    let number = rest.and_then(|rest| rest.split_whitespace().next()?.parse().ok());
+    number.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, format!("no number after {label:?} in /proc")))
 }

@@ -1,4 +1,4 @@
-//! The smallest server.
+//! A minimal server.
 //!
 //! Run `cargo run --example hello`, then `curl http://127.0.0.1:8080/hello/Ada`: it answers `hello, Ada`.
 

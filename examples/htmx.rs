@@ -1,4 +1,5 @@
-//! A live poll with htmx: the server sends HTML, and the page has no script of its own. A vote shows in all browsers at once.
+//! A live poll with htmx. The server sends HTML, and the page contains no JavaScript of its own. All browsers show a
+//! vote at once.
 //!
 //! `npm install --prefix target/npm htmx.org@4.0.1` fetches htmx with its extension `hx-sse`. Then run
 //! `cargo run --example htmx`, and open http://127.0.0.1:8080/ in two windows.
@@ -12,7 +13,7 @@ const DRINKS: [&str; 3] = ["coffee", "tea", "water"];
 fn main() -> io::Result<()> {
     let address = std::env::args().nth(1).unwrap_or("127.0.0.1:8080".to_owned());
     let scripts = Files::new(std::env::args().nth(2).unwrap_or("target/npm/node_modules/htmx.org/dist".to_owned()))?;
-    // Each event shows all votes, so the last one is enough for a newcomer.
+    // Each event contains all votes, so a newcomer needs only the last event.
     let poll = Channel::with_config(ChannelConfig { newcomers: Newcomers::Last(1), ..ChannelConfig::default() });
     poll.publish(render(&[0; 3]))?;
     let feed = poll.clone();
@@ -30,7 +31,7 @@ fn vote(drink: &str, votes: &Mutex<[u32; 3]>, poll: &Channel) -> io::Result<Stat
     let Some(index) = DRINKS.iter().position(|name| *name == drink) else { return Ok(StatusCode::NOT_FOUND) };
     let mut votes = votes.lock().unwrap();
     votes[index] += 1;
-    poll.publish(render(&votes))?; // under the lock, or an older event could be the last one
+    poll.publish(render(&votes))?; // publish under the lock, so that the last event has the newest votes
     Ok(StatusCode::NO_CONTENT)
 }
 

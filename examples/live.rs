@@ -1,6 +1,7 @@
-//! A page that counts, at the same number in every window.
+//! A page that counts seconds. All windows show the same number.
 //!
-//! Run `cargo run --example live`, open the address that it prints, and try `curl -N http://127.0.0.1:8080/count`.
+//! Run `cargo run --example live` and open the address that it prints. `curl -N http://127.0.0.1:8080/count` prints the
+//! events.
 
 use brooklet::{sse, Response, Server};
 use std::{thread, time::Duration};

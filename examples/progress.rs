@@ -1,15 +1,16 @@
-//! A long job that a page starts, watches and cancels. It belongs to the server, not to the page: reload it, open a second
-//! one, or pull the plug on the network, and the bar is where the job is.
+//! A long job that a page starts, watches and cancels. The job runs in the server. A page that is reloaded, that is
+//! opened later, or that reconnects shows how far the job is. The job counts primes.
 //!
-//! Run `cargo run --example progress` and open http://127.0.0.1:8080/; or `curl -N http://127.0.0.1:8080/progress` in one
-//! terminal and `curl -X POST http://127.0.0.1:8080/start` (and `/cancel`) in another. The job counts primes.
+//! Run `cargo run --example progress` and open http://127.0.0.1:8080/. In a terminal,
+//! `curl -N http://127.0.0.1:8080/progress` prints the progress. `curl -X POST http://127.0.0.1:8080/start` starts the
+//! job, and `/cancel` cancels it.
 
 use brooklet::sse::{Channel, ChannelConfig, Newcomers};
 use brooklet::{Response, Server, StatusCode};
 use std::sync::{Arc, Mutex};
 use std::{io, thread};
 
-/// How many numbers make one per cent of the job.
+/// The number of candidates that are tested for one per cent of the job.
 const PART: u32 = 80_000;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -21,7 +22,7 @@ enum State {
 
 struct Job {
     state: Mutex<State>,
-    /// Each event tells all there is to know, so the last one is enough for whoever comes.
+    /// Each event contains the whole state, so a newcomer needs only the last event.
     progress: Channel,
 }
 
@@ -53,7 +54,8 @@ impl Job {
         answer
     }
 
-    /// Only who finds the job in the one state brings it to the other; two who press a button at once do not both.
+    /// Changes the state from `from` to `to`, or returns 409 if the state is not `from`. If two clients press a button
+    /// at the same time, only one of them succeeds.
     fn change(&self, from: State, to: State) -> StatusCode {
         let mut state = self.state.lock().unwrap();
         if *state != from {
@@ -75,7 +77,7 @@ impl Job {
         self.end("done", 100, found)
     }
 
-    /// Under the lock: whoever starts the job again tells so behind this.
+    /// Ends the job. The last event is published under the lock, so it comes before the first event of the next run.
     fn end(&self, how: &str, percent: u32, found: usize) -> io::Result<()> {
         let mut state = self.state.lock().unwrap();
         *state = State::Idle;

@@ -1,8 +1,9 @@
-//! Pipe anything in and watch it from anywhere: each line of standard input is an event.
+//! Shows the output of a program to browsers: each line of standard input is an event.
 //!
-//! Run `ping 127.0.0.1 | cargo run --example tail`, then open http://127.0.0.1:8080/ in as many browsers as you like, or
-//! `curl -N http://127.0.0.1:8080/lines`. A client that connects late first receives the last hundred lines. When the input
-//! ends, each client receives an `end` event, and the program ends too. The page leaves out terminal colours; curl shows them.
+//! Run `ping 127.0.0.1 | cargo run --example tail`, then open http://127.0.0.1:8080/ in several browsers, or run
+//! `curl -N http://127.0.0.1:8080/lines`. A client that connects late first receives the last hundred lines. When the
+//! input ends, each client receives an `end` event, and the program ends. The page removes terminal colours, and curl
+//! shows them.
 
 use brooklet::sse::{Channel, ChannelConfig, Message, Newcomers};
 use brooklet::{Handle, Response, Server};
@@ -21,13 +22,13 @@ fn main() -> io::Result<()> {
     server.serve()
 }
 
-/// Publishes each line as it comes; one that is not UTF-8 with U+FFFD where it is not.
+/// Publishes each line when it arrives. Bytes that are not UTF-8 become U+FFFD.
 fn follow(mut input: impl io::BufRead, lines: Channel, server: Handle) -> io::Result<()> {
     let mut line = Vec::new();
     while input.read_until(b'\n', &mut line)? > 0 {
         let text = String::from_utf8_lossy(&line);
         if let Err(error) = lines.publish(text.trim_end_matches(['\r', '\n'])) {
-            eprintln!("a line was left out: {error}"); // larger than the whole history
+            eprintln!("this line was not published: {error}"); // the line is larger than the history
         }
         line.clear();
     }

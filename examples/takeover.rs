@@ -1,8 +1,8 @@
-//! A raw connection: the handler takes it over, and a thread writes the whole HTTP response ten seconds later. The server
-//! goes on with everybody else meanwhile.
+//! A connection that a handler takes over. A thread writes the whole HTTP response ten seconds later. Meanwhile, the
+//! server serves other clients.
 //!
 //! Run `cargo run --example takeover`, then `curl http://127.0.0.1:8080/slow` in one terminal and
-//! `curl http://127.0.0.1:8080/` in another: the second is answered at once, the first after ten seconds.
+//! `curl http://127.0.0.1:8080/` in another. The second request is answered at once, and the first after ten seconds.
 
 use brooklet::{Connection, Context, Response, Server};
 use std::io::{self, Write};
@@ -21,8 +21,8 @@ fn slow(ctx: Context<'_>) -> Response {
     no_result
 }
 
-/// Writes bytes as they go over the wire. Whoever takes a connection over and does not use the `sse` module speaks HTTP
-/// by hand, the end of the response included: here it is the end of the connection.
+/// Writes the response byte for byte. On a connection that was taken over, the program writes the status line, the
+/// header fields and the body itself. This response ends when the connection is closed.
 fn answer(mut conn: Connection) -> io::Result<()> {
     thread::sleep(Duration::from_secs(10));
     conn.write_all(b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nConnection: close\r\n\r\nat last\n")

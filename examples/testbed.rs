@@ -1,7 +1,8 @@
-//! The server that conformance suites and load generators are pointed at.
+//! A server for conformance suites and load generators.
 //!
-//! Run `cargo run --release --example testbed 8080`, then for example `curl -i http://127.0.0.1:8080/echo`. Behind the port
-//! it takes a file for the channel, when that is synced (`always`, `never` or milliseconds), and `max_bytes`.
+//! Run `cargo run --release --example testbed 8080`, then for example `curl -i http://127.0.0.1:8080/echo`. After the
+//! port, three more arguments may follow: a file for the channel; when the file is synced, which is `always`, `never`
+//! or a number of milliseconds; and `max_bytes`.
 
 use brooklet::{sse, Config, Context, Method, Response, Server};
 use std::io;
@@ -15,7 +16,7 @@ fn main() -> io::Result<()> {
     };
     let feed = hub.clone();
     let mut server = Server::bind(format!("127.0.0.1:{port}"))?
-        // Suites open thousands of connections, and make up hosts and origins.
+        // Suites open thousands of connections, and send hosts and origins that do not exist.
         .config(Config {
             max_connections: 20_000,
             max_taken_over: 100_000,
@@ -35,7 +36,7 @@ fn main() -> io::Result<()> {
     server.serve()
 }
 
-/// That of a channel with a file, as the arguments say.
+/// Returns the settings of a channel with a file, from the arguments of the program.
 fn config() -> sse::ChannelConfig {
     let mut config = sse::ChannelConfig::default();
     let mut arguments = std::env::args().skip(3);
@@ -43,18 +44,19 @@ fn config() -> sse::ChannelConfig {
         Some("always") => config.sync = sse::SyncPolicy::Always,
         Some("never") => config.sync = sse::SyncPolicy::Never,
         Some(interval) => {
-            let milliseconds = interval.parse().expect("always, never or milliseconds");
+            let milliseconds = interval.parse().expect("argument 3 must be always, never or milliseconds");
             config.sync = sse::SyncPolicy::Every(std::time::Duration::from_millis(milliseconds));
         }
         None => (),
     }
     if let Some(max_bytes) = arguments.next() {
-        config.max_bytes = max_bytes.parse().expect("a number of bytes");
+        config.max_bytes = max_bytes.parse().expect("argument 4 must be a number of bytes");
     }
     config
 }
 
-/// `n` small events as fast as possible: joined, or with `how=each` a write each, or with `how=forward` out of a channel.
+/// Sends `n` small events as fast as possible. With `how=each`, each event is one write. With `how=forward`, another
+/// thread makes the events. Otherwise, many events share one write.
 fn stream(ctx: Context<'_>) -> Response {
     let count = ctx.query("n").and_then(|n| n.parse().ok()).unwrap_or(10);
     let event = |n: u64| {
@@ -73,7 +75,7 @@ fn stream(ctx: Context<'_>) -> Response {
     })
 }
 
-/// The body, or the field lines that came.
+/// Answers with the body of the request, or with its header fields if the body is empty.
 fn echo(mut ctx: Context<'_>) -> io::Result<Response> {
     let body = ctx.body_bytes()?;
     if !body.is_empty() {
@@ -86,7 +88,7 @@ fn echo(mut ctx: Context<'_>) -> io::Result<Response> {
     Ok(Response::text(fields.collect::<String>()))
 }
 
-/// The cookies that came, a line each.
+/// Answers with the cookies of the request, one per line.
 fn cookies(ctx: Context<'_>) -> String {
     let lists = ctx.headers().get_all("cookie").map(String::from_utf8_lossy);
     lists

@@ -1,11 +1,13 @@
-//! A chat-completions endpoint that OpenAI's clients read untouched: word by word with `"stream": true`, else as one object.
+//! An endpoint for chat completions that works with OpenAI's clients. With `"stream": true` it sends the answer word by
+//! word, and otherwise as one object.
 //!
-//! Run `cargo run --example tokens` and open http://127.0.0.1:8080/, or `curl -N -d '{"stream":true}'
-//! http://127.0.0.1:8080/v1/chat/completions`. An OpenAI client has http://127.0.0.1:8080/v1 as its base URL, and any API key.
+//! Run `cargo run --example tokens` and open http://127.0.0.1:8080/, or run
+//! `curl -N -d '{"stream":true}' http://127.0.0.1:8080/v1/chat/completions`. An OpenAI client needs the base URL
+//! http://127.0.0.1:8080/v1 and any API key.
 //!
 //! A client that lost its connection sends its request again, with the id of the last event that it received as
-//! `Last-Event-ID`, and receives the rest of the same answer. An answer without `[DONE]` is not whole: the page shows both.
-//! A model costs something for each word, so it stops a few seconds after the last client has left.
+//! `Last-Event-ID`, and receives the rest of the same answer. An answer that does not end with `[DONE]` is incomplete.
+//! Each word of a real model costs money, so this server stops an answer a few seconds after its last client has left.
 
 use brooklet::sse::{Channel, ChannelConfig, Message, Newcomers};
 use brooklet::{Context, Response, Server, StatusCode};
@@ -15,14 +17,15 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
 use std::{io, thread};
 
-const TEXT: &str = "A brooklet is a small stream. It says one word after another, to whoever listens. If the connection is lost in \
-    the middle, the words wait: a client that comes back says which word came last, and goes on with the next one. It has \
-    heard everything when the mark at the end has come. When nobody comes back, the stream does not talk for long.";
-const PACE: Duration = Duration::from_millis(100); // what one word costs the model that is not here
-const GRACE: Duration = Duration::from_secs(3); // how long the model goes on while nobody listens
-const KEPT: Duration = Duration::from_secs(60); // how long an answer can be fetched after its last word was made
+const TEXT: &str = "A brooklet is a small stream. It sends one word after another. If the connection is lost in the \
+    middle, the words wait. A client that reconnects sends the id of its last word, and receives the next word. The \
+    answer is complete when the mark at the end arrives. Without clients, the stream does not continue for long.";
+const PACE: Duration = Duration::from_millis(100); // the time for one word, as a model would take it
+const GRACE: Duration = Duration::from_secs(3); // how long an answer continues without a client
+const KEPT: Duration = Duration::from_secs(60); // how long an answer can be resumed
+const MAX_ANSWERS: usize = 500; // each answer that is not complete has a thread
 
-type Answers = Mutex<HashMap<String, Channel>>; // by their ids
+type Answers = Mutex<HashMap<String, (Channel, Instant)>>; // by the id of the answer: its channel and its first moment
 
 fn main() -> io::Result<()> {
     let address = std::env::args().nth(1).unwrap_or("127.0.0.1:8080".to_owned());
@@ -38,9 +41,9 @@ fn complete(answers: &Arc<Answers>, mut ctx: Context<'_>) -> io::Result<Response
     let request = ctx.body_text()?;
     if let Some(last) = ctx.last_event_id() {
         let answer = answers.lock().unwrap().get(last.split('/').next().unwrap_or_default()).cloned();
-        return Ok(answer.map_or(StatusCode::NOT_FOUND.into(), |answer| answer.subscribe(ctx)));
+        return Ok(answer.map_or(StatusCode::NOT_FOUND.into(), |(answer, _)| answer.subscribe(ctx)));
     }
-    // Random, because everybody who knows the id can read the answer.
+    // The id is random, because any client that sends the id can read the answer.
     let id = format!("chatcmpl-{:016x}", RandomState::new().build_hasher().finish());
     let created = SystemTime::UNIX_EPOCH.elapsed().map_or(0, |time| time.as_secs());
     let head = format!(r#""id":"{id}","created":{created},"model":"brook""#);
@@ -52,18 +55,25 @@ fn complete(answers: &Arc<Answers>, mut ctx: Context<'_>) -> io::Result<Response
     }
     let config = ChannelConfig { newcomers: Newcomers::Last(usize::MAX), ..ChannelConfig::default() };
     let answer = Channel::with_config(config);
-    let answers = answers.clone();
-    answers.lock().unwrap().insert(id.clone(), answer.clone());
-    let response = answer.subscribe(ctx);
-    thread::spawn(move || {
-        let generated = generate(&answer, &id, &head).map(|()| thread::sleep(KEPT));
-        answers.lock().unwrap().remove(&id);
-        generated.unwrap_or_else(|error| println!("{error}"));
-    });
-    Ok(response)
+    let (channel, answers) = (answer.clone(), answers.clone());
+    let mut kept = answers.lock().unwrap();
+    kept.retain(|_, (_, begun)| begun.elapsed() < KEPT);
+    if kept.len() == MAX_ANSWERS {
+        return Ok(StatusCode::SERVICE_UNAVAILABLE.into());
+    }
+    kept.insert(id.clone(), (answer.clone(), Instant::now()));
+    drop(kept);
+    thread::Builder::new().spawn(move || {
+        if let Err(error) = generate(&channel, &id, &head) {
+            answers.lock().unwrap().remove(&id);
+            println!("{error}");
+        }
+    })?;
+    Ok(answer.subscribe(ctx))
 }
 
-/// Publishes the chunks of an answer. The ids of the events begin with the answer's, so that its channel is found by them.
+/// Publishes the chunks of an answer. The id of each event begins with the id of the answer, so that a client that
+/// reconnects gets the channel of its answer.
 fn generate(answer: &Channel, id: &str, head: &str) -> io::Result<()> {
     let chunk = |delta: &str, finish_reason: &str| {
         let choice = format!(r#"{{"index":0,"delta":{delta},"finish_reason":{finish_reason}}}"#);
@@ -77,21 +87,22 @@ fn generate(answer: &Channel, id: &str, head: &str) -> io::Result<()> {
         if answer.subscribers() > 0 {
             last_heard = Instant::now();
         } else if last_heard.elapsed() > GRACE {
-            return Err(io::Error::other(format!("nobody listens: stopped after {made} chunks")));
+            return Err(io::Error::other(format!("no client is left: stopped after {made} chunks")));
         }
         answer.publish(Message::new().data(data).id(format_args!("{id}/{made}")))?;
     }
-    answer.finish(); // not `close`: a client would take the `close` event for one more chunk
+    answer.finish(); // not `close`, because a client would read the `close` event as a chunk
     Ok(())
 }
 
-/// The words as they are made. These words need no escaping in JSON, but the words of a model do.
+/// Returns the words of the answer, each after a pause. These words need no escaping in JSON. The words of a model do.
 fn words() -> impl Iterator<Item = &'static str> {
     TEXT.split_inclusive(' ').inspect(|_| thread::sleep(PACE))
 }
 
-/// Whether a JSON object has `"stream": true`. In a string the quotation marks would be escaped, but an object inside of this
-/// one is not told apart: a real program parses the request, with `serde_json` for example.
+/// Returns whether a JSON object has `"stream": true`. The text in a string does not match, because JSON escapes
+/// quotation marks there. A member of an inner object does match. A real program parses the request, for example with
+/// `serde_json`.
 fn wants_stream(request: &str) -> bool {
     let mut values = request.split("\"stream\"").skip(1).filter_map(|rest| rest.trim_start().strip_prefix(':'));
     values.any(|value| value.trim_start().starts_with("true"))

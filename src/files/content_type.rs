@@ -1,9 +1,9 @@
-//! The media types of files, by the extension of their names (IANA registry of media types).
+//! The media type of a file, by the extension of the file name (IANA registry of media types).
 
 use std::path::Path;
 
-/// Returns the media type for the extension of a path, in upper or lower case. The media type of a text file includes
-/// `charset=utf-8`.
+/// Returns the media type for the extension of a path. Ignores the case of the extension. All media types `text/...`
+/// have the parameter `charset=utf-8`. Returns `application/octet-stream` for an unknown extension.
 pub fn of(path: &Path) -> &'static str {
     let extension = path.extension().unwrap_or_default().to_ascii_lowercase();
     match extension.to_str().unwrap_or_default() {
@@ -16,7 +16,7 @@ pub fn of(path: &Path) -> &'static str {
         "vtt" => "text/vtt; charset=utf-8",
         "json" | "map" => "application/json",
         "webmanifest" => "application/manifest+json",
-        "xml" => "application/xml", // the file itself states its encoding, as an SVG file does
+        "xml" => "application/xml", // without a charset, because an XML or SVG file states its encoding itself
         "svg" => "image/svg+xml",
         "png" => "image/png",
         "jpg" | "jpeg" => "image/jpeg",

@@ -1,4 +1,4 @@
-//! Responses with the files of a directory. No other module of the crate uses this one.
+//! Responses with the files of a directory. No other module of the crate uses this module.
 
 use super::http::{self, Method, Request, Response, StatusCode};
 use super::server::Context;
@@ -25,62 +25,69 @@ use validators::{only, Validators};
 /// # }
 /// ```
 ///
-/// The pattern `/{*path}` serves the files at the root of the site. More specific routes take precedence over it.
+/// With the pattern `/{*path}`, the files are served at the root of the site. More specific patterns take precedence
+/// over this pattern.
 ///
 /// # Which files are sent
 ///
-/// Only regular files are sent. For a directory, the response is its file `index.html`. If the path of the directory
-/// does not end with `/`, the client is first redirected to the path with `/`, so that relative links work. The entries
-/// of a directory are never listed.
+/// Only regular files are sent. If the path leads to a directory, the response is the file `index.html` in that
+/// directory. If the path of a request for a directory does not end with `/`, the client is first redirected to the
+/// path with `/`, so that relative links work. The entries of a directory are never listed.
 ///
-/// The response is a 404 if the file does not exist, or if the path leads to:
+/// The response is a 404 if the file does not exist, if the path contains an empty name, or if a `/` follows the name
+/// of a file. The response is also a 404 if the path contains or leads to:
 ///
 /// - a name that begins with a dot, such as `..`, `.git` or `.env`, except `.well-known` (RFC 8615)
-/// - a name with a backslash, or on Windows with a `:` (drives, alternate streams) or a `~` (short names)
-/// - a symbolic link to a target outside the directory (a link to a target inside is followed, even to a hidden file)
+/// - a name with a backslash or NUL, or on Windows with a `:` (drives, alternate streams) or a `~` (short names)
+/// - a symbolic link to a target outside of the directory of `Files` (a link to a target in this directory is followed,
+///   even if the target is hidden)
 /// - a pipe, a socket or a device
 ///
-/// The response is a 403 if the process may not read the file. Any other error of the file system is a 500 with the
-/// error as its cause.
+/// The response is a 403 if the process is not permitted to open the file. For any other error of the file system, the
+/// response is a 500 with the error as its cause.
 ///
-/// The path is checked first, and the file is opened afterwards. If another program replaces a directory with a link in
-/// between, a file outside the directory can be sent. Do not serve a directory that untrusted users can write to.
+/// The server first checks the path, and then opens the file. If another program replaces a directory with a link
+/// between these two steps, the server can send a file outside of the directory. Do not serve a directory that
+/// untrusted users can write to.
 ///
 /// # What the response contains
 ///
-/// The content type depends on the extension. Files with an unknown extension are sent as `application/octet-stream`.
-/// The field `X-Content-Type-Options: nosniff` keeps browsers from guessing another type. Text files
-/// are sent with `charset=utf-8`, so a browser shows a file in another encoding wrongly.
+/// The content type depends on the extension of the file name. Files with an unknown extension are sent as
+/// `application/octet-stream`. The field `X-Content-Type-Options: nosniff` keeps browsers from guessing another type.
+/// Text files are sent with `charset=utf-8`. A browser shows a text file in another encoding with wrong characters.
 ///
-/// `ETag` and `Last-Modified` are made from the modification time and the length of the file. A client that already has
-/// the file receives a 304 (RFC 9110 13). The server does not notice a change of the file that keeps both the
+/// `ETag` contains the modification time and the length of the file, and `Last-Modified` contains the modification
+/// time. If a client sends one of these values with `If-None-Match` or `If-Modified-Since`, and the file has not
+/// changed, the client receives a 304 (RFC 9110 13). The server does not notice a change that keeps both the
 /// modification time and the length.
 ///
-/// Browsers may use a file for a while without another request. To make them send a request each time, add
-/// `.header("Cache-Control", "no-cache")` to the response.
+/// A browser may use its copy of a file for some time without another request. To make browsers send a request each
+/// time, add `.header("Cache-Control", "no-cache")` to the response.
 ///
-/// A request with `If-Match` or `If-Unmodified-Since` receives a 412 if the file is another one by now.
+/// If a request has `If-Match` or `If-Unmodified-Since`, and the file has changed, the response is a 412. `If-Match`
+/// with an entity tag also fails in the first 2 s after a modification of the file.
 ///
-/// A request for one range of bytes receives a 206, or a 416 if the range begins after the last byte (RFC 9110 14). A
-/// request for several ranges receives the whole file.
+/// The response to a GET request for one range of bytes is a 206, or a 416 if the range begins after the last byte of
+/// the file (RFC 9110 14). The response to a request for several ranges is the whole file.
 ///
-/// The file is read while it is sent. If the file shrinks in the meantime, the server closes the connection before it
-/// has sent the announced length. If the file grows, only the announced length is sent.
+/// The server reads the file while it sends the response. If the file becomes shorter during this time, the server
+/// closes the connection before it has sent the announced length, or sends a 500 if no byte was sent. If the file
+/// becomes longer, the server sends only the announced length.
 #[derive(Clone, Debug)]
 pub struct Files {
-    /// The canonical path of the directory, because the paths that are compared with it are canonical too. On Windows
-    /// it begins with `\\?\`. Names such as `con`, and dots and spaces at the end of a name, then have no special
-    /// meaning.
+    /// The canonical path of the directory. The server compares this path with the canonical paths of files. On
+    /// Windows, a canonical path begins with `\\?\`. In such a path, names such as `con`, and dots and spaces at the
+    /// end of a name, have no special meaning.
     root: PathBuf,
 }
 
 impl Files {
-    /// Creates a `Files` for a directory and its subdirectories. A relative path, and links in the path, are resolved
-    /// once, by this call.
+    /// Creates a `Files` for a directory and its subdirectories. This call makes the path absolute and resolves the
+    /// links in the path. All later requests use the resulting path.
     ///
     /// # Errors
     ///
-    /// - Returns the error of [`fs::canonicalize`], for example `NotFound`. The message contains the path.
+    /// - Returns the error of [`fs::canonicalize`], for example `NotFound`. The message of the error contains the path.
     /// - Returns `InvalidInput` if `directory` is not a directory.
     pub fn new(directory: impl AsRef<Path>) -> io::Result<Files> {
         let directory = directory.as_ref();
@@ -92,12 +99,12 @@ impl Files {
         Ok(Files { root })
     }
 
-    /// Returns the response to a GET or HEAD request for the file at `path`.
+    /// Returns the response to a GET or HEAD request for the file at `path`. The handler returns this response.
     ///
-    /// `path` is relative to the directory. The names in `path` are separated by `/` and already percent-decoded, as in
-    /// a [`param`](Context::param). An empty `path` means the directory itself.
+    /// `path` is relative to the directory of `Files`. The names in `path` are separated by `/`, and must already be
+    /// percent-decoded, as the result of [`Context::param`] is. An empty `path` means the directory itself.
     ///
-    /// Blocks while it opens the file. The server reads the file after the handler has returned.
+    /// Blocks while the file is opened. The server reads the file after the handler has returned.
     pub fn respond(&self, ctx: &Context<'_>, path: &str) -> Response {
         self.try_respond(ctx, path).unwrap_or_else(refuse)
     }
@@ -114,7 +121,7 @@ impl Files {
         if let Some(status) = validators.refuse(ctx.headers()) {
             return Ok(validators.add_to(Response::status(status)));
         }
-        // `Range` applies only to GET (RFC 9110 14.2).
+        // RFC 9110 14.2 defines `Range` only for GET.
         let range = only(ctx.headers(), "range")
             .filter(|_| ctx.method() == Method::Get && validators.allow_range(ctx.headers()));
         let response = match range.map_or(Selection::Whole, |range| Selection::of(range, length)) {
@@ -137,8 +144,10 @@ impl Files {
             .header("X-Content-Type-Options", "nosniff"))
     }
 
-    /// Returns the regular file at a path. The type is checked before the file is opened, because opening a pipe
-    /// blocks.
+    /// Finds the regular file for a path, or the `index.html` of the directory. The type of the file is checked before
+    /// the file is opened, because opening a pipe blocks.
+    ///
+    /// Returns `NotFound` if the response must be a 404.
     fn find(&self, path: &str) -> io::Result<Found> {
         let mut wanted = self.root.clone();
         if !path.is_empty() {
@@ -161,7 +170,8 @@ impl Files {
         Ok(Found { path: path_without_links, content_type: content_type::of(&wanted), is_index })
     }
 
-    /// Resolves the links in a path. Returns `NotFound` if the result is outside the directory.
+    /// Resolves the links in a path, and returns the result with its metadata. Returns `NotFound` if the result is
+    /// outside of the directory.
     fn resolve(&self, wanted: &Path) -> io::Result<(PathBuf, fs::Metadata)> {
         let path = fs::canonicalize(wanted).map_err(|error| name(wanted, error))?;
         if !path.starts_with(&self.root) {
@@ -172,36 +182,36 @@ impl Files {
     }
 }
 
-/// A regular file in the directory.
+/// A regular file that the server can send.
 struct Found {
     /// The canonical path, which contains no links.
     path: PathBuf,
-    /// The media type for the requested name, and not for the name of a link's target.
+    /// The media type for the name in the request. The target of a link may have another name.
     content_type: &'static str,
-    /// True if the requested path leads to a directory, and this file is its `index.html`.
+    /// `true` if the path leads to a directory, and the file is the `index.html` of this directory.
     is_index: bool,
 }
 
-/// Returns whether a segment of a path can be the name of a directory entry that is not hidden.
+/// Returns whether a segment of a path can be the name of a directory entry that may be sent.
 fn is_entry(segment: &str) -> bool {
     let is_hidden = segment.starts_with('.') && segment != ".well-known";
     let forbidden: &[char] = if cfg!(windows) { &['\\', '\0', ':', '~'] } else { &['\\', '\0'] };
     !segment.is_empty() && !is_hidden && !segment.contains(forbidden)
 }
 
-/// Redirects to the same path with `/` at its end, and with the same query.
+/// Returns a 301 response to the same path with `/` at the end, and with the same query.
 ///
-/// The location is relative, because a proxy may have removed a prefix of the path. The location begins with `./`, so
-/// that a client does not read a segment such as `a:b` as a scheme.
+/// The location is relative, because a proxy may have removed a prefix of the path. The location begins with `./`.
+/// Without `./`, a client would parse the `a` of a segment `a:b` as a scheme.
 fn redirect_to_directory(request: &Request) -> Response {
     let segment = request.path().rsplit('/').next().unwrap_or_default();
     let query = request.query().map(|query| format!("?{query}")).unwrap_or_default();
     Response::redirect(&format!("./{segment}/{query}")).with_status(StatusCode::MOVED_PERMANENTLY)
 }
 
-/// Returns the response for an error of finding or opening a file.
+/// Returns the response to a request for which finding or opening the file failed.
 fn refuse(error: io::Error) -> Response {
-    // The kinds are compared by their names, because three kinds are not stable in Rust 1.75.
+    // The kinds are compared by their names, because three of these kinds are not stable in Rust 1.75.
     match format!("{:?}", error.kind()).as_str() {
         "NotFound" | "NotADirectory" | "InvalidFilename" | "FilesystemLoop" => StatusCode::NOT_FOUND.into(),
         "PermissionDenied" => StatusCode::FORBIDDEN.into(),
@@ -209,7 +219,7 @@ fn refuse(error: io::Error) -> Response {
     }
 }
 
-/// Adds a path to the message of an error.
+/// Returns an error of the same kind whose message begins with a path.
 fn name(path: &Path, error: io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("{}: {error}", path.display()))
 }

@@ -1,4 +1,4 @@
-//! The part of a file that a request selects (RFC 9110 14).
+//! The part of a file that a `Range` field selects (RFC 9110 14).
 
 use super::http::ascii;
 use std::ops::RangeInclusive;
@@ -9,7 +9,7 @@ pub enum Selection {
     Whole,
     /// The offsets of the first and the last byte.
     Part(RangeInclusive<u64>),
-    /// The range begins after the last byte of the file or is empty. The response is a 416.
+    /// The range begins after the last byte of the file, or is a suffix of length 0. The response is a 416.
     Unsatisfiable,
 }
 
@@ -17,13 +17,14 @@ impl Selection {
     /// Parses a `Range` field for a file of `length` bytes.
     ///
     /// A field with several ranges, another unit or a syntax error selects the whole file, which RFC 9110 14.2 allows.
-    /// So does any range of an empty file, because `Content-Range` cannot express an empty range.
+    /// Every field selects the whole file if the file is empty, because `Content-Range` cannot express an empty range.
     pub fn of(range: &[u8], length: u64) -> Selection {
         parse(range, length).unwrap_or(Selection::Whole)
     }
 }
 
-/// Parses a `Range` field. Returns `None` if the field is ignored:
+/// Parses a `Range` field with one range of bytes. Returns `None` if the field has another form, if `last-pos` is
+/// smaller than `first-pos`, or if `length` is 0:
 ///
 /// ```text
 /// ranges-specifier = "bytes=" ( first-pos "-" [ last-pos ] / "-" suffix-length )

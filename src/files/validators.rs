@@ -1,22 +1,25 @@
-//! The validators of a file (RFC 9110 8.8), and the conditions of a request that depend on them (RFC 9110 13).
+//! The validators of a file (RFC 9110 8.8), and the conditions of a request that are compared with the validators (RFC
+//! 9110 13).
 
 use super::http::{ascii, http_date, parse_http_date, Headers, Response, StatusCode};
 use std::fs::Metadata;
 use std::io;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// The longest time between two ticks of a file system's clock, which is 2 s on FAT. A file can change twice within one
-/// tick and keep its modification time and length. So a file that was modified within this time has weak validators,
-/// which do not promise equal bytes.
+/// The longest time between two ticks of a file system's clock, which is 2 s on FAT. A file that changes twice within
+/// one tick can keep its modification time and its length. So the validators are weak for the first 2 s after a
+/// modification. Equal weak validators do not promise equal bytes.
 const CLOCK_TICK: Duration = Duration::from_secs(2);
 
 /// The validators of one version of a file.
 pub struct Validators {
     /// The opaque part of the entity tag: the modification time and the length, in quotes.
     tag: String,
-    /// True if equal validators promise equal bytes, so that a client may join parts of the file.
+    /// `true` if equal validators promise equal bytes. A client may then join parts of the file that have equal
+    /// validators.
     is_strong: bool,
-    /// The modification time in whole seconds, as in the field `Last-Modified`.
+    /// The modification time in whole seconds, for the field `Last-Modified`. The value is never later than the time at
+    /// which the validators were created.
     last_modified: SystemTime,
 }
 
@@ -46,8 +49,8 @@ impl Validators {
             .header("Last-Modified", http_date(self.last_modified))
     }
 
-    /// Evaluates the conditions of a request in the order of RFC 9110 13.2.2. Entity tags take precedence over dates.
-    /// Returns the status 412 or 304 if a condition fails.
+    /// Evaluates the conditions of a request in the order of RFC 9110 13.2.2. Conditions with entity tags take
+    /// precedence over conditions with dates. Returns the status of the response if a condition is not met: 412 or 304.
     pub fn refuse(&self, conditions: &Headers) -> Option<StatusCode> {
         let date = |name: &str| parse_http_date(only(conditions, name)?);
         if conditions.contains("if-match") {
@@ -66,8 +69,8 @@ impl Validators {
         is_known.then_some(StatusCode::NOT_MODIFIED)
     }
 
-    /// Returns whether the server may use `Range`: there is no `If-Range`, or `If-Range` matches this version of the
-    /// file (RFC 9110 13.1.5).
+    /// Returns whether `Range` applies to the request. `Range` applies if the request has no `If-Range`, or if its only
+    /// `If-Range` equals a strong validator of the file (RFC 9110 13.1.5).
     pub fn allow_range(&self, conditions: &Headers) -> bool {
         if !conditions.contains("if-range") {
             return true;
@@ -77,16 +80,16 @@ impl Validators {
     }
 }
 
-/// Returns the value of a field that occurs exactly once. Returns `None` for a missing or repeated field.
+/// Returns the value of the field named `name` if there is exactly one such field. Returns `None` otherwise.
 pub fn only<'a>(headers: &'a Headers, name: &'a str) -> Option<&'a [u8]> {
     let mut values = headers.get_all(name);
     values.next().filter(|_| values.next().is_none())
 }
 
-/// Returns whether a list of entity tags is `*` or contains a tag for which `matches` returns `true`.
+/// Returns whether one of the fields named `name` is `*`, or lists an entity tag for which `matches` returns `true`.
 ///
-/// The list is split at every comma, even inside a foreign tag. No piece of a foreign tag can match, because a tag of
-/// this server has a quote at each end.
+/// A list is split at every comma, even at a comma inside a tag of another server. No part of such a tag can match,
+/// because a tag of this server has a quote at its start and at its end.
 fn any_tag(headers: &Headers, name: &str, matches: impl Fn(&[u8]) -> bool) -> bool {
     let any_of = |value: &[u8]| value == b"*" || value.split(|&b| b == b',').map(ascii::trim_ows).any(&matches);
     headers.get_all(name).any(any_of)

@@ -1,15 +1,15 @@
-//! The byte classes of RFC 9110 and RFC 3986 in one table, and functions for numbers in ASCII digits.
+//! A table of the byte classes of RFC 9110 and RFC 3986, and functions that parse and write numbers in ASCII digits.
 
 /// The bytes of a method or a field name: `tchar` (RFC 9110 5.6.2).
 const TCHAR: u8 = 1;
 /// The bytes of a request target: visible ASCII except `"`, `#`, `<`, `>` and `\`. RFC 3986 allows none of these five
-/// in a path or query. Characters such as `|` are accepted although RFC 3986 does not allow them either, because
-/// browsers do not escape them in a query.
+/// characters in a path or a query. RFC 3986 does not allow characters such as `|` either. The server accepts such
+/// characters, because browsers do not escape them in a query.
 const TARGET: u8 = 2;
 /// The bytes of a field value: `field-vchar`, SP and HTAB, including `obs-text` (RFC 9110 5.5).
 const FIELD: u8 = 4;
-/// The bytes of a registered name in `Host` except `%`: `unreserved / sub-delims` (RFC 3986 3.2.2) without the comma. A
-/// comma shows that an intermediary joined two `Host` fields.
+/// The bytes of a registered name in `Host` except `%`: `unreserved / sub-delims` (RFC 3986 3.2.2) without the comma.
+/// The comma is refused, because a comma shows that an intermediary joined two `Host` fields.
 const REG_NAME: u8 = 8;
 
 const CLASS: [u8; 256] = {
@@ -62,12 +62,12 @@ pub fn is_reg_name(byte: u8) -> bool {
     CLASS[usize::from(byte)] & REG_NAME != 0
 }
 
-/// Returns whether `bytes` is `token = 1*tchar` (RFC 9110 5.6.2).
+/// Returns whether `bytes` has the form `token = 1*tchar` (RFC 9110 5.6.2).
 pub fn is_token(bytes: &[u8]) -> bool {
     !bytes.is_empty() && bytes.iter().all(|&b| is_tchar(b))
 }
 
-/// Removes `OWS = *( SP / HTAB )` (RFC 9110 5.6.3) from both ends.
+/// Removes all spaces and tabs at the start and at the end of `bytes` (`OWS`, RFC 9110 5.6.3).
 pub fn trim_ows(mut bytes: &[u8]) -> &[u8] {
     while let [b' ' | b'\t', rest @ ..] = bytes {
         bytes = rest;
@@ -78,8 +78,8 @@ pub fn trim_ows(mut bytes: &[u8]) -> &[u8] {
     bytes
 }
 
-/// Parses `1*DIGIT`. Returns `None` for any other text, such as a sign, a space or an empty text, and for a number that
-/// does not fit in a `u64`.
+/// Parses `1*DIGIT`. Returns `None` for an empty text, and for a text with any other character, such as a sign or a
+/// space. Also returns `None` for a number that does not fit in a `u64`.
 pub fn decimal(digits: &[u8]) -> Option<u64> {
     if digits.is_empty() {
         return None;
@@ -94,7 +94,7 @@ pub fn decimal(digits: &[u8]) -> Option<u64> {
     Some(n)
 }
 
-/// Returns the value of a hexadecimal digit in upper or lower case.
+/// Returns the value of a hexadecimal digit in upper or lower case. Returns `None` for any other byte.
 pub fn hex(byte: u8) -> Option<u8> {
     match byte {
         b'0'..=b'9' => Some(byte - b'0'),
@@ -104,15 +104,16 @@ pub fn hex(byte: u8) -> Option<u8> {
     }
 }
 
-/// Returns the value of the two hexadecimal digits at the start of `digits`, for example after the `%` of an escape
-/// (RFC 3986 2.1).
+/// Returns the value of the two hexadecimal digits at the start of `digits`, for example of the text after the `%` of
+/// an escape (RFC 3986 2.1). Returns `None` if `digits` does not start with two such digits.
 pub fn hex_pair(digits: &[u8]) -> Option<u8> {
     let high = hex(*digits.first()?)?;
     let low = hex(*digits.get(1)?)?;
     Some(high << 4 | low)
 }
 
-/// Appends `n` in decimal digits. Avoids `fmt`, which would take a large part of the time to write a head.
+/// Appends `n` in decimal digits. Does not use `std::fmt`, because formatting would take a large part of the time in
+/// which a head is written.
 pub fn push_decimal(out: &mut Vec<u8>, mut n: u64) {
     let mut digits = [0; 20]; // u64::MAX has 20 digits
     let mut at = digits.len();

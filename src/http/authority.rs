@@ -3,10 +3,10 @@
 use super::{ascii, Error};
 use std::net::{IpAddr, Ipv6Addr};
 
-/// Returns an error unless `authority` is a host with an optional port.
+/// Returns an error with the status 400 unless `authority` is a host with an optional port.
 ///
-/// Userinfo is refused, because it deceives people and misleads programs (RFC 9110 4.2.4). A comma is refused, because
-/// it shows that an intermediary joined two `Host` fields.
+/// Userinfo is refused, because a user or a program can mistake the userinfo for the host (RFC 9110 4.2.4). A comma is
+/// refused, because a comma shows that an intermediary joined two `Host` fields.
 pub fn check(authority: &[u8]) -> Result<(), Error> {
     const RULE: Error = Error::bad("the host must be a name or an IP address, with an optional port (RFC 9110 7.2)");
     let text = std::str::from_utf8(authority).map_err(|_| RULE)?;
@@ -17,8 +17,11 @@ pub fn check(authority: &[u8]) -> Result<(), Error> {
     Ok(())
 }
 
-/// Splits an authority into the host and the text after the colon. An IPv6 address keeps its brackets. Returns `None`
-/// if a bracket is not closed, or if the text after the bracket does not begin with a colon.
+/// Splits an authority into the host and the port. The port is the text after the colon, or `None` if there is no
+/// colon. A host that is an IPv6 address keeps its brackets.
+///
+/// Returns `None` if the authority begins with `[` and contains no `]`. Also returns `None` if the text after `]` does
+/// not begin with a colon.
 pub fn split(authority: &str) -> Option<(&str, Option<&str>)> {
     let host_end = match authority.strip_prefix('[') {
         Some(rest) => rest.find(']')? + 2,
@@ -30,7 +33,8 @@ pub fn split(authority: &str) -> Option<(&str, Option<&str>)> {
     }
 }
 
-/// Parses a host as an IP address. An IPv6 address must be in brackets. Returns `None` for a name.
+/// Parses a host as an IP address. An IPv6 address must be in brackets. Returns `None` for any other text, such as a
+/// name.
 pub fn ip(host: &str) -> Option<IpAddr> {
     match host.strip_prefix('[') {
         Some(literal) => literal.strip_suffix(']')?.parse().ok().map(IpAddr::V6),
@@ -40,8 +44,8 @@ pub fn ip(host: &str) -> Option<IpAddr> {
 
 /// Returns whether `host` is an `IP-literal`, an `IPv4address` or a `reg-name` (RFC 3986 3.2.2).
 ///
-/// An empty host is refused, because an `http` URI must have a host (RFC 9110 4.2.1). `IPvFuture` is refused, because
-/// no such address exists.
+/// Returns `false` for an empty host, because an `http` URI must have a host (RFC 9110 4.2.1). Returns `false` for an
+/// `IPvFuture`, because no such address exists.
 fn is_host(host: &str) -> bool {
     if let Some(literal) = host.strip_prefix('[') {
         return literal.strip_suffix(']').is_some_and(|ip| ip.parse::<Ipv6Addr>().is_ok());
@@ -66,7 +70,7 @@ fn is_reg_name(mut name: &[u8]) -> bool {
     true
 }
 
-/// Returns whether `port` is `*DIGIT` and at most 65535. A port may be empty (RFC 3986 3.2.3).
+/// Returns whether `port` is empty, or a decimal number up to 65535 (RFC 3986 3.2.3).
 fn is_port(port: &str) -> bool {
     port.is_empty() || ascii::decimal(port.as_bytes()).is_some_and(|port| port <= u64::from(u16::MAX))
 }

@@ -1,17 +1,18 @@
-//! The chunked transfer coding (RFC 9112 7.1): a decoder for a body that arrives in pieces, and an encoder for one
-//! chunk.
+//! The chunked transfer coding (RFC 9112 7.1): a decoder for a body that arrives in pieces, and functions that encode
+//! one chunk.
 //!
-//! The decoder returns an error at the first byte that breaks the grammar. It checks extensions and trailer fields, and
-//! then discards them. So `Content-Length` in a trailer has no effect: a trailer field must not be merged into the
-//! header unless its definition allows that (RFC 9110 6.5.1).
+//! The decoder returns an error at the first byte that breaks the grammar. The decoder checks extensions and trailer
+//! fields, and discards them. For example, a trailer field `Content-Length` has no effect. A server must not merge a
+//! trailer field into the header, unless the definition of the field allows merging (RFC 9110 6.5.1).
 
 use super::{ascii, Error};
 
-/// The maximum number of bytes of extensions and trailer fields in one body, for all chunks together. The limit equals
-/// the default limit of a head. A body with more of these bytes is refused, because reading them would be wasted work.
+/// The maximum number of bytes of all extensions and trailer fields in one body. The limit equals the default limit for
+/// the size of a head. If a body has more of these bytes, the decoder returns an error, because the program cannot use
+/// these bytes.
 const MAX_OVERHEAD: usize = 16 * 1024;
 
-/// The maximum number of digits of a chunk size, including leading zeros. A `u64` never needs more digits.
+/// The maximum number of digits of a chunk size, including leading zeros. The largest `u64` has 16 hexadecimal digits.
 const MAX_SIZE_DIGITS: u8 = 16;
 
 /// A decoder for a chunked body:
@@ -29,29 +30,29 @@ pub struct Decoder {
     overhead: usize,
 }
 
-/// The place of the next byte in the grammar.
+/// The place of the next byte in a chunked body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum DecoderState {
-    /// In a chunk size, after this number of digits.
+    /// In a chunk size, of which `digits` digits were read.
     Size {
         digits: u8,
     },
     /// In the extensions after a chunk size.
     Extension(Extension),
-    /// After the CR of a size line.
+    /// After the CR of a size line. LF must follow.
     SizeLf,
-    /// In chunk data, with this number of bytes still to come.
+    /// In chunk data. The number is the length in bytes of the rest of the data.
     Data(u64),
-    /// After chunk data.
+    /// After chunk data. CR must follow.
     DataCr,
-    /// After the CR that follows chunk data.
+    /// After the CR that follows chunk data. LF must follow.
     DataLf,
-    /// At the start of a trailer line, or of the empty line that ends the body.
+    /// At the start of a trailer field, or of the empty line that ends the body.
     TrailerStart,
     TrailerName,
     TrailerValue,
     TrailerLf,
-    /// After the CR of the last line.
+    /// After the CR of the empty line that ends the body. LF must follow.
     LastLf,
     Done,
 }
@@ -64,24 +65,24 @@ enum DecoderState {
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Extension {
-    /// After white space. `;` must follow.
+    /// After white space that follows a chunk size or a value. `;` or more white space must follow.
     BeforeSemicolon,
-    /// After `;`.
+    /// After `;`. A name or white space must follow.
     NameStart,
     Name,
-    /// After a name and white space. `=` or `;` must follow.
+    /// After white space that follows a name. `=`, `;` or more white space must follow.
     AfterName,
-    /// After `=`.
+    /// After `=`. A token, a quoted string or white space must follow.
     ValueStart,
     Token,
     Quoted,
     /// After a backslash in a quoted string.
     QuotedPair,
-    /// After the closing quote.
+    /// After the closing quote of a quoted string. CR, `;` or white space must follow.
     Unquoted,
 }
 
-/// The numbers of bytes that one call of [`Decoder::decode`] read and wrote.
+/// The numbers of bytes that one call of [`Decoder::decode`] has read from its input and written to its output.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Decoded {
     pub consumed: usize,
@@ -97,7 +98,8 @@ impl Decoder {
         self.state == DecoderState::Done
     }
 
-    /// Returns the number of bytes that are still to come in the current chunk.
+    /// Returns the number of data bytes of the current chunk that were not decoded yet. Returns 0 outside of chunk
+    /// data.
     pub fn announced(&self) -> u64 {
         match self.state {
             DecoderState::Data(left) => left,
@@ -105,7 +107,11 @@ impl Decoder {
         }
     }
 
-    /// Decodes `input` into `out` until one of them is used up or the body ends. Does not read input after the body.
+    /// Decodes `input` into `out`, until all input is read, `out` is full, or the body ends. Does not read input past
+    /// the end of the body.
+    ///
+    /// Returns an error with the status 400 for a byte that breaks the grammar, and for more than [`MAX_OVERHEAD`]
+    /// bytes of extensions and trailer fields.
     pub fn decode(&mut self, input: &[u8], out: &mut [u8]) -> Result<Decoded, Error> {
         let (mut consumed, mut produced) = (0, 0);
         while consumed < input.len() && !self.is_done() {
@@ -158,7 +164,7 @@ impl Decoder {
         }
     }
 
-    /// Parses `chunk-size = 1*HEXDIG`.
+    /// Parses one byte of `chunk-size = 1*HEXDIG`, or the byte after the size.
     fn size(&mut self, byte: u8, digits: u8) -> Result<DecoderState, Error> {
         if let Some(digit) = ascii::hex(byte) {
             if digits == MAX_SIZE_DIGITS {
@@ -175,8 +181,8 @@ impl Decoder {
         }
     }
 
-    /// Parses `trailer-section = *( field-line CRLF )` (RFC 9112 7.1.2). A field line follows the same rules as in a
-    /// head.
+    /// Parses one byte of `trailer-section = *( field-line CRLF )` (RFC 9112 7.1.2). A trailer field has the same
+    /// grammar as a header field.
     fn trailer(&self, byte: u8) -> Result<DecoderState, Error> {
         match (self.state, byte) {
             (DecoderState::TrailerStart, b'\r') => Ok(DecoderState::LastLf),
@@ -199,7 +205,7 @@ impl Decoder {
     }
 }
 
-/// Returns `next` if `byte` equals `wanted`, which is the CR or the LF of a line end.
+/// Returns `next` if `byte` equals `wanted`, which is CR or LF. Otherwise returns an error with the status 400.
 fn line_end(wanted: u8, byte: u8, next: DecoderState) -> Result<DecoderState, Error> {
     if byte != wanted {
         return Err(Error::bad("a chunk, its size and a trailer field must end with CRLF (RFC 9112 7.1)"));
@@ -230,7 +236,7 @@ impl Extension {
     }
 }
 
-/// Appends `data` as one chunk. Appends nothing if `data` is empty, because an empty chunk would end the body.
+/// Appends `data` as one chunk. Appends nothing if `data` is empty, because a chunk of size 0 would end the body.
 pub fn push_chunk(out: &mut Vec<u8>, data: &[u8]) {
     if !data.is_empty() {
         push_size_line(out, data.len());
@@ -239,7 +245,7 @@ pub fn push_chunk(out: &mut Vec<u8>, data: &[u8]) {
     }
 }
 
-/// Appends the size line of a chunk: the size of its data in hexadecimal digits.
+/// Appends the size line of a chunk: the size of the data in hexadecimal digits, and CRLF.
 pub fn push_size_line(out: &mut impl for<'a> Extend<&'a u8>, size: usize) {
     let mut line = *b"0123456789abcdef\r\n";
     let mut start = 16; // a `usize` has at most 16 digits
@@ -254,8 +260,8 @@ pub fn push_size_line(out: &mut impl for<'a> Extend<&'a u8>, size: usize) {
     }
 }
 
-/// Returns the length of a chunk with `size` bytes of data.
-#[allow(dead_code)] // unused in a copy without channels
+/// Returns the length in bytes of a whole chunk with `size` bytes of data.
+#[allow(dead_code)] // this function is not used in a copy without channels
 pub fn chunk_length(size: usize) -> usize {
     let digits = (usize::BITS - (size | 1).leading_zeros()).div_ceil(4);
     digits as usize + "\r\n".len() + size + CHUNK_END.len()
@@ -271,7 +277,7 @@ pub const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
 mod tests {
     use super::*;
 
-    /// The body and the number of bytes after it, or `None` if the body is incomplete.
+    /// The body and the number of bytes past its end, or `None` if the body is incomplete.
     type Outcome = Result<Option<(Vec<u8>, usize)>, Error>;
 
     fn decode(wire: &[u8], piece: usize) -> Outcome {
@@ -285,7 +291,7 @@ mod tests {
         Ok(decoder.is_done().then(|| (body, wire.len() - at)))
     }
 
-    /// Decodes `wire` at once and byte by byte. Both results must be equal.
+    /// Decodes `wire` in one piece, and then byte by byte. Panics if the two results differ.
     #[track_caller]
     fn check(wire: &str) -> Outcome {
         let whole = decode(wire.as_bytes(), usize::MAX / 2);

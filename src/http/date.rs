@@ -1,4 +1,5 @@
-//! Dates in header fields (RFC 9110 5.6.7). This module writes the format IMF-fixdate and reads all three formats.
+//! Dates in header fields (RFC 9110 5.6.7). This module writes dates in one format, `IMF-fixdate`, and parses dates in
+//! three formats.
 
 use super::ascii;
 use std::cell::Cell;
@@ -7,18 +8,19 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 /// The length in bytes of an IMF-fixdate such as `Sun, 06 Nov 1994 08:49:37 GMT`.
 const LENGTH: usize = 29;
 
-/// The last second of the year 9999, in seconds since 1970. A later year has more than four digits.
+/// The last second of the year 9999, in seconds since 1970. Later years have five digits, and the year of an
+/// IMF-fixdate has four digits.
 const LAST_SECOND: u64 = 253_402_300_799;
 
-/// The full names of the days, as in an `rfc850-date`. The other formats use the first three letters. Thursday comes
-/// first, because 1970 began on a Thursday.
+/// The names of the days in an `rfc850-date`. The other two formats use the first three letters of each name. Thursday
+/// is the first day, because 1970 began on a Thursday.
 const DAYS: [&str; 7] = ["Thursday", "Friday", "Saturday", "Sunday", "Monday", "Tuesday", "Wednesday"];
 const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
 
-/// Formats a time for a header field such as `Expires`, as an IMF-fixdate (RFC 9110 5.6.7).
+/// Formats a time as an IMF-fixdate, for a header field such as `Expires` (RFC 9110 5.6.7).
 ///
-/// Fractions of a second are dropped. A time before 1970 is written as the first second of 1970, and a time after 9999
-/// as the last second of 9999.
+/// Fractions of a second are truncated. A time before 1970 is written as the first second of 1970, and a time after
+/// 9999 as the last second of 9999.
 ///
 /// ```
 /// use std::time::{Duration, UNIX_EPOCH};
@@ -30,7 +32,8 @@ pub fn http_date(time: SystemTime) -> String {
     imf_fixdate(unix_seconds(time)).map(char::from).iter().collect()
 }
 
-/// Appends the current time. Each thread formats the time at most once per second.
+/// Appends the current time as an IMF-fixdate. Formats a time again only if the second differs from the last call in
+/// the same thread.
 pub fn push_now(out: &mut Vec<u8>) {
     thread_local! {
         static LAST: Cell<(u64, [u8; LENGTH])> = const { Cell::new((u64::MAX, [0; LENGTH])) };
@@ -46,8 +49,8 @@ pub fn push_now(out: &mut Vec<u8>) {
 
 /// Parses a date in one of the three formats of RFC 9110 5.6.7.
 ///
-/// Returns `None` if the text has another format, the date does not exist, the day of the week is wrong, or the year is
-/// before 1970. Returns `None` for a leap second too, because `SystemTime` does not count leap seconds.
+/// Returns `None` if the text has another format, if the date does not exist, if the day of the week is wrong, or if
+/// the year is before 1970. Returns `None` for a leap second too, because `SystemTime` does not count leap seconds.
 pub fn parse_http_date(text: &[u8]) -> Option<SystemTime> {
     let today = imf_fixdate(unix_seconds(SystemTime::now()));
     let fixdate = to_imf_fixdate(text, ascii::decimal(&today[12..16])?)?;
@@ -55,13 +58,13 @@ pub fn parse_http_date(text: &[u8]) -> Option<SystemTime> {
     let month = MONTHS.iter().position(|month| month.as_bytes() == &fixdate[8..11])? as u64 + 1;
     let days = days_since_1970(number(12, 4)?, month, number(5, 2)?)?;
     let seconds = days * 86_400 + number(17, 2)? * 3_600 + number(20, 2)? * 60 + number(23, 2)?;
-    // If the weekday, a number or a separator is wrong, formatting the time gives another text, for example for 30
-    // February.
+    // If the weekday, a number or a separator in `fixdate` is wrong, the formatted time differs from `fixdate`. For
+    // example, 30 February is formatted as a day in March.
     (imf_fixdate(seconds) == fixdate).then(|| UNIX_EPOCH + Duration::from_secs(seconds))
 }
 
-/// Rewrites a date in one of the three formats as an IMF-fixdate. Does not check the parts that it
-/// copies into the result, because the caller compares the whole result.
+/// Rewrites a date in one of the three formats as an IMF-fixdate. Returns `None` if the text has another format. Does
+/// not check most parts of the date, because the caller checks the result.
 fn to_imf_fixdate(text: &[u8], this_year: u64) -> Option<[u8; LENGTH]> {
     if let Ok(fixdate) = text.try_into() {
         return Some(fixdate); // an `asctime-date` has 24 bytes, and an `rfc850-date` at least 30
@@ -75,7 +78,7 @@ fn to_imf_fixdate(text: &[u8], this_year: u64) -> Option<[u8; LENGTH]> {
 }
 
 /// Rewrites an `rfc850-date`, such as `Sunday, 06-Nov-94 08:49:37 GMT`. `rest` is the text after the comma and the
-/// space.
+/// space that follow the weekday.
 fn rewrite_rfc850(weekday: &str, rest: &str, this_year: u64) -> Option<String> {
     let date: Vec<_> = rest.get(..9)?.split('-').collect();
     let [day, month, year] = date[..] else { return None };
@@ -99,15 +102,15 @@ fn rewrite_asctime(text: &str) -> Option<String> {
     Some(format!("{weekday}, {:0>2} {month} {year} {time} GMT", day.strip_prefix(' ').unwrap_or(day)))
 }
 
-/// Returns the seconds since 1970. A time that an IMF-fixdate cannot express is replaced with the nearest time that it
-/// can express.
+/// Returns the whole seconds from the start of 1970 to `time`. Returns 0 for an earlier time, and [`LAST_SECOND`] for a
+/// time after the year 9999.
 fn unix_seconds(time: SystemTime) -> u64 {
-    // A clock that is set before 1970 is wrong anyway, so the year 1970 does no harm.
+    // A machine whose clock shows a time before 1970 already has a wrong date, so writing 1970 instead does no harm.
     time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()).min(LAST_SECOND)
 }
 
-/// Returns the days from 1970-01-01 to a date, or `None` for an earlier date. Inverts the computation in
-/// [`imf_fixdate`].
+/// Returns the number of days from 1970-01-01 to a date. Returns `None` for a date before 1970. Inverts the computation
+/// in [`imf_fixdate`].
 fn days_since_1970(year: u64, month: u64, day: u64) -> Option<u64> {
     let march_month = (month + 9) % 12;
     let year = year.checked_sub(u64::from(month <= 2))?;
@@ -116,8 +119,8 @@ fn days_since_1970(year: u64, month: u64, day: u64) -> Option<u64> {
     since_year_0.checked_sub(719_469)
 }
 
-/// Formats seconds since 1970. Computes the date as in Howard Hinnant's `civil_from_days`, where a year begins in
-/// March, so that the leap day is the last day of the year.
+/// Formats a number of seconds since 1970 as an IMF-fixdate. Computes the date as Howard Hinnant's `civil_from_days`
+/// does: a year begins in March, so that the leap day is the last day of a year.
 fn imf_fixdate(unix_seconds: u64) -> [u8; LENGTH] {
     let (days, second_of_day) = (unix_seconds / 86_400, unix_seconds % 86_400);
     let since_year_0 = days + 719_468; // days from 0000-03-01 to 1970-01-01
@@ -218,8 +221,9 @@ mod tests {
         }
     }
 
-    /// Formats random times in each format and parses them. Then changes one byte: if the text still parses, it must
-    /// contain the time of day and the month of the result. Finally shortens the text, which must not parse.
+    /// Formats random times in each of the three formats and parses the texts. Then changes one byte of each text. If
+    /// the changed text still parses, the text must contain the time of day and the month of the result. Finally
+    /// shortens the text: the short text must not parse.
     #[test]
     fn random_dates_round_trip_and_random_bytes_do_not_panic() {
         let mut seed = 0x9e37_79b9_7f4a_7c15u64;

@@ -5,11 +5,12 @@ use std::borrow::Cow;
 use std::sync::Arc;
 use std::{fmt, io};
 
-/// An error that becomes a response. It has a status, and a message that the client receives as a line of text.
+/// An error that becomes a response. An `Error` has a status and a message. The client receives the message as a line
+/// of text.
 ///
-/// If reading a body fails, the [`io::Error`] contains such an `Error`. A handler that returns this `io::Error` with
-/// `?` sends a response with the status and the message of the `Error`. The messages of this crate are fixed and never
-/// contain input from the client.
+/// If reading a request's body fails, the returned [`io::Error`] contains an `Error`. If a handler returns this
+/// `io::Error` with `?`, the response has the status and the message of the `Error`. The errors of this crate have
+/// fixed messages, which never contain input from the client.
 ///
 /// ```
 /// use brooklet::{Context, Error, Response, StatusCode};
@@ -21,8 +22,9 @@ use std::{fmt, io};
 /// }
 /// ```
 ///
-/// `?` also converts an `Error` into an [`io::Error`] or a `Box<dyn Error>`, and the response has the status of the
-/// `Error`. So a handler that reads a body and makes its own errors can return [`io::Result`]:
+/// The `?` operator also converts an `Error` into an [`io::Error`] or a `Box<dyn std::error::Error>`. The response
+/// still has the status of the `Error`. So a handler that reads a body and creates errors of its own can return
+/// [`io::Result`]:
 ///
 /// ```
 /// use brooklet::{Context, Error, StatusCode};
@@ -35,8 +37,9 @@ use std::{fmt, io};
 /// }
 /// ```
 ///
-/// An error can have a source, for example the [`io::Error`] that caused it. The source is never sent to the client.
-/// The server reports it with the response; see [`Response::with_cause`](super::Response::with_cause).
+/// An `Error` can have a source, for example the `io::Error` of a file. The source is never sent to the client. The
+/// server reports the `Error` and its source as the cause of the response: see
+/// [`Response::with_cause`](super::Response::with_cause).
 ///
 /// ```
 /// use brooklet::{Error, StatusCode};
@@ -51,12 +54,12 @@ use std::{fmt, io};
 pub struct Error {
     status: StatusCode,
     message: Cow<'static, str>,
-    /// In an `Arc`, because each later read of a failed body returns a clone of the error.
+    /// The type is `Arc`, because each later read of a failed body returns a clone of the `Error`.
     source: Option<Arc<dyn std::error::Error + Send + Sync>>,
 }
 
 impl Error {
-    /// Creates an error. `message` is one line of text. The server adds the line break.
+    /// Creates an error. `message` should be one line of text. The server adds a line break when it sends the message.
     pub fn new(status: StatusCode, message: impl Into<Cow<'static, str>>) -> Error {
         Error { status, message: message.into(), source: None }
     }
@@ -66,12 +69,12 @@ impl Error {
         Error { status, message: Cow::Borrowed(message), source: None }
     }
 
-    /// Creates an error with the status 400, the most frequent status.
+    /// Creates an error of this crate with the status 400.
     pub(in super::super) const fn bad(message: &'static str) -> Error {
         Error::fixed(StatusCode::BAD_REQUEST, message)
     }
 
-    /// Sets the source of this error, which is never sent to the client.
+    /// Sets the source of this error. The source is never sent to the client.
     #[must_use]
     pub fn with_source(mut self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
         self.source = Some(source.into().into());
@@ -88,12 +91,13 @@ impl Error {
         &self.message
     }
 
-    /// Returns the `Error` inside an [`io::Error`], or `None` if there is none.
+    /// Returns the `Error` inside an [`io::Error`]. Returns `None` if the `io::Error` contains another error or no
+    /// error. Does not search the sources of the inner error.
     pub fn of(error: &io::Error) -> Option<&Error> {
         error.get_ref()?.downcast_ref()
     }
 
-    /// Returns the outermost `Error` among an error and its sources.
+    /// Returns the first `Error` in the chain of `error` and its sources. An `Error` inside an `io::Error` counts too.
     pub(super) fn find<'e>(error: &'e (dyn std::error::Error + 'static)) -> Option<&'e Error> {
         let mut next = Some(error);
         while let Some(error) = next {
@@ -119,7 +123,7 @@ impl std::error::Error for Error {
     }
 }
 
-/// Compares the status and the message, but not the source.
+/// Compares the statuses and the messages of two errors. Ignores their sources.
 impl PartialEq for Error {
     fn eq(&self, other: &Error) -> bool {
         self.status == other.status && self.message == other.message

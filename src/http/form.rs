@@ -1,8 +1,7 @@
 //! Names and values in the format `application/x-www-form-urlencoded` (WHATWG URL 5.1).
 //!
-//! Parsing never fails. A `%` without two hexadecimal digits stays as it is, and bytes that are not UTF-8 become
-//! U+FFFD. Browsers and other servers parse queries and form bodies in the same way. A path has stricter rules (see
-//! `target`).
+//! Parsing never fails. A `%` without two hexadecimal digits is kept, and bytes that are not UTF-8 become U+FFFD.
+//! Browsers parse queries in the same way. The rules for a path are stricter (see `target`).
 
 use super::ascii;
 use std::iter;
@@ -18,16 +17,17 @@ use std::iter;
 /// assert_eq!(form.get("missing"), None);
 /// ```
 //
-// Each lookup decodes the text, because storing decoded pairs would take too much memory: about 50 MB for one megabyte
-// of `a&a&a&`. A lookup decodes each name while it compares it, and allocates only the values that it returns.
+// A `Form` does not store decoded pairs, because decoded pairs would take too much memory: about 50 MB for one megabyte
+// of `a&a&a&`. Each lookup decodes the names in the text byte by byte. A lookup allocates memory only for values that
+// it returns.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Form {
     text: String,
 }
 
 impl Form {
-    /// Creates a form from text such as `name=value&name=value`. A `+` stands for a space, and `%XX` for any byte
-    /// (WHATWG URL 5.1). Never fails.
+    /// Creates a form from a text such as `name=value&name=value`. In the text, `+` stands for a space, and `%XX` for
+    /// the byte with the hexadecimal value `XX` (WHATWG URL 5.1). Every text is a valid form.
     pub fn parse(text: impl Into<String>) -> Form {
         Form { text: text.into() }
     }
@@ -47,17 +47,17 @@ impl Form {
         self.pairs().map(|(name, value)| (decode(name), decode(value)))
     }
 
-    /// Returns all pairs without decoding them.
+    /// Returns an iterator over all pairs, without decoding.
     fn pairs(&self) -> impl Iterator<Item = (&str, &str)> + '_ {
         let pairs = self.text.split('&').filter(|pair| !pair.is_empty());
         pairs.map(|pair| pair.split_once('=').unwrap_or((pair, "")))
     }
 }
 
-/// Returns whether `text` equals `name` after decoding.
+/// Returns whether the decoded `text` equals `name`.
 fn is_name(text: &str, name: &str) -> bool {
     if name.contains(char::REPLACEMENT_CHARACTER) {
-        return decode(text) == name; // U+FFFD also stands for bytes that are not UTF-8
+        return decode(text) == name; // bytes that are not UTF-8 are also decoded as U+FFFD
     }
     decoded_bytes(text).eq(name.bytes())
 }
@@ -112,7 +112,8 @@ mod tests {
         check("a=%ff&b=%C3%A9", &[("a", "\u{fffd}"), ("b", "é")]);
     }
 
-    /// A lookup compares names without decoding them into a `String`, but must find the same pairs as `iter`.
+    /// A lookup compares each name byte by byte, and `iter` decodes each name into a `String`. Both must find the same
+    /// pairs.
     #[test]
     fn lookup_finds_same_values_as_iter() {
         let form = Form::parse(
@@ -143,8 +144,8 @@ mod tests {
             let lookup = started.elapsed();
             assert!(form.iter().all(|(name, _)| name == "a"));
             let all = started.elapsed() - lookup;
-            println!("a megabyte of {pair:?}: a lookup takes {lookup:?}, and decoding all pairs {all:?}");
-            assert!(lookup < all / 3, "a lookup without a match allocates nothing");
+            println!("a megabyte of {pair:?}: a lookup took {lookup:?}, and decoding all pairs took {all:?}");
+            assert!(lookup < all / 3, "a lookup without a match took {lookup:?}, but it should allocate nothing");
         }
     }
 }

@@ -1,14 +1,14 @@
 //! The length of a request body, and the rules against request smuggling (RFC 9112 6).
 //!
-//! A request is refused if two programs could disagree about the length of its body. Such a request is never repaired,
-//! and the connection is closed.
+//! If two programs could disagree about the length of a request's body, the response is an error. The server never
+//! repairs such a request, and closes the connection after the response.
 
 use super::headers::list_members;
 use super::request::Version;
 use super::{ascii, Error, Headers, Request, StatusCode};
 
-/// The length of a request body (RFC 9112 6.3), and whether the client waits for `100 Continue` before it sends the
-/// body.
+/// The length of a request body (RFC 9112 6.3). `expects_continue` is `true` if the client waits for a `100 Continue`
+/// before it sends the body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RequestFraming {
     pub body: Length,
@@ -17,9 +17,10 @@ pub struct RequestFraming {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Length {
-    /// The length in bytes. The length is 0 if there is no `Content-Length` field (RFC 9112 6.3, rule 7).
+    /// A number of bytes. The number is 0 if the request has neither `Content-Length` nor `Transfer-Encoding` (RFC 9112
+    /// 6.3, rule 7).
     Exact(u64),
-    /// An unknown length. The body ends with the last chunk.
+    /// An unknown length. The body is chunked, and ends with the last chunk.
     Chunked,
 }
 
@@ -43,13 +44,13 @@ fn body_length(request: &Request) -> Result<Length, Error> {
     Ok(Length::Chunked)
 }
 
-/// Returns an error unless `Transfer-Encoding` is exactly one `chunked`.
+/// Returns an error unless `Transfer-Encoding` lists exactly one coding, and this coding is `chunked`.
 ///
 /// # Errors
 ///
-/// - Returns 501 for an unknown coding (RFC 9112 6.1).
-/// - Returns 400 for a coding that is not a token.
-/// - Returns 400 for `chunked` with another coding or twice (RFC 9112 6.3, rule 4, and 7.1).
+/// - Returns 501 if all codings are tokens and none of them is `chunked` (RFC 9112 6.1).
+/// - Returns 400 if a coding is not a token.
+/// - Returns 400 if `chunked` is listed twice or together with another coding (RFC 9112 6.3, rule 4, and 7.1).
 fn check_chunked(headers: &Headers) -> Result<(), Error> {
     const RULE: Error = Error::bad("Transfer-Encoding must be exactly one `chunked` (RFC 9112 6.1, 7.1)");
     const UNKNOWN: Error =
@@ -63,10 +64,11 @@ fn check_chunked(headers: &Headers) -> Result<(), Error> {
     }
 }
 
-/// Parses `Content-Length = 1*DIGIT` (RFC 9110 8.6). Returns 0 if there is no such field.
+/// Parses `Content-Length = 1*DIGIT` (RFC 9110 8.6). Returns 0 if the request has no such field.
 ///
-/// A repeated field or a list is refused even if all values are equal. RFC 9110 8.6 allows accepting or refusing equal
-/// values. Refusing is safer, because another program may read a different value.
+/// Returns an error with the status 400 for a repeated field or a list, even if all values are equal. RFC 9110 8.6
+/// allows a server to accept equal values or to refuse them. Refusing is safer, because another program may use another
+/// one of the values.
 fn content_length(headers: &Headers) -> Result<u64, Error> {
     let mut values = headers.get_all("content-length");
     let Some(first) = values.next() else { return Ok(0) };
@@ -76,8 +78,9 @@ fn content_length(headers: &Headers) -> Result<u64, Error> {
     ascii::decimal(first).ok_or(Error::bad("Content-Length must be one decimal number (RFC 9110 8.6)"))
 }
 
-/// Returns whether the request has `Expect: 100-continue`, the only expectation that exists (RFC 9110 10.1.1). Returns
-/// `false` for HTTP/1.0, because a server "MUST ignore" that expectation from an HTTP/1.0 client.
+/// Returns whether the request has `Expect: 100-continue` (RFC 9110 10.1.1). Returns `false` for an HTTP/1.0 request,
+/// because a server "MUST ignore" this expectation in such a request. Returns an error with the status 417 for any
+/// other expectation.
 fn expects_continue(request: &Request) -> Result<bool, Error> {
     let mut expected = request.headers().get_all("expect").flat_map(list_members).peekable();
     if request.version() == Version::Http10 || expected.peek().is_none() {

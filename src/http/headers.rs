@@ -1,11 +1,11 @@
-//! The header fields of a request or response, in the order in which they are sent (RFC 9110 5).
+//! The header fields of a request or a response (RFC 9110 5).
 
 use super::ascii;
 use std::{fmt, io, ops::Range};
 
 /// The header fields of a request or a response, in order.
 ///
-/// Lookups ignore the case of a name. A field keeps the case of its name, and fields of the same name stay separate.
+/// Lookups ignore the case of a name. Each field keeps the case of its name. Several fields may have the same name.
 ///
 /// ```
 /// use brooklet::Headers;
@@ -21,8 +21,8 @@ use std::{fmt, io, ops::Range};
 /// # }
 /// ```
 //
-// `section` holds all fields as they are sent, one line for each field. A `Field` is two ranges in `section`. So the
-// parser copies all fields of a request at once, and all fields of a response are sent with one copy.
+// `section` holds the bytes of all fields as they are sent, one line for each field. A `Field` is two ranges of
+// `section`. So one copy stores all fields of a request, and one copy appends all fields to a response.
 #[derive(Clone, Default)]
 pub struct Headers {
     section: Vec<u8>,
@@ -33,7 +33,8 @@ pub struct Headers {
 struct Field {
     name: Range<u32>,
     value: Range<u32>,
-    /// True if [`set`](Headers::set) added the field, so that a field of another `Headers` can replace it.
+    /// `true` if [`set`](Headers::set) added this field. [`remove_replaced`](Headers::remove_replaced) removes only
+    /// such fields.
     is_set: bool,
 }
 
@@ -45,8 +46,8 @@ impl Headers {
 
     /// Returns the value of the first field named `name`.
     ///
-    /// Returns `None` if there is no such field or if its value is not UTF-8. [`get_all`](Headers::get_all) also
-    /// returns values that are not UTF-8.
+    /// Returns `None` if there is no such field, or if the value of the first such field is not UTF-8.
+    /// [`get_all`](Headers::get_all) returns all values, as bytes.
     pub fn get(&self, name: &str) -> Option<&str> {
         let field = self.fields.iter().find(|field| self.is_named(field, name))?;
         std::str::from_utf8(self.text(&field.value)).ok()
@@ -54,8 +55,8 @@ impl Headers {
 
     /// Returns the values of all fields named `name`, in order.
     ///
-    /// The values are bytes, because a value may contain any byte from 0x80 to 0xFF (RFC 9110 5.5). The values of a
-    /// request have no white space around them.
+    /// The values are bytes, because a value may contain any byte from 0x80 to 0xFF (RFC 9110 5.5). A value of a
+    /// request has no space or tab at its start or end.
     pub fn get_all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a [u8]> {
         self.fields
             .iter()
@@ -63,7 +64,7 @@ impl Headers {
             .map(|field| self.text(&field.value))
     }
 
-    /// Returns whether there is a field named `name`.
+    /// Returns whether the `Headers` contains a field named `name`.
     pub fn contains(&self, name: &str) -> bool {
         self.get_all(name).next().is_some()
     }
@@ -83,11 +84,11 @@ impl Headers {
         self.fields.is_empty()
     }
 
-    /// Replaces all fields named `name` with one field, or adds the field if there is none.
+    /// Removes all fields named `name`, and then adds one field with this name and value at the end.
     ///
     /// # Errors
     ///
-    /// - Returns the same errors as [`append`](Headers::append). After an error all fields are unchanged.
+    /// - Returns the errors of [`append`](Headers::append). After an error, all fields are unchanged.
     pub fn set(&mut self, name: &str, value: &str) -> io::Result<()> {
         self.check(name, value)?;
         self.remove(name);
@@ -95,14 +96,14 @@ impl Headers {
         Ok(())
     }
 
-    /// Adds a field. Existing fields of the same name stay.
+    /// Adds a field at the end. Other fields of the same name stay.
     ///
     /// # Errors
     ///
     /// - Returns [`InvalidInput`](io::ErrorKind::InvalidInput) if `name` is not a token (RFC 9110 5.6.2).
     /// - Returns `InvalidInput` if `value` contains a control character other than a tab, because a line break would
     ///   begin another field.
-    /// - Returns `InvalidInput` if the fields would exceed 4 GiB.
+    /// - Returns `InvalidInput` if all fields together would be larger than 4 GiB.
     pub fn append(&mut self, name: &str, value: &str) -> io::Result<()> {
         self.check(name, value)?;
         self.push(name.as_bytes(), value.as_bytes(), false);
@@ -123,22 +124,23 @@ impl Headers {
         }
         if !value.bytes().all(ascii::is_field) {
             return refuse(
-                "a field value must not contain CR, LF, NUL or another control character except a tab (RFC 9110 5.5)",
+                "a field value must not contain a line break or another control character except a tab (RFC 9110 5.5)",
             );
         }
         if self.section.len() + name.len() + value.len() + 4 > u32::MAX as usize {
-            return refuse("the fields must not exceed 4 GiB");
+            return refuse("all fields together must not be larger than 4 GiB");
         }
         Ok(())
     }
 
-    /// Returns whether `token` is in the list of the fields named `name`, ignoring case. All fields of one name form
-    /// one comma-separated list (RFC 9110 5.6.1).
+    /// Returns whether the comma-separated list in the fields named `name` contains `token`. Ignores the case of the
+    /// name and of the token. Several fields of the same name form one list (RFC 9110 5.3).
     pub(in super::super) fn has_token(&self, name: &str, token: &str) -> bool {
         self.count_token(name, token) > 0
     }
 
-    /// Returns how often `token` occurs in the list of the fields named `name`, ignoring case.
+    /// Returns how often the comma-separated list in the fields named `name` contains `token`. Ignores the case of the
+    /// name and of the token.
     pub(in super::super) fn count_token(&self, name: &str, token: &str) -> usize {
         let members = self.get_all(name).flat_map(list_members);
         members.filter(|member| member.eq_ignore_ascii_case(token.as_bytes())).count()
@@ -154,8 +156,8 @@ impl Headers {
         });
     }
 
-    /// Removes each field that a field of the same name in `others` replaces. A field replaces another only if
-    /// [`set`](Headers::set) added both.
+    /// Removes each field that [`set`](Headers::set) added, if `set` has also added a field of the same name to
+    /// `others`.
     pub(in super::super) fn remove_replaced(&mut self, others: &Headers) {
         if self.is_empty() {
             return;
@@ -164,7 +166,7 @@ impl Headers {
         self.retain(|(name, _, is_default)| !is_default || !is_set(name));
     }
 
-    /// Adds the fields of `others`, after removing all fields of the same names.
+    /// Removes all fields whose name occurs in `others`, and then adds the fields of `others`.
     pub(super) fn set_all(&mut self, others: &Headers) {
         self.retain(|(name, _, _)| !others.contains(name));
         for (field, (name, value)) in others.fields.iter().zip(others) {
@@ -172,8 +174,8 @@ impl Headers {
         }
     }
 
-    /// Keeps the fields for which `keep` returns `true`. The arguments of `keep` are the name, the value, and whether
-    /// [`set`](Headers::set) added the field.
+    /// Keeps only the fields for which `keep` returns `true`. The arguments of `keep` are the name, the value and the
+    /// `is_set` of a field.
     fn retain(&mut self, mut keep: impl FnMut((&str, &[u8], bool)) -> bool) {
         let mut kept = Headers::new();
         for (field, (name, value)) in self.fields.iter().zip(self.iter()) {
@@ -193,12 +195,13 @@ impl Headers {
         self.push_range(at..at + name.len(), at + name.len() + 2..self.section.len() - 2, is_set);
     }
 
-    /// Adds a field of a request. `name` and `value` are ranges of the section that
-    /// [`set_section`](Headers::set_section) stores afterwards. The caller has checked the name and the value.
+    /// Adds a field whose bytes are not in the section yet. `name` and `value` are ranges of the section. The parser
+    /// stores the section later, with [`set_section`](Headers::set_section). The caller has checked the name and the
+    /// value.
     #[inline]
     pub(super) fn push_range(&mut self, name: Range<usize>, value: Range<usize>, is_set: bool) {
-        // The casts lose nothing: `max_header_bytes` limits the fields of a request, and `check` limits other fields to
-        // 4 GiB.
+        // The casts lose nothing for a response, because `check` limits its fields to 4 GiB. For a request, the casts
+        // lose nothing if `Config::max_header_bytes` is at most 4 GiB.
         let range = |range: Range<usize>| range.start as u32..range.end as u32;
         self.fields.push(Field { name: range(name), value: range(value), is_set });
     }
@@ -207,13 +210,13 @@ impl Headers {
         self.section = section.to_vec();
     }
 
-    /// Creates a `Headers` with room for `fields` fields.
+    /// Creates a `Headers` without fields, and allocates memory for `fields` fields.
     pub(super) fn with_capacity(fields: usize) -> Headers {
         Headers { fields: Vec::with_capacity(fields), ..Headers::new() }
     }
 
-    /// Returns the fields as they are sent: one line `Name: value\r\n` for each field. The empty line that ends a head
-    /// is not included.
+    /// Returns the bytes of all fields as they are sent: one line `Name: value\r\n` for each field. The empty line that
+    /// ends a head is not included.
     pub(in super::super) fn section(&self) -> &[u8] {
         &self.section
     }
@@ -253,7 +256,8 @@ impl<'a> IntoIterator for &'a Headers {
     }
 }
 
-/// Returns the members of one list-valued field. Empty members are included, so that a caller can refuse them.
+/// Splits the value of one field at its commas, and removes spaces and tabs around each member. Empty members are
+/// included, so that a caller can refuse an empty member.
 pub fn list_members(value: &[u8]) -> impl Iterator<Item = &[u8]> {
     value.split(|&b| b == b',').map(ascii::trim_ows)
 }
@@ -315,7 +319,7 @@ mod tests {
         headers.set("a", "5").unwrap();
         assert_eq!(headers.section(), b"B: 2\r\nBb: 4\r\na: 5\r\n");
         assert!(headers.set("a", "\r").is_err());
-        assert_eq!(headers.get("A"), Some("5"), "a failed `set` changes nothing");
+        assert_eq!(headers.get("A"), Some("5"), "`set` returned an error and changed nothing");
         headers.remove("b");
         headers.remove("c");
         assert_eq!(headers.section(), b"Bb: 4\r\na: 5\r\n");

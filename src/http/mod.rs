@@ -1,6 +1,6 @@
 //! Parses requests and writes responses of HTTP/1.1 (RFC 9110, RFC 9112).
 //!
-//! This module opens no socket and starts no thread. It reads the clock only to write and read dates.
+//! This module opens no socket and starts no thread. This module reads the clock only when it writes or reads a date.
 
 pub mod ascii;
 pub mod authority;

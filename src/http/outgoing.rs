@@ -1,9 +1,9 @@
-//! Sends a response: writes its head and its body, with as few writes as possible (RFC 9112 6).
+//! Sends a response: writes the head and the body with as few writes as possible (RFC 9112 6).
 //!
 //! ```text
-//! bytes up to MAX_COLLECTED  one write of head and body, which are copied together
-//! more bytes                 one gathering write of head and body
-//! a stream                   the head with the first piece of the body, then one write for each piece
+//! a body up to MAX_COLLECTED  one write of a buffer with head and body
+//! a larger body               one vectored write of head and body
+//! a stream                    one write of the head with the first piece of the body, then one write for each piece
 //! ```
 
 use super::chunked::{push_chunk, LAST_CHUNK};
@@ -13,33 +13,33 @@ use super::response::{Payload, Producer, Response};
 use super::{ascii, date, Headers, StatusCode};
 use std::io::{self, IoSlice, Write};
 
-/// The maximum length in bytes of a body that is copied into one buffer with its head, so that one write sends both.
-/// The body of a stream is sent each time this many bytes have been collected. Copying 16 KiB takes about 1 us, and a
-/// second write takes 5 us.
+/// The maximum length in bytes of a body that is copied into the buffer of the head, so that one write sends both. The
+/// bytes of a stream are collected, and are sent when there are at least as many bytes as this. Copying 16 KiB takes
+/// about 1 µs, and a second write takes about 5 µs.
 const MAX_COLLECTED: usize = 16 * 1024;
 
-/// The properties of a request and its connection that change how the response is sent.
+/// The properties of a request and its connection on which the bytes of the response depend.
 pub struct SendOptions<'a> {
     pub version: Version,
-    /// True if the request method is HEAD. The head of the response then has the same fields as for GET, and no body
-    /// follows (RFC 9110 9.3.2).
+    /// `true` if the request method is HEAD. Then the head of the response is sent without the body (RFC 9110 9.3.2).
     pub head_only: bool,
     pub keep_alive: bool,
     /// The fields that guards and handlers set on the context.
     pub headers: &'a Headers,
 }
 
-/// The result of sending a response, if the socket did not fail.
+/// The result of sending a response to a socket that did not fail.
 pub struct SendReport {
     pub status: StatusCode,
     pub body_bytes: u64,
-    /// True if another request may follow: the options allow it, and the client can find the end of the response.
+    /// `true` if the connection stays open for another request. `false` if the options or the response close the
+    /// connection, if the body is incomplete, or if the body ends with the connection.
     pub keep_alive: bool,
-    /// The cause of the response, or the error that ended its body early.
+    /// The error that ended the body early, or else the cause of the response.
     pub error: Option<io::Error>,
 }
 
-/// The way in which a client finds the end of the body of a response (RFC 9112 6).
+/// The rule by which a client finds the end of the body of a response (RFC 9112 6.3).
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum ResponseFraming {
     /// No body follows, because the status is 204 or 304.
@@ -69,7 +69,7 @@ impl ResponseFraming {
     }
 }
 
-/// The reason why a response was not sent completely.
+/// An error of [`try_send`].
 pub enum SendError {
     /// A write to the socket failed.
     Socket(io::Error),
@@ -77,8 +77,8 @@ pub enum SendError {
     Unsent(io::Error),
 }
 
-/// Writes the response to `socket`, or a 500 if the producer of its body fails before any byte was sent. `out` is a
-/// buffer, which is empty before and after the call.
+/// Writes the response to `socket`. If the producer of the body fails before any byte was sent, writes a 500 instead.
+/// `out` is a buffer, which must be empty before the call and is empty after the call.
 ///
 /// # Errors
 ///
@@ -96,7 +96,8 @@ pub fn send(
     }
 }
 
-/// Writes the response to `socket`. Unlike [`send`], returns an error if the producer fails before any byte was sent.
+/// Writes the response to `socket` as [`send`] does, but returns [`SendError::Unsent`] if the producer of the body
+/// fails before any byte was sent.
 pub fn try_send(
     mut response: Response,
     options: &SendOptions<'_>,
@@ -149,8 +150,8 @@ pub fn try_send(
     Ok(report)
 }
 
-/// Appends the status line and the fields (RFC 9112 4, 5). The status line contains HTTP/1.1 even for an HTTP/1.0
-/// client, because it states the version of the server (RFC 9110 6.2).
+/// Appends the status line and the fields (RFC 9112 4, 5). The status line contains `HTTP/1.1` even for an HTTP/1.0
+/// client, because the status line states the version of the server (RFC 9110 6.2).
 fn push_head(
     out: &mut Vec<u8>,
     response: &Response,
@@ -204,14 +205,14 @@ pub fn push_date(out: &mut Vec<u8>) {
     out.extend_from_slice(b"\r\n");
 }
 
-/// Writes `out` and clears it, even after an error. So no byte is sent twice.
+/// Writes the bytes of `out`, and then clears `out`, even after an error. So no byte is sent twice.
 fn write_and_clear(socket: &mut dyn Write, out: &mut Vec<u8>) -> io::Result<()> {
     let written = socket.write_all(out);
     out.clear();
     written
 }
 
-/// Writes `head` and `body`, with one system call if the socket accepts all bytes at once.
+/// Writes `head` and `body`. Makes one system call if the socket accepts all bytes at once.
 fn write_head_and_body(socket: &mut dyn Write, head: Vec<u8>, body: &[u8]) -> io::Result<()> {
     let mut head = &head[..];
     let mut body = body;
@@ -230,7 +231,7 @@ fn write_head_and_body(socket: &mut dyn Write, head: Vec<u8>, body: &[u8]) -> io
     socket.write_all(body)
 }
 
-/// The writer that a producer writes a body to. It frames the bytes of the body and sends them.
+/// The writer to which a producer writes a body. `BodyWriter` frames the bytes of the body, and sends the framed bytes.
 struct BodyWriter<'a> {
     out: &'a mut Vec<u8>,
     socket: &'a mut dyn Write,
@@ -243,10 +244,11 @@ struct BodyWriter<'a> {
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum WriterState {
-    /// No byte was sent, not even of the head. Another response can be sent instead.
+    /// No byte of the head or the body was sent. Another response can be sent instead.
     Unsent,
     Sending,
-    /// A write failed, because the client is gone or has stopped reading. Every later write fails too.
+    /// A write to the socket failed, for example because the client has left or has stopped reading. Later flushes fail
+    /// too.
     SocketFailed,
 }
 
@@ -255,9 +257,15 @@ impl<'a> BodyWriter<'a> {
         BodyWriter { out, socket, framing, pending: Vec::new(), bytes: 0, state: WriterState::Unsent }
     }
 
-    /// Calls the producer, then writes the end of the body. A panic in the producer is returned as an error.
+    /// Calls the producer, and then writes the rest of the body.
+    ///
+    /// # Errors
+    ///
+    /// - Returns the error of the producer, or an error if the producer panics.
+    /// - Returns `UnexpectedEof` if the producer wrote fewer or more bytes than the announced length.
+    /// - Returns the error of a write to the socket.
     fn run(&mut self, producer: Producer) -> io::Result<()> {
-        catch(|| producer(self)).unwrap_or_else(|| Err(io::Error::other("the body's producer panicked")))?;
+        catch(|| producer(self)).unwrap_or_else(|| Err(io::Error::other("the code that writes the body panicked")))?;
         self.frame_pending()?;
         match self.framing {
             ResponseFraming::Length(length) if length != self.bytes => {
@@ -270,10 +278,11 @@ impl<'a> BodyWriter<'a> {
         self.write_out()
     }
 
-    /// Frames the pending bytes and moves them to `out`.
+    /// Moves the pending bytes to `out`, as one chunk if the body is chunked. Returns an error if a write to the socket
+    /// has failed.
     fn frame_pending(&mut self) -> io::Result<()> {
         if self.state == WriterState::SocketFailed {
-            return Err(io::Error::new(io::ErrorKind::BrokenPipe, "the client is gone"));
+            return Err(io::Error::new(io::ErrorKind::BrokenPipe, "an earlier write to the client failed"));
         }
         self.bytes += self.pending.len() as u64;
         if self.framing == ResponseFraming::Chunked {
@@ -321,7 +330,7 @@ mod tests {
     fn wire(response: Response, options: &SendOptions<'_>) -> String {
         let (mut out, mut socket) = (Vec::new(), Vec::new());
         send(response, options, &mut out, &mut socket).unwrap();
-        assert!(out.is_empty(), "`send` leaves the buffer empty");
+        assert!(out.is_empty(), "`out` is empty after `send`");
         let text = String::from_utf8(socket).unwrap();
         let (before, date) = text.split_once("Date: ").unwrap();
         [before, date.split_once("\r\n").unwrap().1].concat()

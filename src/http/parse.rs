@@ -1,43 +1,44 @@
 //! Parses the head of a request: the request line and the field lines (RFC 9112 2 to 5).
 //!
-//! The parser is strict, because repairing malformed requests allows request smuggling. Two programs that repair a
-//! request differently disagree about where the request ends. So every line must end with CRLF, and exactly one space
-//! must separate the parts of a request line. Everything else is refused.
+//! The parser is strict, because repairing malformed requests allows request smuggling: two programs that repair a
+//! request differently can disagree about the end of the request. So every line must end with CRLF, and exactly one
+//! space must separate the parts of a request line. Every request that breaks a rule is refused.
 //!
-//! Each rule of the grammar is one function, in the order of the grammar. A function that needs more bytes returns
-//! [`ParseError::Incomplete`]. The caller then reads more bytes and calls [`request_head`] again with the whole head so
-//! far.
+//! Each function parses one rule of the grammar, and the functions have the order of the grammar. A function that needs
+//! more bytes returns [`ParseError::Incomplete`]. Then [`request_head`] returns `None`. The server reads more bytes,
+//! and calls [`request_head`] again with all bytes of the head that have arrived.
 
 use super::request::Version;
 use super::target::Target;
 use super::{ascii, authority, framing, Error, Headers, Method, Request, StatusCode};
 use std::ops::Range;
 
-/// The maximum number of empty lines before a request line. A server should skip at least one (RFC 9112 2.2), because
-/// some old clients send a CRLF after a body.
+/// The maximum number of empty lines before a request line. A server should skip at least one empty line (RFC 9112
+/// 2.2), because some old clients send a CRLF after a body. More empty lines are an error.
 const MAX_EMPTY_LINES: usize = 4;
 
-/// The maximum length of a method in bytes. The longest method that is registered with IANA has 17 letters.
+/// The maximum length of a method in bytes. The longest method in the registry of IANA has 17 letters.
 const MAX_METHOD: usize = 32;
 
-/// The limits that the parser enforces. The caller limits the number of bytes.
+/// The limits that the parser enforces. The caller of [`request_head`] limits the number of bytes in a head.
 pub struct Limits {
     pub max_headers: usize,
 }
 
-/// Parses a request head. Returns `None` if `bytes` is the beginning of a head that may still be valid.
+/// Parses the head of a request. Returns `None` if the head is incomplete and the parser has found no error so far.
 ///
-/// `seen` is the length of `bytes` in the previous call, or 0 in the first call. The head is parsed again only if a
-/// control character has arrived since then, because every line ends with control characters. So a head that arrives
-/// byte by byte is parsed about once per line and not once per byte.
+/// `seen` is the length of `bytes` in the previous call, or 0 in the first call. If more than 32 bytes were seen, the
+/// head is parsed again only if the new bytes contain a control character, because every line ends with control
+/// characters. So a head that arrives byte by byte is parsed about twice for each line, and not once for each byte.
 ///
 /// # Errors
 ///
-/// - Returns 400 for a malformed head.
+/// - Returns 400 for a malformed head, or for a head that breaks a rule about `Host`, `Content-Type` or the length of
+///   the body.
 /// - Returns 417 for an expectation other than `100-continue`.
-/// - Returns 431 for too many fields.
-/// - Returns 501 for an unknown method or transfer coding.
-/// - Returns 505 for a major version other than 1.
+/// - Returns 431 for more than `limits.max_headers` fields.
+/// - Returns 501 for a method or a transfer coding that the server does not support.
+/// - Returns 505 for a major version other than 1 (RFC 9110 15.6.6).
 pub fn request_head(bytes: &[u8], seen: usize, limits: &Limits) -> Result<Option<ParsedHead>, Error> {
     if seen > MAX_METHOD && !bytes[seen..].iter().any(u8::is_ascii_control) {
         return Ok(None);
@@ -79,8 +80,8 @@ fn parse_head(scanner: &mut Scanner<'_>, limits: &Limits) -> Result<ParsedHead, 
     let target = target(scanner)?;
     let version = version(scanner)?;
     let headers = field_lines(scanner, limits)?;
-    // The method is checked after the syntax of the whole head, so that a malformed head with an unknown method is a
-    // 400.
+    // The method is checked after the syntax of the whole head. So a malformed head with an unknown method is answered
+    // with a 400.
     let Some(method) = Method::from_token(method) else {
         let message = "this server does not support the method (RFC 9110 9.1)";
         return Err(Error::new(StatusCode::NOT_IMPLEMENTED, message).into());
@@ -93,8 +94,8 @@ fn parse_head(scanner: &mut Scanner<'_>, limits: &Limits) -> Result<ParsedHead, 
     Ok(ParsedHead { request, framing, length: scanner.at })
 }
 
-/// Skips empty lines. "A server that is expecting to receive and parse a request-line SHOULD ignore at least one empty
-/// line (CRLF) received prior to the request-line" (RFC 9112 2.2).
+/// Skips up to [`MAX_EMPTY_LINES`] empty lines. "A server that is expecting to receive and parse a request-line SHOULD
+/// ignore at least one empty line (CRLF) received prior to the request-line" (RFC 9112 2.2).
 fn empty_lines(scanner: &mut Scanner<'_>) -> Result<(), ParseError> {
     for _ in 0..MAX_EMPTY_LINES {
         if scanner.peek()? != b'\r' {
@@ -105,11 +106,12 @@ fn empty_lines(scanner: &mut Scanner<'_>) -> Result<(), ParseError> {
     Ok(())
 }
 
-/// Parses `method = token` (RFC 9112 3.1) and the space after it.
+/// Parses `method = token` (RFC 9112 3.1) and the space after the method.
 fn method<'a>(scanner: &mut Scanner<'a>) -> Result<&'a [u8], ParseError> {
     let start = scanner.at;
     let method = match scanner.take_while(ascii::is_tchar) {
-        // A long method is refused before it is complete, because a client of another protocol may never send a space.
+        // A method that is too long is refused before its end arrives, because a client of another protocol may never
+        // send a space.
         Err(ParseError::Incomplete) if scanner.bytes.len() - start > MAX_METHOD => {
             return bad("the method is too long")
         }
@@ -125,7 +127,8 @@ fn method<'a>(scanner: &mut Scanner<'a>) -> Result<&'a [u8], ParseError> {
     Ok(method)
 }
 
-/// Parses the characters of a request target and the space after it. [`Target::parse`] checks the form of the target.
+/// Parses the bytes of a request target and the space after the target. [`Target::parse`] later checks the form of the
+/// target.
 fn target<'a>(scanner: &mut Scanner<'a>) -> Result<&'a [u8], ParseError> {
     let target = scanner.take_while(ascii::is_target)?;
     if target.is_empty() {
@@ -136,8 +139,8 @@ fn target<'a>(scanner: &mut Scanner<'a>) -> Result<&'a [u8], ParseError> {
     Ok(target)
 }
 
-/// Parses `HTTP-version = HTTP-name "/" DIGIT "." DIGIT` (RFC 9112 2.3) and the line end. A minor version above 1 is
-/// treated as 1.1 (RFC 9110 2.5). Any other major version is a 505 (RFC 9110 15.6.6).
+/// Parses `HTTP-version = HTTP-name "/" DIGIT "." DIGIT` (RFC 9112 2.3) and the line end. The versions 1.2 to 1.9 count
+/// as 1.1 (RFC 9110 2.5). Returns an error with the status 505 if the major version is not 1 (RFC 9110 15.6.6).
 fn version(scanner: &mut Scanner<'_>) -> Result<Version, ParseError> {
     const RULE: &str = "a request line must end with HTTP/1.1 or HTTP/1.0 (RFC 9112 2.3)";
     for &byte in b"HTTP/" {
@@ -156,7 +159,7 @@ fn version(scanner: &mut Scanner<'_>) -> Result<Version, ParseError> {
 
 /// Parses `*( field-line CRLF ) CRLF` (RFC 9112 2.1).
 fn field_lines(scanner: &mut Scanner<'_>, limits: &Limits) -> Result<Headers, ParseError> {
-    // A browser sends 10 to 20 fields.
+    // The capacity is 16, because a browser sends 10 to 20 fields.
     let mut headers = Headers::with_capacity(16);
     let start = scanner.at;
     loop {
@@ -176,10 +179,10 @@ fn field_lines(scanner: &mut Scanner<'_>, limits: &Limits) -> Result<Headers, Pa
 }
 
 /// Parses `field-line = field-name ":" OWS field-value OWS` (RFC 9112 5) and the line end. Returns the name, and the
-/// value as a range of the head.
+/// range of the value in the head.
 ///
-/// White space before the name (obsolete line folding, RFC 9112 5.2) or before the colon (5.1) is a 400, as both
-/// sections require.
+/// Returns an error with the status 400 for white space before the name (obsolete line folding, RFC 9112 5.2) and for
+/// white space before the colon (RFC 9112 5.1). Both sections require this status.
 fn field_line<'a>(scanner: &mut Scanner<'a>) -> Result<(&'a [u8], Range<usize>), ParseError> {
     let name = scanner.take_while(ascii::is_tchar)?;
     if name.is_empty() {
@@ -193,11 +196,12 @@ fn field_line<'a>(scanner: &mut Scanner<'a>) -> Result<(&'a [u8], Range<usize>),
     Ok((name, start..start + value.len()))
 }
 
-/// Checks the `Host` field. "A server MUST respond with a 400 status code to any HTTP/1.1 request message that lacks a
-/// Host header field and to any request message that contains more than one Host header field line or a Host header
-/// field with an invalid field value" (RFC 9112 3.2).
+/// Checks the `Host` fields of a request. "A server MUST respond with a 400 status code to any HTTP/1.1 request message
+/// that lacks a Host header field and to any request message that contains more than one Host header field line or a
+/// Host header field with an invalid field value" (RFC 9112 3.2).
 ///
-/// This also applies to a request with an absolute-form target, which takes precedence over `Host` (RFC 9112 3.2.2).
+/// The check also applies to a request with an absolute-form target, although such a target takes precedence over
+/// `Host` (RFC 9112 3.2.2).
 fn check_host(request: &Request) -> Result<(), Error> {
     let mut hosts = request.headers().get_all("host");
     let Some(host) = hosts.next() else {
@@ -212,8 +216,8 @@ fn check_host(request: &Request) -> Result<(), Error> {
     authority::check(host)
 }
 
-/// Refuses several `Content-Type` fields. The field "is defined as a singleton field", and choosing one of several
-/// values leads to "potential interoperability and security issues" (RFC 9110 8.3).
+/// Returns an error with the status 400 for more than one `Content-Type` field. The field "is defined as a singleton
+/// field", and choosing one of several values leads to "potential interoperability and security issues" (RFC 9110 8.3).
 fn check_content_type(request: &Request) -> Result<(), Error> {
     if request.headers().get_all("content-type").nth(1).is_some() {
         return Err(Error::bad("a request must have only one Content-Type field (RFC 9110 8.3)"));
@@ -252,7 +256,8 @@ impl<'a> Scanner<'a> {
         Ok(byte)
     }
 
-    /// Takes the bytes before the first byte that is not in `class`. Returns `Incomplete` if there is no such byte yet.
+    /// Consumes the bytes before the first byte for which `class` returns `false`, and returns the consumed bytes.
+    /// Returns `Incomplete` if `class` returns `true` for all remaining bytes.
     #[inline]
     fn take_while(&mut self, class: impl Fn(u8) -> bool) -> Result<&'a [u8], ParseError> {
         let bytes = self.remaining();
@@ -261,15 +266,16 @@ impl<'a> Scanner<'a> {
         Ok(&bytes[..length])
     }
 
-    /// Skips `OWS = *( SP / HTAB )` (RFC 9110 5.6.3).
+    /// Consumes spaces and tabs: `OWS = *( SP / HTAB )` (RFC 9110 5.6.3).
     fn skip_ows(&mut self) {
         while matches!(self.bytes.get(self.at), Some(b' ' | b'\t')) {
             self.at += 1;
         }
     }
 
-    /// Takes CRLF, which is the only line end. RFC 9112 2.2 allows a server to accept a bare LF too. But two servers
-    /// disagree about where a head ends if only one of them accepts a bare LF.
+    /// Consumes CRLF. RFC 9112 2.2 allows a server to accept a bare LF as a line end too. This parser refuses a bare
+    /// LF: if one of two programs accepts a bare LF and the other does not, the programs disagree about the end of a
+    /// head.
     fn take_crlf(&mut self) -> Result<(), ParseError> {
         const RULE: &str = "a line must not contain control characters and must end with CRLF (RFC 9112 2.2)";
         self.take_byte(b'\r', RULE)?;
@@ -282,7 +288,8 @@ mod tests {
     use super::framing::{Length, RequestFraming};
     use super::*;
 
-    /// The length, framing and request line of a head, or `None` if the head is incomplete, or the status of the error.
+    /// The length of a head, its framing and its request line. `None` if the head is incomplete. If the head is
+    /// refused, the error is the status of the response.
     type Outcome = Result<Option<(usize, RequestFraming, String)>, StatusCode>;
 
     fn parse(bytes: &[u8]) -> Outcome {

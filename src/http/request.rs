@@ -1,4 +1,4 @@
-//! The head of a request: method, target, version, fields.
+//! The head of a request: method, target, version and header fields.
 
 use super::target::Target;
 use super::{ascii, Form, Headers, Method};
@@ -13,14 +13,15 @@ pub struct Request {
     pub(super) headers: Headers,
 }
 
-/// The HTTP version of a request. Every minor version above 1 counts as HTTP/1.1 (RFC 9110 2.5).
+/// The HTTP version of a request. A request with HTTP/1.2 to HTTP/1.9 has the version `Http11` (RFC 9110 2.5).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum Version {
-    /// HTTP/1.0, which has no chunked coding. The connection closes after the response unless the client sends
-    /// `keep-alive`.
+    /// HTTP/1.0, which has no chunked coding. The server closes the connection after the response, unless the request
+    /// asks for a persistent connection with `Connection: keep-alive`.
     Http10,
-    /// HTTP/1.1. The connection stays open after the response unless the client sends `close`.
+    /// HTTP/1.1. The server keeps the connection open after the response, unless the request or the response has
+    /// `Connection: close`.
     Http11,
 }
 
@@ -39,21 +40,24 @@ impl Request {
         self.method
     }
 
-    /// Returns the target as the client sent it, for example `/search?q=tea`. The target is visible ASCII.
+    /// Returns the target as the client sent it, for example `/search?q=tea`. The target consists of visible ASCII
+    /// characters.
     ///
-    /// Use [`path`](Request::path) for decisions, because a target can spell the same path in several ways.
+    /// Use [`path`](Request::path) to compare paths, because several targets can have the same path in different
+    /// spellings.
     pub fn target(&self) -> &str {
         self.target.as_str()
     }
 
     /// Returns the normalized path, or `*` for `OPTIONS *`.
     ///
-    /// All spellings of a path have the same normalized path (RFC 3986 6.2.2). An escape is decoded if its character
-    /// may also appear unescaped in a path. Every other escape is kept, with its digits in upper case. For example,
-    /// `/%70rivate/caf%c3%a9` becomes `/private/caf%C3%A9`, and `%2F` stays `%2F`.
+    /// All spellings of a path have the same normalized path (RFC 3986 6.2.2). An escape is decoded if the server also
+    /// accepts its character unescaped in a path. Every other escape is kept, with hexadecimal digits in upper case.
+    /// For example, `/%70rivate/caf%c3%a9` becomes `/private/caf%C3%A9`, and `%2F` stays `%2F`.
     ///
-    /// Guards, routes and handlers see the same normalized path. If the path has a segment `.` or
-    /// `..`, escaped or not, the server responds with 400 and calls no guard or handler. [`target`](Request::target) returns the original text.
+    /// Guards, routes and handlers see the same normalized path. If the path has a segment `.` or `..`, escaped or not,
+    /// the server sends a 400, and calls no guard and no handler. [`target`](Request::target) returns the original
+    /// text.
     pub fn path(&self) -> &str {
         self.target.path()
     }
@@ -73,10 +77,10 @@ impl Request {
         &self.headers
     }
 
-    /// Returns the value of the first cookie named `name` (RFC 6265 5.4).
+    /// Returns the value of the first cookie named `name` (RFC 6265 5.4). Names are case-sensitive.
     ///
-    /// The value is not decoded and keeps its quotes. Returns `None` if there is no such cookie or if its value is not
-    /// UTF-8.
+    /// The value is not decoded. If the value has quotes, the returned text contains them. Returns `None` if there is
+    /// no such cookie, or if the value of the first such cookie is not UTF-8.
     ///
     /// ```
     /// # fn user(request: &brooklet::Request) -> Option<&str> {
@@ -84,7 +88,8 @@ impl Request {
     /// # }
     /// ```
     pub fn cookie(&self, name: &str) -> Option<&str> {
-        // A proxy that speaks HTTP/2 may split the field (RFC 9113 8.2.3).
+        // There may be several fields, because HTTP/2 allows a client to split the field, and a proxy may forward each
+        // part as a field (RFC 9113 8.2.3).
         for field in self.headers.get_all("cookie") {
             for pair in field.split(|&b| b == b';').map(ascii::trim_ows) {
                 let value = pair.strip_prefix(name.as_bytes()).and_then(|rest| rest.strip_prefix(b"="));
@@ -96,14 +101,15 @@ impl Request {
         None
     }
 
-    /// Returns the id of the last event that a reconnecting client received.
+    /// Returns the id of the last event that the client received before it reconnected.
     ///
-    /// The id is the value of the field `Last-Event-ID` (WHATWG HTML 9.2.4). A field that is not UTF-8 is read as
-    /// Latin-1, because clients on Node send Latin-1. A client that cannot set header fields can send the id as
-    /// `lastEventId` in the query instead.
+    /// The id is the value of the field `Last-Event-ID` (WHATWG HTML 9.2.4). A value that is not UTF-8 is decoded as
+    /// Latin-1, because clients on Node send Latin-1. A client that cannot set header fields can instead send the id in
+    /// the query, as `lastEventId`.
     ///
-    /// Returns `None` for a new client, which sends no id or an empty id. Also returns `None` if the id in the query
-    /// contains a line break or NUL, because no id can contain them (WHATWG HTML 9.2.6).
+    /// Returns `None` if the client sends no id or an empty id, for example on its first connection. Also returns
+    /// `None` if the id in the query contains a line break or NUL, because an event id never contains these characters
+    /// (WHATWG HTML 9.2.6).
     pub fn last_event_id(&self) -> Option<String> {
         let field = self.headers.get_all("last-event-id").next().filter(|value| !value.is_empty());
         if let Some(value) = field {
@@ -114,10 +120,10 @@ impl Request {
         (!id.is_empty() && !id.contains(['\r', '\n', '\0'])).then_some(id)
     }
 
-    /// Returns the host that the client requested, with its port if the client sent a port.
+    /// Returns the host that the client requested, with the port if the client sent a port.
     ///
-    /// The host comes from an absolute-form target, or else from the `Host` field (RFC 9112 3.2.2). Returns `None` only
-    /// for an HTTP/1.0 request without a host.
+    /// The host is the authority of an absolute-form target, or else the value of the `Host` field (RFC 9112 3.2.2).
+    /// Returns `None` only for an HTTP/1.0 request without a host.
     pub fn host(&self) -> Option<&str> {
         self.target.authority().or_else(|| self.headers.get("host"))
     }

@@ -1,4 +1,4 @@
-//! The response of a handler. The module `outgoing` sends the response.
+//! The responses that handlers return. The module `outgoing` sends a response.
 
 use super::{Error, Headers, StatusCode};
 use std::borrow::Cow;
@@ -22,41 +22,43 @@ use std::io::{self, Read, Write};
 /// - bytes: a `Vec<u8>`, sent as `application/octet-stream`
 /// - `()`, sent as 204
 /// - an `Option` of such a type, where `None` is sent as 404
-/// - an [`io::Error`] or a `Box<dyn std::error::Error + Send + Sync>`, into which `?` converts any error
-/// - a `Result` of two such types, so that `?` works in a handler
+/// - an [`io::Error`], a `Box<dyn std::error::Error + Send + Sync>` or a `Box<dyn std::error::Error>` (the `?` operator
+///   converts most errors into a box)
+/// - a `Result` of two such types, so that a handler can use `?`
 ///
 /// An [`io::Error`] with an [`Error`] inside becomes a response with the status and the message of the `Error`. Any
-/// other `io::Error` becomes a 500. Its message is reported to [`on_response`](super::super::Server::on_response), and
-/// never sent to the client. A box is converted in the same way, except that the `Error` may
-/// also be a source of the boxed error.
+/// other `io::Error` becomes a 500. This `io::Error` is reported to [`on_response`](super::super::Server::on_response)
+/// and is never sent to the client. A boxed error is converted in the same way, and the `Error` may also be a source of
+/// the boxed error.
 ///
 /// An `anyhow::Error` does not convert into a `Response`. In a handler that returns a box, `?` converts an
-/// `anyhow::Error` into a box, but that box hides the outermost error. If the outermost error is an [`Error`], such as
-/// the 413 of a large body, the response is a 500. To keep the status, use this instead of `?` (checked with anyhow
-/// 1.0.105): `.map_err(anyhow::Error::reallocate_into_boxed_dyn_error_without_backtrace)?`
+/// `anyhow::Error` into a box. This box hides the outermost error. If the outermost error is an [`Error`], such as the
+/// 413 for a body that is too large, the response is therefore a 500. To keep the status, write this instead of `?`
+/// (checked with anyhow 1.0.105): `.map_err(anyhow::Error::reallocate_into_boxed_dyn_error_without_backtrace)?`
 pub struct Response {
     status: StatusCode,
     headers: Headers,
     content_type: Option<Cow<'static, str>>,
     closes: bool,
     pub(in super::super) payload: Payload,
-    /// The error that caused this response. The server reports it to `on_response`.
+    /// The error that caused this response. The server reports this error to `on_response`.
     pub(in super::super) cause: Option<io::Error>,
 }
 
 /// The body of a response, or the reason why the server does not send a response.
 pub enum Payload {
     Bytes(Cow<'static, [u8]>),
-    /// The body of an error: a line with this message, or with the status for `None`. The hook of
-    /// `Server::error_response` may replace the line.
+    /// The body of an error response: a line with this message, or with the status if there is no message. The
+    /// program's `Server::error_response` may replace the line.
     Problem(Option<Box<str>>),
-    /// A body that is sent while the producer writes it. The number is its length in bytes, if the length is known.
-    // Boxed, because clippy warns about a `Response` of 128 bytes in the `Err` of a `Result`.
+    /// A producer, and the length of its body in bytes if the length is known. The body is sent while the producer
+    /// writes.
+    // Without the box, a `Response` would have 128 bytes, and clippy warns about an `Err` of this size.
     Stream(Box<(Option<u64>, Producer)>),
-    /// The program has taken over the connection, and the server sends no response.
+    /// A handler has taken the connection over, and the server sends no response.
     TakenOver,
-    /// The connection could not be taken over, and the server has sent a 503. The number is the length in bytes of the
-    /// body.
+    /// A handler could not take the connection over, and the server has sent a 503. The number is the length of the
+    /// body of this 503 in bytes.
     Refused(u64),
 }
 
@@ -67,7 +69,7 @@ impl Response {
         Response { status, headers: Headers::new(), content_type: None, closes: false, payload, cause: None }
     }
 
-    /// Creates a 200 response. The content type comes from the handler, and is checked like every other field.
+    /// Creates a 200 response. Returns a 500 if the content type is not a valid field value.
     fn of_type(content_type: Cow<'static, str>, payload: Payload) -> Response {
         match Headers::new().append("Content-Type", &content_type) {
             Ok(()) => Response { content_type: Some(content_type), ..Response::new(StatusCode::OK, payload) },
@@ -93,14 +95,14 @@ impl Response {
         Response::of_text("text/plain; charset=utf-8", text.into())
     }
 
-    /// Creates a 200 response with an HTML page in UTF-8. The page is sent as it is: escape any text from users before
-    /// you insert it into the page.
+    /// Creates a 200 response with an HTML page in UTF-8. The page is sent unchanged. If you insert text from users
+    /// into the page, escape the text first.
     pub fn html(page: impl Into<Cow<'static, str>>) -> Response {
         Response::of_text("text/html; charset=utf-8", page.into())
     }
 
-    /// Creates a 200 response with JSON. `text` must already be JSON, because this crate does not write or read JSON.
-    /// This example uses `serde_json`:
+    /// Creates a 200 response with JSON. `text` must already be JSON, because this crate neither writes nor parses
+    /// JSON. This example uses the crate `serde_json`:
     ///
     /// ```
     /// # mod serde_json {
@@ -123,16 +125,18 @@ impl Response {
         Response::of_text("application/json", text.into())
     }
 
-    /// Creates a 200 response with bytes, for example `Response::bytes("image/png", png)`.
+    /// Creates a 200 response with this content type and these bytes, for example `Response::bytes("image/png", png)`.
+    /// Creates a 500 response if the content type contains a control character other than a tab.
     pub fn bytes(content_type: impl Into<Cow<'static, str>>, bytes: impl Into<Cow<'static, [u8]>>) -> Response {
         Response::of_type(content_type.into(), Payload::Bytes(bytes.into()))
     }
 
     /// Creates a 200 response with the first `length` bytes of `body`, for example of a [`File`](std::fs::File). The
-    /// bytes are read while they are sent, and are never in memory all at once.
+    /// server reads the bytes while it sends them, and does not keep the whole body in memory.
     ///
-    /// If `body` fails or ends early before any byte was sent, the client receives a 500. After bytes were sent, the
-    /// server closes the connection, and the client can detect that the body is incomplete.
+    /// The server sends the bytes in pieces of about 16 KiB. If `body` returns an error or has fewer than `length`
+    /// bytes, the response fails. If no byte was sent, the client receives a 500. Otherwise the server closes the
+    /// connection, and the client can detect that the body is incomplete.
     ///
     /// ```
     /// # use brooklet::{Context, Response};
@@ -150,15 +154,16 @@ impl Response {
         Response::of_type(content_type.into(), Payload::Stream(Box::new((Some(length), produce))))
     }
 
-    /// Creates a 200 response whose body is sent while `produce` writes it. The body is chunked for HTTP/1.1. For
-    /// HTTP/1.0 the body ends when the connection closes.
+    /// Creates a 200 response with a body that `produce` writes. The server sends the body while `produce` runs. For an
+    /// HTTP/1.1 client, the body is chunked. For an HTTP/1.0 client, the body ends when the server closes the
+    /// connection. The server does not call `produce` for a HEAD request.
     ///
-    /// The server collects up to 16 KiB of the written bytes before it sends them. [`flush`](Write::flush) sends the
-    /// collected bytes at once. A write returns an error if the bytes cannot be sent, for example because the client
-    /// has disconnected.
+    /// The server collects the written bytes, and sends them when it has at least 16 KiB. [`flush`](Write::flush) sends
+    /// the collected bytes at once. A write or a flush returns an error if the bytes cannot be sent, for example
+    /// because the client has disconnected.
     ///
-    /// If `produce` returns an error before any byte was sent, the client receives a 500. If it returns an error later,
-    /// the server closes the connection. An HTTP/1.1 client can then detect that the body is incomplete.
+    /// If `produce` panics or returns an error, the response fails. If no byte was sent, the client receives a 500.
+    /// Otherwise the server closes the connection, and an HTTP/1.1 client can detect that the body is incomplete.
     ///
     /// ```
     /// # use brooklet::Response;
@@ -176,8 +181,8 @@ impl Response {
 
     /// Creates a response with a status.
     ///
-    /// For 400 to 599 the body is a line of text with the status, such as `404 Not Found`.
-    /// [`Server::error_response`](super::super::Server::error_response) can replace this line. For other statuses the
+    /// For a status from 400 to 599, the body is a line of text with the status, such as `404 Not Found`.
+    /// [`Server::error_response`](super::super::Server::error_response) can replace this body. For other statuses, the
     /// body is empty.
     pub fn status(status: StatusCode) -> Response {
         match status.as_u16() {
@@ -186,27 +191,29 @@ impl Response {
         }
     }
 
-    /// Creates a `303 See Other` response: the client requests `location` next with GET, whatever the method was
-    /// (RFC 9110 15.4.4). For another redirection, change the status with [`with_status`](Response::with_status).
+    /// Creates a `303 See Other` response. The client then requests `location` with GET, even if the method of its
+    /// first request was another one (RFC 9110 15.4.4). To send another redirection, change the status with
+    /// [`with_status`](Response::with_status).
     pub fn redirect(location: &str) -> Response {
         Response::status(StatusCode::SEE_OTHER).header("Location", location)
     }
 
-    /// Sets the status. The body is not sent with 204 and 304, because responses with these statuses have no body.
+    /// Sets the status. The server does not send the body of a response with the status 204 or 304, because these
+    /// statuses allow no body.
     #[must_use]
     pub fn with_status(mut self, status: StatusCode) -> Response {
         self.status = status;
         self
     }
 
-    /// Sets a header field. Replaces all fields of the same name in this response, and a field of the same name that a
-    /// guard [set on the context](super::super::Context::set_response_header).
+    /// Sets a header field. Replaces all fields of the same name in this response. Also replaces the fields of the same
+    /// name that a guard or a handler [set on the context](super::super::Context::set_response_header).
     ///
-    /// A field that cannot be sent turns the response into a 500, and the reason is reported to
-    /// [`on_response`](super::super::Server::on_response). These fields cannot be sent:
+    /// Returns a 500 response if the field is not allowed, and the reason is reported to
+    /// [`on_response`](super::super::Server::on_response). These fields are not allowed:
     ///
-    /// - a name that is not a token (RFC 9110 5.6.2)
-    /// - a value with CR, LF, NUL or another control character except a tab
+    /// - a field whose name is not a token (RFC 9110 5.6.2)
+    /// - a field whose value contains a control character other than a tab, for example a line break
     /// - `Content-Length`, `Transfer-Encoding` and `Connection`, which the server sends itself
     #[doc(alias = "set_header")]
     #[doc(alias = "insert_header")]
@@ -215,13 +222,13 @@ impl Response {
         self.change_headers(|headers| set(headers, name, value.as_ref()))
     }
 
-    /// Adds a header field. Other fields of the same name stay, including fields of the context. Use this method for
-    /// fields that may occur several times, such as `Set-Cookie`, `Link` and `Vary`. A field that
-    /// [`header`](Response::header) cannot send turns the response into a 500 here too.
+    /// Adds a header field. Other fields of the same name stay, in this response and on the context. Use this method
+    /// for fields that may occur several times, such as `Set-Cookie`, `Link` and `Vary`. Returns a 500 response if
+    /// [`header`](Response::header) does not allow the field.
     ///
-    /// This example sets a login cookie that scripts cannot read. The value of `id` must be secret. Create it with the
-    /// `getrandom` crate or from `/dev/urandom`, because `std` has no secure random numbers. Append `; Secure` if the
-    /// server is behind a proxy with TLS.
+    /// This example sets a login cookie that scripts cannot read. The value of `id` must be secret and random. Create
+    /// the value with the crate `getrandom` or from `/dev/urandom`, because `std` has no secure random numbers. Append
+    /// `; Secure` to the cookie if the server is behind a proxy with TLS.
     ///
     /// ```
     /// # use brooklet::Response;
@@ -235,7 +242,7 @@ impl Response {
     }
 
     /// Removes all header fields named `name` from this response, including the `Content-Type` that
-    /// [`text`](Response::text) and similar functions set. Fields of the context stay.
+    /// [`text`](Response::text) and similar functions set. Fields that were set on the context stay.
     #[must_use]
     pub fn remove_header(mut self, name: &str) -> Response {
         self.headers.remove(name);
@@ -252,14 +259,15 @@ impl Response {
         }
     }
 
-    /// Sets the error that caused this response. The error is never sent to the client. A response that already has a
-    /// cause keeps that cause.
+    /// Sets the cause of this response: an error that is never sent to the client. If the response already has a cause,
+    /// the response does not change.
     ///
-    /// The error and its sources are reported to [`on_response`](super::super::Server::on_response). Without such a
-    /// hook, the server prints the error to standard error, except for a 4xx, which is the client's fault.
+    /// The server reports the cause to [`on_response`](super::super::Server::on_response). If there is no such hook,
+    /// the server prints the cause and its sources to standard error. The cause of a 4xx response is not printed,
+    /// because a 4xx is a fault of the client.
     ///
-    /// This example converts an error type of the program into a response, so that `?` works in handlers. The
-    /// [`io::Error`] of reading a body keeps its status, such as 413 or 408.
+    /// This example converts an error type of the program into a response, so that handlers can use `?`. If reading a
+    /// body fails, the response has the status of the [`io::Error`], such as 413 or 408.
     ///
     /// ```
     /// # use brooklet::{Response, StatusCode};
@@ -284,7 +292,7 @@ impl Response {
         self
     }
 
-    /// Closes the connection after this response, and sends `Connection: close` with it.
+    /// Makes the server close the connection after this response. The response then has the field `Connection: close`.
     #[must_use]
     pub fn close(mut self) -> Response {
         self.closes = true;
@@ -296,8 +304,8 @@ impl Response {
         self.status
     }
 
-    /// Returns the header fields that were added to this response. The `Content-Type` that [`text`](Response::text) and
-    /// similar functions set is not included.
+    /// Returns the header fields that [`header`](Response::header) and [`append_header`](Response::append_header) added
+    /// to this response. The `Content-Type` that [`text`](Response::text) and similar functions set is not included.
     pub fn headers(&self) -> &Headers {
         &self.headers
     }
@@ -310,8 +318,9 @@ impl Response {
         Response::new(StatusCode::SERVICE_UNAVAILABLE, Payload::Refused(body_bytes))
     }
 
-    /// Replaces the body and the content type with the body and the content type of `form`. Adds the fields of `form`
-    /// that this response does not have. Keeps the status, and the cause if there is one.
+    /// Replaces the body and the content type of this response with the body and the content type of `form`. Adds each
+    /// field of `form` whose name does not occur in this response. Keeps the status. Keeps the cause too, but uses the
+    /// cause of `form` if this response has no cause.
     pub(in super::super) fn with_form(self, mut form: Response) -> Response {
         form.headers.set_all(&self.headers);
         Response {
@@ -322,7 +331,7 @@ impl Response {
         }
     }
 
-    /// Replaces a problem with the line of text that the client receives.
+    /// Replaces the payload `Problem` with the line of text that the client receives.
     pub(super) fn write_problem(&mut self) {
         if let Payload::Problem(message) = &self.payload {
             let line = match message {
@@ -346,14 +355,18 @@ impl Response {
 ///
 /// # Errors
 ///
-/// - Returns `InvalidInput` for a field that only the server may send.
-/// - Returns the same errors as [`Headers::append`].
+/// - Returns `InvalidInput` for `Content-Length`, `Transfer-Encoding` and `Connection`, which only the server may send.
+/// - Returns the errors of [`Headers::append`].
 pub fn append(headers: &mut Headers, name: &str, value: &str) -> io::Result<()> {
     refuse_ours(name)?;
     headers.append(name, value)
 }
 
-/// Replaces all fields named `name` with one field. Returns the same errors as [`append`].
+/// Replaces all fields named `name` with one field.
+///
+/// # Errors
+///
+/// - Returns the errors of [`append`].
 pub fn set(headers: &mut Headers, name: &str, value: &str) -> io::Result<()> {
     refuse_ours(name)?;
     headers.set(name, value)
@@ -362,7 +375,7 @@ pub fn set(headers: &mut Headers, name: &str, value: &str) -> io::Result<()> {
 fn refuse_ours(name: &str) -> io::Result<()> {
     const OURS: [&str; 3] = ["content-length", "transfer-encoding", "connection"];
     if OURS.iter().any(|ours| name.eq_ignore_ascii_case(ours)) {
-        let rule = format!("header {name:?}: only the server may send it; use Response::reader, stream or close");
+        let rule = format!("header {name:?}: only the server sends this field; use Response::reader, stream or close");
         return Err(io::Error::new(io::ErrorKind::InvalidInput, rule));
     }
     Ok(())
@@ -386,22 +399,22 @@ impl From<Cow<'static, str>> for Response {
     }
 }
 
-/// Creates a 200 response with the content type `application/octet-stream`. [`Response::bytes`] sets another content
-/// type.
+/// Creates a 200 response with the content type `application/octet-stream`. To send another content type, use
+/// [`Response::bytes`].
 impl From<Vec<u8>> for Response {
     fn from(bytes: Vec<u8>) -> Response {
         Response::bytes("application/octet-stream", bytes)
     }
 }
 
-/// Creates a `204 No Content` response. A browser that receives it after sending a form stays on the same page.
+/// Creates a `204 No Content` response. A browser that receives this response to a form stays on the same page.
 impl From<()> for Response {
     fn from((): ()) -> Response {
         Response::status(StatusCode::NO_CONTENT)
     }
 }
 
-/// Converts `None` into a `404 Not Found` response.
+/// Converts the value of a `Some` into a response, and `None` into a `404 Not Found` response.
 impl<T: Into<Response>> From<Option<T>> for Response {
     fn from(found: Option<T>) -> Response {
         found.map_or_else(|| Response::status(StatusCode::NOT_FOUND), T::into)
@@ -431,8 +444,9 @@ impl From<io::Error> for Response {
     }
 }
 
-/// Converts any error that `?` has boxed. If one of the error and its sources is an [`Error`], such as the 413 of a
-/// large body, the response has the status of this `Error`. Any other error becomes a 500 with the error as its cause.
+/// Converts a boxed error into a response. If the error or one of its sources is an [`Error`], such as the 413 for a
+/// body that is too large, the response has the status and the message of this `Error`. Otherwise the response is a 500
+/// with the boxed error as its cause.
 impl From<Box<dyn std::error::Error + Send + Sync>> for Response {
     fn from(error: Box<dyn std::error::Error + Send + Sync>) -> Response {
         let Some(answer) = Error::find(&*error) else {
@@ -446,8 +460,9 @@ impl From<Box<dyn std::error::Error + Send + Sync>> for Response {
     }
 }
 
-/// Converts a boxed error that cannot be sent to another thread. If neither the error nor a source is an [`Error`], the
-/// response is a 500, and its cause contains only the messages of the error and its sources.
+/// Converts a boxed error into a response. The error may be of a type that cannot be sent to another thread. If the
+/// error or one of its sources is an [`Error`], the response has the status and the message of this `Error`. Otherwise
+/// the response is a 500. The cause of this 500 is an error with the messages of the boxed error and its sources.
 impl From<Box<dyn std::error::Error>> for Response {
     fn from(error: Box<dyn std::error::Error>) -> Response {
         if let Some(answer) = Error::find(&*error) {
@@ -463,7 +478,7 @@ impl From<Box<dyn std::error::Error>> for Response {
     }
 }
 
-/// Converts a boxed error into an [`io::Error`]. An [`io::Error`] in the box keeps its kind.
+/// Converts a boxed error into an [`io::Error`]. If the box contains an [`io::Error`], returns this error.
 fn into_io(error: Box<dyn std::error::Error + Send + Sync>) -> io::Error {
     error.downcast().map_or_else(io::Error::other, |error| *error)
 }

@@ -4,8 +4,9 @@ use std::{fmt, io};
 
 /// The status code of a final response, from 200 to 599.
 ///
-/// Interim responses (1xx) have no `StatusCode`. If the client expects it, the server sends `100 Continue` when a handler begins to read a
-/// body. A program that takes over a connection writes `101 Switching Protocols` itself.
+/// Interim responses (1xx) have no `StatusCode`. If a client expects a `100 Continue`, the server sends a `100
+/// Continue` when the handler first waits for the body. A program that takes a connection over can write `101 Switching
+/// Protocols` itself.
 ///
 /// ```
 /// use brooklet::StatusCode;
@@ -21,7 +22,8 @@ macro_rules! codes {
         impl StatusCode {
             $(#[doc = concat!(stringify!($code), " ", $reason)] pub const $name: StatusCode = StatusCode($code);)*
 
-            /// Returns the reason phrase, such as `Not Found`, or `""` if this type has no constant for the code.
+            /// Returns the reason phrase, such as `Not Found`. Returns `""` if `StatusCode` has no constant for this
+            /// code.
             pub const fn reason(self) -> &'static str {
                 match self.0 {
                     $($code => $reason,)*
@@ -78,7 +80,7 @@ codes! {
 }
 
 impl StatusCode {
-    /// Creates a `StatusCode` from a number. Returns `None` if the number is not from 200 to 599 (RFC 9110 15).
+    /// Creates a `StatusCode` from a number. Returns `None` if the number is below 200 or above 599 (RFC 9110 15).
     pub const fn new(code: u16) -> Option<StatusCode> {
         match code {
             200..=599 => Some(StatusCode(code)),
@@ -91,7 +93,7 @@ impl StatusCode {
         self.0
     }
 
-    /// Returns whether a response with this status never has a body (RFC 9110 6.4.1), which is true for 204 and 304.
+    /// Returns whether a response with this status never has a body: `true` for 204 and 304 (RFC 9110 6.4.1).
     pub(super) const fn is_bodiless(self) -> bool {
         matches!(self, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
     }
@@ -101,7 +103,7 @@ impl StatusCode {
 ///
 /// # Errors
 ///
-/// - Returns `InvalidInput` if the number is not from 200 to 599.
+/// - Returns `InvalidInput` if the number is below 200 or above 599.
 impl TryFrom<u16> for StatusCode {
     type Error = io::Error;
 

@@ -1,8 +1,8 @@
-//! The request target, with its path and query (RFC 9112 3.2).
+//! The target of a request: its path, its query, and sometimes an authority (RFC 9112 3.2).
 //!
-//! A path is normalized once, before a guard, the router or a handler uses it (see [`normalize`]). So all of them see
-//! the same path. If they normalized it differently, a client could bypass a guard with another spelling of the path.
-//! The original text and the query are kept unchanged.
+//! The parser normalizes the path once, with [`normalize`]. So guards, the router and handlers see the same path. If a
+//! guard and the router saw different paths, a client could bypass the guard with another spelling of the path. A
+//! [`Target`] also keeps the original text. The query is not normalized.
 
 use super::{ascii, authority, Error, Method};
 use std::borrow::Cow;
@@ -14,7 +14,7 @@ pub struct Target {
     text: String,
     authority: Range<usize>,
     path: Range<usize>,
-    /// The normalized path, if it differs from the path in `text`.
+    /// The normalized path. `None` if the path in `text` is already normalized.
     normalized: Option<String>,
 }
 
@@ -25,8 +25,10 @@ impl Target {
     /// request-target = origin-form / absolute-form / authority-form / asterisk-form
     /// ```
     ///
-    /// `text` must contain only target bytes ([`ascii::is_target`]). Authority-form does not occur, because only
-    /// CONNECT uses it, and the server refuses CONNECT earlier. Asterisk-form is valid only for OPTIONS.
+    /// `text` must contain only target bytes ([`ascii::is_target`]). Authority-form is never valid here, because only
+    /// CONNECT uses this form, and the server refuses CONNECT earlier. Asterisk-form is valid only for OPTIONS.
+    ///
+    /// Returns an error with the status 400 for every other target.
     pub(super) fn parse(text: &[u8], method: Method) -> Result<Target, Error> {
         let text = String::from_utf8(text.to_vec()).expect("target bytes are ASCII");
         if text.starts_with('/') {
@@ -41,8 +43,8 @@ impl Target {
         Target::absolute(text, method)
     }
 
-    /// Parses `absolute-form = absolute-URI` (RFC 9112 3.2.2). The scheme must be `http`, or `https` for a server
-    /// behind a proxy.
+    /// Parses `absolute-form = absolute-URI` (RFC 9112 3.2.2). The scheme must be `http` or `https`. A proxy with TLS
+    /// may send `https`.
     fn absolute(text: String, method: Method) -> Result<Target, Error> {
         const RULE: Error = Error::bad("a target must be a path, an http URI, or `*` for OPTIONS (RFC 9112 3.2)");
         let mut schemes = ["http://", "https://"].iter();
@@ -55,13 +57,13 @@ impl Target {
         if text[end..].starts_with('/') {
             return Target::with_path(text, start..end);
         }
-        // A target without a path means `/` (RFC 9112 3.2.1). For OPTIONS, it means the whole server if it has no query
-        // (3.2.4).
+        // The path of a target without a path is `/` (RFC 9112 3.2.1). In an OPTIONS request, a target without path and
+        // query stands for the whole server, as `*` does (RFC 9112 3.2.4).
         let stands_for = if method == Method::Options && end == text.len() { "*" } else { "/" };
         Ok(Target { text, authority: start..end, path: end..end, normalized: Some(stands_for.to_owned()) })
     }
 
-    /// Creates a target whose path begins where its authority ends.
+    /// Creates a target from a text in which the path begins directly after the authority. The authority may be empty.
     fn with_path(text: String, authority: Range<usize>) -> Result<Target, Error> {
         let start = authority.end;
         let end = text[start..].find('?').map_or(text.len(), |at| start + at);
@@ -82,12 +84,12 @@ impl Target {
         self.normalized.as_deref().unwrap_or(&self.text[self.path.clone()])
     }
 
-    /// Returns the text after the first `?`, as the client sent it.
+    /// Returns the text after the first `?`, as the client sent it. Returns `None` if there is no `?`.
     pub fn query(&self) -> Option<&str> {
         self.text[self.path.end..].strip_prefix('?')
     }
 
-    /// Returns the authority of an absolute-form target.
+    /// Returns the authority of an absolute-form target. Returns `None` for the other forms.
     pub fn authority(&self) -> Option<&str> {
         Some(&self.text[self.authority.clone()]).filter(|authority| !authority.is_empty())
     }
@@ -97,25 +99,26 @@ fn starts_with_ignore_case(text: &str, start: &str) -> bool {
     text.get(..start.len()).is_some_and(|found| found.eq_ignore_ascii_case(start))
 }
 
-/// Returns the normalized spelling of a path. Two paths with the same meaning have the same normalized spelling.
+/// Returns the normalized spelling of a path. Two paths whose decoded segments are equal have the same normalized
+/// spelling.
 ///
-/// An escape is decoded if its character may also appear unescaped in a path. Every other escape is kept, with its
-/// digits in upper case. RFC 3986 6.2.2 describes decoding only for the unreserved characters. This function also
-/// decodes the others, because handlers receive decoded parameters. A handler cannot distinguish `/a%2Bb` from `/a+b`,
-/// so a guard must see the same path for both.
+/// An escape is decoded if the parser also accepts its character unescaped in a path. Every other escape is kept, with
+/// hexadecimal digits in upper case. RFC 3986 6.2.2 describes only the decoding of unreserved characters. This function
+/// decodes more escapes, because handlers receive decoded parameters. A handler cannot distinguish `/a%2Bb` from
+/// `/a+b`, so a guard must see the same path in both cases.
 ///
-/// `/`, `?` and `%` stay escaped, because decoding them would change the meaning of the path. A decoded `%` could even
-/// begin another escape.
+/// The escapes of `/`, `?` and `%` are kept, because a path with the decoded character would have another meaning. For
+/// example, a decoded `%` could begin another escape.
 ///
 /// # Errors
 ///
 /// - Returns 400 for a `%` without two hexadecimal digits.
 /// - Returns 400 for an encoded NUL (RFC 3986 7.3).
-/// - Returns 400 for a segment `.` or `..`, escaped or not. Clients remove these segments before they send a request
-///   (RFC 3986 5.2.4).
+/// - Returns 400 for a segment `.` or `..`, escaped or not. A correct client removes these segments before it sends a
+///   request (RFC 3986 5.2.4).
 pub fn normalize(path: &str) -> Result<Cow<'_, str>, Error> {
     let path = if path.contains('%') { Cow::Owned(normalize_escapes(path)?) } else { Cow::Borrowed(path) };
-    // Most paths contain no dot, and searching for one byte is fast.
+    // The search for a dot saves time: most paths contain no dot, and are not split.
     if path.contains('.') && path.split('/').any(is_dot_segment) {
         return Err(Error::bad("a path must not contain the segments `.` and `..`, escaped or not (RFC 3986 5.2.4)"));
     }
@@ -155,7 +158,7 @@ const BROKEN_ESCAPE: Error = Error::bad("`%` in a path must be followed by two h
 /// # Errors
 ///
 /// - Returns 400 for a `%` without two hexadecimal digits.
-/// - Returns 400 if the decoded segment contains NUL or is not UTF-8. So handlers receive only valid text.
+/// - Returns 400 if the decoded segment contains NUL or is not UTF-8.
 pub fn percent_decode(segment: &str) -> Result<String, Error> {
     let mut decoded = Vec::with_capacity(segment.len());
     let mut bytes = segment.as_bytes();
@@ -226,7 +229,7 @@ mod tests {
             ("/%2e%2e%2e", "/..."),
         ] {
             assert_eq!(normalize(path).as_deref(), Ok(normalized));
-            assert_eq!(normalize(normalized).as_deref(), Ok(normalized), "the normalized path stays as it is");
+            assert_eq!(normalize(normalized).as_deref(), Ok(normalized), "a normalized path does not change");
         }
         for bad in ["/.", "/../a", "/a/./b", "/%2e", "/%2E.", "/.%2e/", "/%", "/%7", "/%zz", "/%%370", "/%2%35", "/%00"]
         {

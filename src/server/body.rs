@@ -1,4 +1,4 @@
-//! A request's body: its progress, and the reader for handlers (RFC 9112 6).
+//! The body of a request: the reader for handlers, and the progress of the body (RFC 9112 6).
 
 use super::buffer::Buffer;
 use super::buffered_socket::{is_timeout, BufferedSocket};
@@ -11,16 +11,16 @@ use std::fmt;
 use std::io::{self, Read, Write};
 use std::time::{Duration, Instant};
 
-/// If the handler leaves at most this many bytes of a body unread, the server reads them and keeps the connection.
-/// Reading 64 KiB costs less than a new connection.
+/// The maximum number of unread bytes of a body with `Content-Length` that the server reads after the response, to keep
+/// the connection. Reading 64 KiB takes less time than a new connection.
 const MAX_DRAIN: u64 = 64 * 1024;
 
 const TOO_LARGE: Error = Error::fixed(StatusCode::CONTENT_TOO_LARGE, "the body is too large");
 
 const ENDED_EARLY: Error = Error::bad("the request ended before the end of its body");
 
-/// A reader of a request's body, without the framing. [`Context::body`](super::Context::body) returns it. A read blocks
-/// until bytes arrive, and returns `Ok(0)` at the end of the body.
+/// A reader of a request's body, returned by [`Context::body`](super::Context::body). A read blocks until bytes of the
+/// body arrive, and returns the bytes without the framing of chunks. A read returns `Ok(0)` at the end of the body.
 ///
 /// ```
 /// # use brooklet::Context;
@@ -33,14 +33,16 @@ const ENDED_EARLY: Error = Error::bad("the request ended before the end of its b
 ///
 /// # Errors
 ///
-/// An error of a read carries the status of the response (see [`Error::of`]), so a handler returns it with `?`. Later
-/// reads return an error with the same status.
+/// The error of a read contains an [`Error`] with a status (see [`Error::of`]). If the handler returns this error with
+/// `?`, the response has this status. Later reads return an error with the same status.
 ///
-/// - Returns an error with the status 400 if the chunks are malformed.
-/// - Returns an error with the status 400, of a kind such as `UnexpectedEof` or `ConnectionReset`, if the client
-///   ends the connection before the end of the body.
+/// - Returns an error with the status 400 if the framing of the chunks is malformed.
+/// - Returns an error with the status 400 if the connection ends before the end of the body. The error has the kind
+///   of the socket's error, for example `ConnectionReset`. The kind is `UnexpectedEof` if the client ended the
+///   connection without an error of the socket.
 /// - Returns an error with the status 408 and the kind `TimedOut` after [`read_timeout`](super::Config::read_timeout).
-/// - Returns an error with the status 413 if the body is larger than [`max_body_bytes`](super::Config::max_body_bytes).
+/// - Returns an error with the status 413 if the body is larger than [`max_body_bytes`](super::Config::max_body_bytes),
+///   or larger than the limit of [`limit_body`](super::Context::limit_body).
 pub struct Body<'a> {
     progress: &'a mut BodyProgress,
     conn: &'a mut BufferedSocket,
@@ -51,7 +53,7 @@ impl<'a> Body<'a> {
         Body { progress, conn }
     }
 
-    /// Decodes bytes of the buffer. Waits for more if the buffer has none of the body.
+    /// Decodes bytes from the buffer. If the buffer contains no byte of the body's content, waits for more bytes.
     fn read_some(&mut self, out: &mut [u8]) -> io::Result<usize> {
         loop {
             match self.progress.decode(&mut self.conn.input, out)? {
@@ -83,7 +85,8 @@ impl<'a> Body<'a> {
     }
 }
 
-/// Converts an error of the client's socket. After such an error, the client sends no more of the body.
+/// Converts an error of the client's socket into an error with the status 400 and the same kind. After a socket error,
+/// no more bytes of the body arrive.
 fn ended_early(error: io::Error) -> io::Error {
     io::Error::new(error.kind(), ENDED_EARLY)
 }
@@ -107,35 +110,36 @@ impl Read for Body<'_> {
     }
 }
 
-/// The progress of a request's body. It outlives the handler, because the rest of the body comes before the next
-/// request.
+/// The progress of a request's body. The progress is kept after the handler has returned, because the rest of the body
+/// arrives before the next request.
 pub struct BodyProgress {
     left: Left,
     /// `true` if the client waits for a `100 Continue` before it sends the body (RFC 9110 10.1.1).
     expects_continue: bool,
     received: u64,
-    /// The most bytes that the body may have. [`Context::limit_body`](super::Context::limit_body) changes it.
+    /// The maximum size of the body in bytes. [`Context::limit_body`](super::Context::limit_body) changes this size.
     pub max: u64,
     timeout: Duration,
     started: Option<Instant>,
 }
 
-/// The part of a body that is still to come.
+/// The part of a body that the server has not decoded yet.
 enum Left {
-    /// A known number of bytes.
+    /// The known number of bytes.
     Exact(u64),
     Chunked(Decoder),
-    /// The end of the body cannot be found. Each further read returns this error.
+    /// A read failed, so the server cannot find the end of the body. Each further read returns this error.
     Failed(Error),
 }
 
-/// The part of a body that is left after its handler has returned.
+/// The part of a body that is unread after the handler has returned.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Remainder {
     Nothing,
-    /// At most [`MAX_DRAIN`] bytes, which the server reads.
+    /// At most [`MAX_DRAIN`] bytes. The server reads these bytes after the response.
     Short,
-    /// More bytes, or a number that is not known. The connection ends.
+    /// More bytes, an unknown number of bytes, or bytes that the client sends only after `100 Continue`. The server
+    /// ends the connection after the response.
     Unknown,
 }
 
@@ -155,8 +159,8 @@ impl BodyProgress {
         }
     }
 
-    /// Decodes bytes of the buffer into `out`, and returns their number. Returns 0 at the end of the body, and `None`
-    /// if the buffer is empty before the end.
+    /// Decodes bytes from the buffer into `out`, and returns the number of decoded bytes. Returns 0 at the end of the
+    /// body. Returns `None` if more input is necessary.
     fn decode(&mut self, input: &mut Buffer, out: &mut [u8]) -> Result<Option<usize>, Error> {
         while !self.is_done() {
             if let Left::Failed(error) = &self.left {
@@ -177,11 +181,12 @@ impl BodyProgress {
         Ok(Some(0))
     }
 
-    /// Checks the length of the body. This is done when the body is read, because the handler may change the limit.
+    /// Checks the length of the body. Each read calls this function, because the handler may change the limit between
+    /// two reads.
     ///
     /// # Errors
     ///
-    /// - Returns an error with the status 413 if more bytes were received or announced than the limit allows.
+    /// - Returns an error with the status 413 if the received bytes and the announced bytes together exceed the limit.
     fn check_length(&self) -> Result<(), Error> {
         if self.received.saturating_add(self.left.announced()) > self.max {
             return Err(TOO_LARGE);
@@ -189,7 +194,7 @@ impl BodyProgress {
         Ok(())
     }
 
-    /// Discards the bytes of the body that are in the buffer, and returns what is left after them.
+    /// Discards the bytes of the body that are in the buffer. Returns the part of the body that is still unread.
     pub fn discard_buffered(&mut self, input: &mut Buffer) -> Remainder {
         let mut scratch = [0; 1024];
         loop {
@@ -216,7 +221,7 @@ impl BodyProgress {
         }
     }
 
-    /// Returns the time that the client has left for the body. The time starts with the first call.
+    /// Returns the remaining time in which the client must send the body. The time starts with the first call.
     fn time_left(&mut self) -> Duration {
         let started = *self.started.get_or_insert_with(Instant::now);
         time_budget(self.timeout, self.received).saturating_sub(started.elapsed())
@@ -237,8 +242,8 @@ impl Left {
         }
     }
 
-    /// Returns the number of bytes that the client has announced and not yet sent, with Content-Length or with the size
-    /// line of the current chunk.
+    /// Returns the number of bytes that the client has announced and the server has not decoded. `Content-Length` or
+    /// the size line of the current chunk announces bytes.
     fn announced(&self) -> u64 {
         match self {
             Left::Chunked(decoder) => decoder.announced(),

@@ -1,12 +1,13 @@
-//! A buffer of bytes that were read and not yet used.
+//! A buffer of bytes that were read and are not consumed yet.
 
 use std::io::{self, Read};
 
-/// The size of a new buffer, and of the buffer of an idle connection. A browser's request head has about 600 bytes, so
-/// some pipelined requests or a small body also fit.
+/// The size in bytes of a new buffer, and of the buffer of an idle connection. A browser's request head has about 600
+/// bytes. So the buffer has room for a head and a small body.
 const INITIAL: usize = 2 * 1024;
 
-/// The maximum size to which reads of a large body enlarge an empty buffer.
+/// The maximum size in bytes to which [`Buffer::fill`] enlarges an empty buffer. A large buffer needs fewer reads for a
+/// large body.
 const MAX_READ: usize = 64 * 1024;
 
 #[derive(Debug)]
@@ -14,7 +15,7 @@ pub struct Buffer {
     bytes: Vec<u8>,
     start: usize,
     end: usize,
-    /// `true` if the last read filled the buffer, so that more input may wait.
+    /// `true` if the last read filled the buffer. More input may then wait in the socket.
     was_filled: bool,
 }
 
@@ -40,7 +41,7 @@ impl Buffer {
         }
     }
 
-    /// Shrinks an empty buffer to its first size.
+    /// Shrinks the buffer to [`INITIAL`] bytes if the buffer is empty.
     pub fn shrink(&mut self) {
         if self.is_empty() {
             self.was_filled = false;
@@ -50,8 +51,8 @@ impl Buffer {
         }
     }
 
-    /// Reads once, and appends the bytes to the data. Makes room if the buffer is full. The caller must limit the
-    /// unused data.
+    /// Reads from `source` once, and appends the bytes to the data. Makes room if the end of the buffer is reached. The
+    /// buffer has no maximum size, so the caller must limit the length of the data.
     pub fn fill(&mut self, source: &mut impl Read) -> io::Result<usize> {
         if self.is_empty() && self.was_filled && self.bytes.len() < MAX_READ {
             self.bytes = vec![0; 2 * self.bytes.len()];
@@ -65,7 +66,7 @@ impl Buffer {
         Ok(read)
     }
 
-    /// Moves the data to the front of the buffer. Doubles the buffer if the data is already there.
+    /// Moves the data to the front of the buffer. If the data is already at the front, doubles the size of the buffer.
     fn make_room(&mut self) {
         if self.start == 0 {
             self.bytes.resize(2 * self.bytes.len(), 0);

@@ -1,4 +1,4 @@
-//! A socket with a buffer of bytes that were read ahead.
+//! A socket with a buffer for bytes that the server has read ahead.
 
 use super::buffer::Buffer;
 use super::config::Config;
@@ -9,10 +9,10 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-/// The most memory for responses that an idle connection keeps, in bytes.
+/// The maximum memory in bytes for responses that an idle connection keeps.
 const IDLE_SCRATCH: usize = 2 * 1024;
 
-/// The number of unused bytes beyond which [`BufferedSocket::poll_end`] reads no more.
+/// The number of bytes in `input` beyond which [`BufferedSocket::poll_end`] does not read more bytes.
 const MAX_READ_AHEAD: usize = 64 * 1024;
 
 pub struct BufferedSocket {
@@ -20,9 +20,9 @@ pub struct BufferedSocket {
     pub peer: SocketAddr,
     /// `true` if the server's end of the connection may have a loopback address.
     pub on_loopback: bool,
-    /// The bytes that were read and not yet used.
+    /// The bytes that were read and are not consumed yet.
     pub input: Buffer,
-    /// The memory in which responses are built. Empty between two responses.
+    /// The buffer in which responses are built. The buffer is empty between two responses.
     pub scratch: Vec<u8>,
     read_timeout: Option<Duration>,
 }
@@ -35,15 +35,15 @@ impl BufferedSocket {
         Ok(BufferedSocket { socket, peer, on_loopback, input, scratch, read_timeout: None })
     }
 
-    /// Reads the next request head. Returns `None` if the client left, if it sent nothing for `idle`, or if the server
-    /// stops.
+    /// Reads the next request head. Reads from the socket only if `input` does not contain a whole head.
     ///
-    /// Reads from the socket only if the buffer does not contain a whole head.
+    /// Returns `None` if no head arrives: the client left, the socket failed, no byte of the head arrived within
+    /// `idle`, or the server is stopping.
     ///
     /// # Errors
     ///
-    /// - Returns the error with which to answer if the head is malformed, too large or too slow. The connection must
-    ///   end after that. The bytes of the head stay in `input`.
+    /// - Returns an error if the head is malformed, incomplete, too large or too slow. The caller must send the error
+    ///   as the response, and end the connection. The bytes of the head stay in `input`.
     pub fn read_head(&mut self, config: &Config, idle: Duration) -> Result<Option<ParsedHead>, Error> {
         let limits = Limits { max_headers: config.max_headers };
         let mut seen = 0;
@@ -59,7 +59,7 @@ impl BufferedSocket {
                 self.input.consume(head.length);
                 return Ok(Some(head));
             }
-            // Some clients send an empty line after a body. It is not part of the next request.
+            // Some clients send an empty line after a body. Such a line does not begin a request.
             let has_begun = self.input.data().iter().any(|b| !matches!(b, b'\r' | b'\n'));
             let has_more = if has_begun {
                 let started: &Instant = started.get_or_insert_with(Instant::now);
@@ -73,11 +73,11 @@ impl BufferedSocket {
         }
     }
 
-    /// Waits for the first bytes of a head. Returns `false` if the connection is to be closed instead.
+    /// Waits for the first bytes of a head. Returns `false` if no bytes arrived and the connection must be closed.
     fn wait_for_head(&mut self, idle: Duration) -> bool {
         self.socket.enter(Phase::Idle);
         if self.socket.is_stopping() {
-            return false; // `Registry::stop` may have run before this connection was idle
+            return false; // `Registry::stop` may have run before this connection was idle, and would not end the read
         }
         self.input.shrink();
         self.scratch.shrink_to(IDLE_SCRATCH);
@@ -86,7 +86,12 @@ impl BufferedSocket {
         matches!(read, Ok(1..))
     }
 
-    /// Reads more of a head that has begun. Returns `false` if the client is gone.
+    /// Reads more bytes of a head that has begun. Returns `false` if the socket failed.
+    ///
+    /// # Errors
+    ///
+    /// - Returns an error with the status 400 if the client ended the connection.
+    /// - Returns an error with the status 408 if no bytes arrive within `within`.
     fn continue_head(&mut self, within: Duration) -> Result<bool, Error> {
         match self.fill(within) {
             Ok(1..) => Ok(true),
@@ -98,12 +103,12 @@ impl BufferedSocket {
         }
     }
 
-    /// Reads once into `input`. Blocks at most for `within`.
+    /// Reads once into `input`. Blocks until bytes arrive, at most for `within`.
     pub fn fill(&mut self, within: Duration) -> io::Result<usize> {
         if within.is_zero() {
             return Err(io::ErrorKind::TimedOut.into());
         }
-        // The timeout is the same for all requests that arrive whole, so this saves them a system call.
+        // Most reads have the same timeout as the previous read. The system call is then unnecessary.
         if self.read_timeout != Some(within) {
             self.socket.set_read_timeout(Some(within))?;
             self.read_timeout = Some(within);
@@ -116,15 +121,16 @@ impl BufferedSocket {
         }
     }
 
-    /// Reads bytes that have arrived, without blocking. Returns whether there are unused bytes.
+    /// Reads once without blocking. Returns whether the read succeeded and `input` contains bytes.
     pub fn poll_input(&mut self) -> bool {
         let polled = self.socket.set_nonblocking(true).and_then(|()| self.input.fill(&mut self.socket));
         let restored = self.socket.set_nonblocking(false);
         !self.input.is_empty() && polled.is_ok() && restored.is_ok()
     }
 
-    /// Reads bytes that have arrived, without blocking, and keeps them. Returns whether the input has ended. Does not
-    /// notice the end while more than [`MAX_READ_AHEAD`] bytes are unused.
+    /// Reads the bytes that have arrived into `input`, without blocking. Returns whether the input has ended or the
+    /// socket has failed. Does not read, and so does not notice the end, while `input` contains more than
+    /// [`MAX_READ_AHEAD`] bytes.
     pub fn poll_end(&mut self) -> bool {
         if self.socket.set_nonblocking(true).is_err() {
             return true;
@@ -141,7 +147,8 @@ impl BufferedSocket {
     }
 }
 
-/// Returns a 414 if the request line has not ended, or else a 431 (RFC 9112 3, RFC 6585 5).
+/// Returns the error for a head that is too large. Returns a 414 if the request line does not end within `head` (RFC
+/// 9112 3), or else a 431 (RFC 6585 5).
 fn head_too_large(head: &[u8]) -> Error {
     let line = head.iter().position(|b| !matches!(b, b'\r' | b'\n')).unwrap_or(0);
     if head[line..].contains(&b'\n') {
@@ -150,7 +157,7 @@ fn head_too_large(head: &[u8]) -> Error {
     Error::new(StatusCode::URI_TOO_LONG, "the request target is too long")
 }
 
-/// Returns whether a read timed out: `WouldBlock` on Unix, `TimedOut` on Windows.
+/// Returns whether `error` means that a read timed out. The kind is `WouldBlock` on Unix and `TimedOut` on Windows.
 pub fn is_timeout(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut)
 }

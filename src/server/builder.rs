@@ -1,4 +1,4 @@
-//! The server as a program builds it: routes, guards and settings, then `serve`.
+//! The type with which a program builds a server. The program adds routes, guards and settings, and then calls `serve`.
 
 use super::accept::Acceptor;
 use super::config::Config;
@@ -16,8 +16,8 @@ use std::{fmt, io};
 
 /// An HTTP server: a listener with its routes, guards and settings.
 ///
-/// [`bind`](Server::bind) opens the listener, [`get`](Server::get) and its siblings add routes, and
-/// [`serve`](Server::serve) answers requests, each connection in a thread of its own.
+/// [`bind`](Server::bind) opens the listener. [`get`](Server::get), [`post`](Server::post) and similar methods add
+/// routes. [`serve`](Server::serve) answers requests, and serves each connection in a separate thread.
 ///
 /// ```no_run
 /// use brooklet::{Server, StatusCode};
@@ -36,19 +36,19 @@ use std::{fmt, io};
 ///
 /// # Requests from web pages
 ///
-/// Other machines cannot reach a server on 127.0.0.1. Web pages that are open in a browser on the same machine can
-/// reach it. Two checks reject requests from such pages. Both are on by default:
+/// Other machines cannot reach a server on 127.0.0.1. But a web page in a browser on the same machine can send requests
+/// to the server. Two checks reject such requests. Both checks are on by default:
 ///
-/// - **Host.** The `Host` of a request that arrives on a loopback address must mean loopback: `localhost`, a name that
-///   ends with `.localhost`, or a loopback address. An HTTP/1.0 request may have no `Host`. Other requests receive a 421 that says what to do. A page can
-///   let its own name resolve to 127.0.0.1 (DNS rebinding); this check rejects its requests.
-///   [`allow_host`](Server::allow_host) allows another name.
-/// - **Origin.** A request with a method other than GET, HEAD, OPTIONS and TRACE receives a 403 if a page of another
-///   origin sends it. Browsers mark such requests with `Sec-Fetch-Site`; the server uses `Origin` if that field is
-///   missing. Programs such as curl send neither field, and their requests pass. [`allow_origin`](Server::allow_origin)
-///   allows an origin.
+/// - **Host.** A request that arrives on a loopback address must have a `Host` that means loopback: `localhost`, a name
+///   that ends with `.localhost`, or a loopback address. An HTTP/1.0 request may have no `Host`. Other requests receive
+///   a 421. The owner of a page can make the name of the page resolve to 127.0.0.1 (DNS rebinding), and this check
+///   rejects the requests of that page. [`allow_host`](Server::allow_host) allows another name.
+/// - **Origin.** A request from a page of another origin receives a 403, unless the method is GET, HEAD, OPTIONS or
+///   TRACE. Browsers mark such requests with the field `Sec-Fetch-Site`. If this field is missing, the server checks
+///   the field `Origin`. Programs such as curl do not send these fields, and their requests pass.
+///   [`allow_origin`](Server::allow_origin) allows an origin.
 ///
-/// [`Config::check_host`] and [`Config::check_origin`] switch the checks off:
+/// The fields [`Config::check_host`] and [`Config::check_origin`] can disable the checks:
 ///
 /// ```
 /// # use brooklet::{Config, Server};
@@ -61,24 +61,26 @@ use std::{fmt, io};
 ///
 /// # Behind a proxy
 ///
-/// A proxy such as nginx adds TLS and HTTP/2. `examples/fleet/README.md` has a tested configuration for nginx, and
+/// A proxy such as nginx adds TLS and HTTP/2. `examples/fleet/README.md` contains a tested configuration for nginx and
 /// notes about other proxies.
 ///
 /// - If the proxy forwards the public name as `Host`, allow that name with [`allow_host`](Server::allow_host).
-/// - [`Context::peer_addr`] returns the address of the proxy. The client's address is in the field `X-Forwarded-For`,
-///   if the proxy sets it. Trust the field only if all requests come through the proxy.
+/// - [`Context::peer_addr`] returns the address of the proxy. If the proxy sets the field `X-Forwarded-For`, this field
+///   contains the client's address. Trust the field only if all requests come through the proxy.
 /// - The proxy must close idle connections before [`Config::idle_timeout`] is over.
-/// - Event streams ask proxies not to buffer them (`X-Accel-Buffering: no`, `Cache-Control: no-transform`). A silent
-///   stream sends a keep-alive comment every 15 s, so that proxies do not close it.
+/// - The response of an event stream has the fields `X-Accel-Buffering: no` and `Cache-Control: no-transform`. With
+///   these fields, a proxy should not buffer or change the stream. By default, a silent stream sends a keep-alive
+///   comment every 15 s, so that proxies do not close the connection.
 ///
 /// # Failures
 ///
-/// [What happens when](super::super#what-happens-when) lists the effects of clients that leave, panics, a lack of file
-/// descriptors, and other events.
+/// The section [What happens when](super::super#what-happens-when) lists the effects of failures. Examples are a client
+/// that leaves, a panic, and a lack of file descriptors.
 #[must_use = "call `serve` or `spawn` to answer requests"]
 pub struct Server {
     listener: TcpListener,
-    /// `true` for the listener of `bind`. Another process may hold a listener that the program made.
+    /// `true` if `bind` created the listener. If the program created the listener, another process may also hold the
+    /// listener.
     owns_listener: bool,
     handle: Handle,
     service: Service,
@@ -88,51 +90,53 @@ pub struct Server {
 
 impl Server {
     /// Listens on an address, such as `"127.0.0.1:8080"` or `("::1", 8080)`. With port 0, the system chooses a free
-    /// port, and [`local_addr`](Server::local_addr) returns it. Clients can connect from now on. They wait until the
-    /// program calls [`serve`](Server::serve).
+    /// port, and [`local_addr`](Server::local_addr) returns this port. Clients can connect after this call. The
+    /// requests of these clients wait until the program calls [`serve`](Server::serve).
     ///
-    /// A server listens on one address. If a name stands for several addresses, the server listens on the first that
-    /// works. `localhost` often stands for `127.0.0.1` and `::1`, and then clients cannot connect to the other address.
-    /// Pass an address instead of a name. To listen on all addresses of the machine, bind `[::]:8080`. On Linux and
-    /// macOS, that accepts IPv4 clients too.
+    /// A server listens on one address. If a name resolves to several addresses, the server listens on the first
+    /// address that works. `localhost` often resolves to `127.0.0.1` and `::1`. Clients can then connect to only one of
+    /// these two addresses. So pass an address instead of a name. To listen on all addresses of the machine, pass
+    /// `[::]:8080`. On Linux and macOS, such a server also accepts IPv4 clients.
     ///
-    /// To set socket options that `std` does not offer, make the listener yourself, and pass it to
-    /// [`Server::from`](#impl-From<TcpListener>-for-Server).
+    /// To set socket options that `std` does not offer, create the listener in the program and convert the listener
+    /// with [`Server::from`](#impl-From<TcpListener>-for-Server).
     ///
     /// # Errors
     ///
-    /// - Returns the error of [`TcpListener::bind`]. The message contains the address, and advice if the port is in
-    ///   use, the port needs privileges, or the machine does not have the address.
+    /// - Returns the error of [`TcpListener::bind`], with the address added to the message. For common errors, the
+    ///   message also contains advice, for example if the port is in use.
+    /// - Returns the system's error if the address of the new listener is not available.
     pub fn bind(address: impl ToSocketAddrs + fmt::Debug) -> io::Result<Server> {
         let listener = TcpListener::bind(&address).map_err(|error| explain_bind_error(&address, error))?;
         let handle = Handle::new(listener.local_addr()?);
         Ok(Server { listener, owns_listener: true, handle, service: Service::default(), refused: None })
     }
 
-    /// Adds a route: `handler` answers requests with this method whose path matches the pattern.
+    /// Adds a route. `handler` answers each request that has this method and a path that matches the pattern.
     ///
     /// A pattern is a path with three kinds of segments:
     ///
     /// - Text matches the same text.
-    /// - `{name}` matches any one segment that is not empty.
-    /// - `{*name}` matches the rest of the path. It must be the last segment. The rest may be empty: `/{*path}` matches
-    ///   `/`.
+    /// - `{name}` matches one segment that is not empty.
+    /// - `{*name}` matches the rest of the path, and must be the last segment. The rest may be empty. For example,
+    ///   `/{*path}` matches `/`.
     ///
-    /// If several patterns of the method match, text is preferred to `{name}`, and `{name}` to `{*name}`. The order in which routes
-    /// are added does not matter. `/a/` and `/a` are different paths. Patterns are normalized like paths
-    /// ([`Context::path`]): `/%7Ea` is `/~a`.
+    /// If several patterns with a route for the method match, the server compares the patterns segment by segment. The
+    /// server prefers text to `{name}`, and `{name}` to `{*name}`. The order in which routes are added does not matter.
+    /// `/a/` and `/a` are different paths. Patterns are normalized in the same way as paths ([`Context::path`]). For
+    /// example, the pattern `/%7Ea` is the same as `/~a`.
     ///
-    /// The server answers some requests that have no route:
+    /// The server also answers requests that have no route for their method:
     ///
-    /// - The response is a 404 if no pattern matches the path.
-    /// - The response is a 405 with `Allow` if the path has routes for other methods only.
-    /// - The handler of GET answers HEAD.
-    /// - The response to OPTIONS is a 204 with `Allow`.
+    /// - If no pattern matches the path, the response is a 404.
+    /// - If a pattern for GET matches, the handler of GET also answers HEAD.
+    /// - If any pattern matches, the response to OPTIONS is a 204 with `Allow`.
+    /// - If only patterns for other methods match, the response is a 405 with `Allow`.
     ///
-    /// It is safe to join the values of `{name}` and `{*name}` to the path of a directory: see [`Context::param`].
+    /// It is safe to join the values of `{name}` and `{*name}` to the path of a directory. See [`Context::param`].
     ///
-    /// A handler runs in many threads at once. Share state in an `Arc`, and move a clone of the `Arc` into each
-    /// closure:
+    /// Several threads may call a handler at the same time. Share state in an `Arc`, and move a clone of the `Arc` into
+    /// each closure:
     ///
     /// ```
     /// # use brooklet::Server;
@@ -145,7 +149,7 @@ impl Server {
     /// Server::bind("127.0.0.1:0")?
     ///     .get("/notes", move |_| all.lock().unwrap().join("\n"))
     ///     .post("/notes", move |mut ctx| -> std::io::Result<()> {
-    ///         let note = ctx.body_text()?; // before the lock: a slow client must not hold it
+    ///         let note = ctx.body_text()?; // reads before locking, because a slow client must not hold the lock
     ///         notes.lock().unwrap().push(note);
     ///         Ok(())
     ///     })
@@ -154,8 +158,8 @@ impl Server {
     /// # }
     /// ```
     ///
-    /// If a pattern is malformed, or already has a route with this method, [`serve`](Server::serve) returns an error.
-    /// The error names the pattern and the line that added it.
+    /// If a pattern is malformed or already has a route with this method, [`serve`](Server::serve) returns an error.
+    /// The message contains the pattern, and the file and line of the call that added the route.
     #[track_caller]
     pub fn route<H, R>(mut self, method: Method, pattern: &str, handler: H) -> Server
     where
@@ -167,7 +171,8 @@ impl Server {
         self.keep_error(added)
     }
 
-    /// Adds a route for GET and HEAD. See [`route`](Server::route).
+    /// Adds a route for GET. The handler also answers HEAD if the pattern has no route for HEAD. See
+    /// [`route`](Server::route).
     #[track_caller]
     pub fn get<H, R>(self, pattern: &str, handler: H) -> Server
     where
@@ -217,8 +222,10 @@ impl Server {
         self.route(Method::Delete, pattern, handler)
     }
 
-    /// Allows requests with this `Host` on a loopback address. `host` is a name or an address without a port, for
-    /// example the public name of a proxy in front, or a name in `/etc/hosts`. See [`check_host`](Config::check_host).
+    /// Allows requests with this `Host` on a loopback address. See [`check_host`](Config::check_host).
+    ///
+    /// `host` is a name or an address without a port. Examples are the public name of a proxy in front of the server,
+    /// and a name in `/etc/hosts`. The comparison ignores case.
     ///
     /// [`serve`](Server::serve) returns an error if `host` is malformed.
     ///
@@ -233,13 +240,16 @@ impl Server {
         self.keep_error(allowed)
     }
 
-    /// Allows requests from pages of this origin, for example `https://app.example` or `http://localhost:3000`. The
-    /// pages may send requests with any method ([`check_origin`](Config::check_origin)), and may read the responses,
-    /// event streams included (CORS). Their preflights are answered before guards run.
-    /// [`allow_credentials`](Server::allow_credentials) also allows credentials in their requests.
+    /// Allows requests from pages of this origin, for example `https://app.example` or `http://localhost:3000`.
     ///
-    /// After the first call, every response to a request has `Vary: Origin`, so that a cache does not give the response for one page
-    /// to another page. [`serve`](Server::serve) returns an error if `origin` is malformed.
+    /// These pages may send requests with any method ([`check_origin`](Config::check_origin)). These pages may also
+    /// read the responses, including event streams (CORS). The server answers the preflights of these pages, and calls
+    /// no guard for a preflight. [`allow_credentials`](Server::allow_credentials) also allows credentials in the
+    /// requests.
+    ///
+    /// If the program allows an origin, every response to a request has `Vary: Origin`. With this field, a cache does
+    /// not give the response for one origin to a page of another origin. If `origin` is malformed,
+    /// [`serve`](Server::serve) returns an error.
     ///
     /// ```no_run
     /// # use brooklet::Server;
@@ -253,23 +263,28 @@ impl Server {
         self.keep_error(allowed)
     }
 
-    /// Allows pages of the [allowed origins](Server::allow_origin) to send credentials: cookies, client certificates,
-    /// and the `Authorization` that a browser adds by itself. Pages send them with
+    /// Allows pages of the [allowed origins](Server::allow_origin) to send credentials. Credentials are cookies, client
+    /// certificates, and an `Authorization` field that the browser adds. A page sends credentials with
     /// `fetch(url, { credentials: "include" })` or `new EventSource(url, { withCredentials: true })`.
     ///
-    /// Responses to these origins have `Access-Control-Allow-Credentials: true`, responses to preflights too (WHATWG
-    /// Fetch, "CORS protocol and credentials"). A preflight carries no credentials, so guards do not run for it.
+    /// After this call, responses to requests from the allowed origins have `Access-Control-Allow-Credentials: true`.
+    /// Responses to preflights also have this field (WHATWG Fetch, "CORS protocol and credentials"). A preflight
+    /// contains no credentials, so the server does not call guards for a preflight.
     pub fn allow_credentials(mut self) -> Server {
         self.service.dispatcher.allowed.allows_credentials = true;
         self
     }
 
-    /// Adds a guard: a function that runs before routing, and either lets a request pass or answers it. [`Verdict`]
-    /// lists the values that a guard may return.
+    /// Adds a guard. A guard is a function that runs before routing, and either lets a request pass or answers the
+    /// request. [`Verdict`] lists the values that a guard may return.
     ///
-    /// Guards run in the order in which they are added, for every valid request except preflights of
-    /// [allowed origins](Server::allow_origin). A guard sees the same normalized [path](Context::path) as the router
-    /// and the handler. This guard protects all paths that start with `/private`, however a client escapes them:
+    /// The server runs guards in the order in which they were added. If a guard answers the request, later guards and
+    /// the handler do not run. Guards run for every valid request that passes the
+    /// [checks](Server#requests-from-web-pages) of `Host` and `Origin`, except for preflights of
+    /// [allowed origins](Server::allow_origin).
+    ///
+    /// A guard sees the same normalized [path](Context::path) as the router and the handler. So this guard protects all
+    /// paths that start with `/private`, even if a client escapes characters of the path:
     ///
     /// ```no_run
     /// # use brooklet::{Server, StatusCode};
@@ -280,11 +295,11 @@ impl Server {
     /// # }
     /// ```
     ///
-    /// A guard can set fields of the later response with [`Context::set_response_header`]. If the handler sets a field
-    /// of the same name in its response, that field is sent instead.
+    /// A guard can set fields of the later response with [`Context::set_response_header`]. If the response of the
+    /// handler [sets](Response::header) a field of the same name, the field of the response is sent instead.
     ///
-    /// A browser's `EventSource` sends cookies, and cannot send `Authorization`. A guard for event streams can check a
-    /// cookie, or a field of the query:
+    /// A page cannot set the field `Authorization` for an `EventSource`, but the browser sends cookies. So a guard for
+    /// event streams can check a cookie or a field of the query:
     ///
     /// ```no_run
     /// # use brooklet::{Server, StatusCode};
@@ -298,7 +313,8 @@ impl Server {
     /// # }
     /// ```
     ///
-    /// A guard can return a `Result`, so that `?` works, and can pass a value to the handler with [`Context::insert`]:
+    /// A guard can return a `Result`, so that `?` works. A guard can pass a value to the handler with
+    /// [`Context::insert`]:
     ///
     /// ```no_run
     /// # use brooklet::{Error, Response, Server, StatusCode};
@@ -325,10 +341,13 @@ impl Server {
         self
     }
 
-    /// Sets the form of error responses. It is used for the responses of the server itself, such as 404, 405, 413 and
-    /// the 500 after a panic. It is also used if a handler or guard returns `None`, an error, or a bare
-    /// [`StatusCode`](super::http::StatusCode) from 400 on. Without a form, the body of these responses is a line of
-    /// text. The last call replaces earlier ones.
+    /// Sets the function that creates the body of error responses. A later call replaces the function of an earlier
+    /// call.
+    ///
+    /// The server calls `form` for its own error responses, such as 404, 405, 413, and the 500 after a panic. The
+    /// server also calls `form` if a handler returns `None`, or if a handler or guard returns an error or a
+    /// [`StatusCode`](super::http::StatusCode) of at least 400. Without `form`, the body of these responses is a line
+    /// of text.
     ///
     /// ```
     /// # use brooklet::{Response, Server};
@@ -337,7 +356,8 @@ impl Server {
     /// # let server = Server::bind("127.0.0.1:0")?
     /// .error_response(|problem| {
     ///     let status = problem.status.as_u16();
-    ///     // `{:?}` is right for printable ASCII, as in all messages of this crate. For other text, use serde_json.
+    ///     // `{:?}` writes valid JSON if the text is printable ASCII, as in all messages of this crate. For other
+    ///     // text, use `serde_json`.
     ///     Response::json(format!(r#"{{"status":{status},"error":{:?}}}"#, problem.message))
     /// })
     /// .get("/things/{id}", |ctx| (ctx.param("id") == "7").then(|| Response::json(r#"{"id":7}"#)))
@@ -357,13 +377,18 @@ impl Server {
     /// # }
     /// ```
     ///
-    /// The response keeps its status, its fields `Allow`, `Retry-After` and `Connection`, and the CORS fields. If
-    /// `form` panics or returns a bare status, the line of text is sent. If `form` returns an error, a response with a
-    /// field that cannot be sent, or a stream that fails, the response is a 500 with that cause.
+    /// The response keeps its status and its header fields, such as `Allow`, `Retry-After` and the CORS fields. `form`
+    /// can add other fields.
     ///
-    /// `form` is not called for a response with a body of the program, such as `Response::text("no").with_status(..)`.
-    /// Nor is it called for the 503 of a client beyond [`max_connections`](Config::max_connections), because the server
-    /// does not parse that client's request.
+    /// If `form` panics or returns a status of at least 400 without a body, the line of text is sent. If `form` returns
+    /// an [`io::Error`] that contains no [`Error`](super::http::Error), or a response with a field that cannot be sent,
+    /// the response is a 500. If `form` returns a stream that fails before the first byte was sent, the response is
+    /// also a 500. The error of `form` is reported to [`on_response`](Server::on_response), unless the response already
+    /// has a cause.
+    ///
+    /// The server does not call `form` for a response whose body comes from the program, such as
+    /// `Response::text("no").with_status(..)`. The server also does not call `form` for the 503 of a client beyond
+    /// [`max_connections`](Config::max_connections), because the server does not parse the request of that client.
     pub fn error_response<F, R>(mut self, form: F) -> Server
     where
         F: Fn(&Problem<'_>) -> R + Send + Sync + 'static,
@@ -373,17 +398,22 @@ impl Server {
         self
     }
 
-    /// Sets the hook that is called after each response, in the thread that sent the response. The last call replaces
-    /// earlier ones.
+    /// Sets the hook that is called after each response, in the thread that sent the response. A later call replaces
+    /// the hook of an earlier call.
     ///
-    /// The hook is also called after the response to a malformed request, when a stream of [`sse::stream`] has ended,
-    /// and when a handler that called [`takeover_conn`](Context::takeover_conn) returns. Without a hook, errors of the
-    /// program are printed to standard error.
+    /// The server also calls the hook in these cases:
     ///
-    /// The hook is also called for clients beyond [`max_connections`](Config::max_connections). If the hook
-    /// blocks for such clients, at most 128 threads wait for it. Further clients receive their 503 without a call.
+    /// - The response could not be sent, for example because the client has left.
+    /// - The server has answered a malformed request.
+    /// - A handler that called [`takeover_conn`](Context::takeover_conn) or [`sse::stream`] has returned.
     ///
-    /// The [`Display`](Exchange#impl-Display-for-Exchange<'_>) of an [`Exchange`] is a line of an access log, without
+    /// If the program sets no hook, the server prints errors of the program to standard error.
+    ///
+    /// The hook is also called for clients beyond [`max_connections`](Config::max_connections). The server calls the
+    /// hook for at most 128 such clients at the same time. If the hook blocks, further such clients receive a 503
+    /// without a call of the hook.
+    ///
+    /// The [`Display`](Exchange#impl-Display-for-Exchange<'_>) of an [`Exchange`] is a line for an access log, without
     /// the date:
     ///
     /// ```no_run
@@ -405,20 +435,20 @@ impl Server {
         self
     }
 
-    /// Keeps the first error for `serve` to return.
+    /// Stores the error, unless an earlier error is stored. `serve` returns the stored error.
     fn keep_error(mut self, result: io::Result<()>) -> Server {
         self.refused = self.refused.or(result.err());
         self
     }
 
-    /// Sets the limits, timeouts and checks. The last call replaces earlier ones.
+    /// Sets the limits, timeouts and checks. A later call replaces the settings of an earlier call.
     pub fn config(mut self, config: Config) -> Server {
         self.service.config = config;
         self
     }
 
-    /// Returns the address that the server listens on. Its port is the one that the system chose if the program passed
-    /// port 0.
+    /// Returns the address that the server listens on. If the program passed port 0, the address has the port that the
+    /// system chose.
     pub fn local_addr(&self) -> SocketAddr {
         self.handle.local_addr()
     }
@@ -430,14 +460,15 @@ impl Server {
 
     /// Answers requests, and blocks until the server has stopped. [`Handle::shutdown`] stops it.
     ///
-    /// No error of a client and no error of `accept` ends the server. The calling thread serves no connection itself,
-    /// so that it can return as soon as the server has stopped.
+    /// Errors of clients and errors of `accept` do not end the server. The calling thread does not serve connections.
+    /// So this method can return even if a handler is still running after the grace of the shutdown.
     ///
     /// # Errors
     ///
-    /// - Returns `InvalidInput` if a route, host or origin is malformed, if a pattern has two routes with the same
-    ///   method, or if a timeout is zero. The error is the first of these.
-    /// - Returns the system's error if no thread can be started.
+    /// - Returns `InvalidInput` if a route, host or origin is malformed.
+    /// - Returns `InvalidInput` if a pattern has two routes with the same method.
+    /// - Returns `InvalidInput` if a timeout is zero.
+    /// - Returns the system's error if the first thread cannot be started.
     /// - Returns the system's error if the listener of [`Server::from`](#impl-From<TcpListener>-for-Server) cannot be
     ///   made blocking, or has no address.
     pub fn serve(mut self) -> io::Result<()> {
@@ -454,10 +485,11 @@ impl Server {
         Ok(())
     }
 
-    /// Answers requests in a new thread, until the returned [`Running`] is dropped.
+    /// Answers requests until the returned [`Running`] is dropped or the server is shut down. Does not block: a new
+    /// thread calls [`serve`](Server::serve).
     ///
-    /// Use it to test handlers, or if the main thread of a program does other work. A test that ends or fails drops the
-    /// `Running`, and so stops the server:
+    /// Use this method in tests of handlers, or if the main thread of a program does other work. A test that ends or
+    /// panics drops the `Running`, and this stops the server:
     ///
     /// ```
     /// # use brooklet::{Context, Server};
@@ -478,14 +510,15 @@ impl Server {
     ///
     /// # Errors
     ///
-    /// - Returns `InvalidInput` for the same reasons as [`serve`](Server::serve), for example for a malformed route.
-    /// - Returns the system's error if the thread cannot be started.
+    /// - Returns `InvalidInput` for the same reasons as [`serve`](Server::serve), for example if a route is malformed.
+    /// - Returns the system's error if the new thread cannot be started.
     pub fn spawn(mut self) -> io::Result<Running> {
         self.check()?;
         Running::spawn(self.handle(), || self.serve())
     }
 
-    /// Returns the error of the first route, host, origin or timeout that is not valid.
+    /// Returns the error of the first call that added a route, host or origin that is not valid. If there is no such
+    /// call, returns the error of the first timeout that is zero.
     fn check(&mut self) -> io::Result<()> {
         if let Some(error) = self.refused.take() {
             return Err(error);
@@ -494,9 +527,9 @@ impl Server {
     }
 }
 
-/// Creates a server from a listener that the program has opened. The listener may come from systemd (socket
-/// activation), share its port with other listeners (`SO_REUSEPORT`), serve both IPv4 and IPv6, or have socket options
-/// that accepted connections inherit.
+/// Creates a server from a listener of the program. For example, the listener may come from systemd (socket
+/// activation), may share a port with other listeners (`SO_REUSEPORT`), or may serve both IPv4 and IPv6. The listener
+/// may also have socket options that accepted connections inherit.
 ///
 /// ```no_run
 /// use brooklet::Server;
@@ -507,28 +540,30 @@ impl Server {
 /// # Ok::<(), std::io::Error>(())
 /// ```
 ///
-/// The conversion makes the listener blocking and looks its address up. If one of the two fails,
-/// [`serve`](Server::serve) returns the error. [`local_addr`](Server::local_addr) returns `0.0.0.0:0` if the address is
-/// unknown.
+/// The conversion makes the listener blocking and stores its address. If one of these steps fails,
+/// [`serve`](Server::serve) returns the error. If the address is not available, [`local_addr`](Server::local_addr)
+/// returns `0.0.0.0:0`.
 ///
-/// Another process may hold the same listener, so a [shutdown](Handle::shutdown) does not shut the listener down. It
-/// wakes the threads that wait for connections by connecting to the address. If these connections fail, for example
-/// because a firewall drops them, the port stays in use and a line is printed to standard error.
+/// Another process may hold the same listener. So [`Handle::shutdown`] does not shut the listener down. Instead, the
+/// server connects to the address of the listener, to wake the threads that wait for connections. These connections can
+/// fail, for example because a firewall drops the packets. Then the port stays in use, and the server prints a line to
+/// standard error.
 ///
 /// # Clients that vanish
 ///
-/// A client whose network is gone does not close its connection. The kernel of the server gives up after 925 to 1,040 s
-/// (measured on Linux). Until then, an event stream to such a client counts against [`Config::max_taken_over`], and a
-/// stream of [`sse::stream`](super::super::sse::stream) also holds a thread. If 11 clients vanish in each second, they
-/// fill the default of 10,000 places. Keep-alive comments do not help. `SO_KEEPALIVE` does not help either, because the
-/// kernel sends no probes while data waits for its acknowledgement.
+/// A client that loses its network does not close the connection. The kernel of the server ends such a connection after
+/// 925 to 1,040 s (measured on Linux). Until then, an event stream to this client counts against
+/// [`Config::max_taken_over`]. A stream of [`sse::stream`](super::super::sse::stream) also holds a thread. If 11
+/// clients vanish in each second, the dead connections reach the default limit of 10,000. Keep-alive comments do not
+/// help. `SO_KEEPALIVE` does not help either, because the kernel sends no probes while unacknowledged data waits.
 ///
-/// A channel disconnects a client that does not read. The kernel still keeps the data that it has not sent to such a
-/// client, at most 1.8 MiB each, until the client closes its end or TCP gives up.
+/// A channel disconnects a client that does not read. The kernel keeps the unsent data of this connection, at most
+/// 1.8 MiB, until the client closes the connection or TCP gives up.
 ///
-/// On Linux, set `TCP_USER_TIMEOUT` on the listener. Accepted connections inherit it. With 30 s, connections to
-/// vanished clients ended after 31 to 48 s. The option also ends a connection if data waits for 30 s because the client
-/// does not read, and so frees the data that the kernel keeps. `std` cannot set the option; the `socket2` crate can:
+/// On Linux, set `TCP_USER_TIMEOUT` on the listener. Accepted connections inherit this option. With a timeout of 30 s,
+/// connections to vanished clients ended after 31 to 48 s. The option also ends a connection if the client does not
+/// read and data waits for 30 s. The kernel then frees the data. `std` cannot set the option, but the `socket2` crate
+/// can:
 ///
 /// ```text
 /// let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
@@ -539,9 +574,9 @@ impl Server {
 /// let server = Server::from(TcpListener::from(socket));
 /// ```
 ///
-/// `examples/listener` contains the whole program. The queue of 4,096 connections helps if many clients reconnect at
-/// once, for example after a restart. The queue of [`Server::bind`] has 128 places. If it is full, further clients try
-/// again after a second.
+/// `examples/listener` contains the whole program. This program listens with a queue of 4,096 connections. The long
+/// queue helps if many clients reconnect at the same time, for example after a restart. The listener of
+/// [`Server::bind`] has a queue of 128 connections. If a queue is full, further clients try again after a second.
 impl From<TcpListener> for Server {
     fn from(listener: TcpListener) -> Server {
         let address = listener.local_addr();
@@ -553,10 +588,11 @@ impl From<TcpListener> for Server {
     }
 }
 
-/// Adds the address to an error of `bind`, and advice if the error is a common one.
+/// Adds the address to the message of an error of `bind`. Also adds advice if the error is common.
 fn explain_bind_error(address: &impl fmt::Debug, error: io::Error) -> io::Error {
     let hint = bind_hint(&error);
-    // `main` prints an error with `{:?}`, which would escape the quotes.
+    // If `main` returns the error, Rust prints the message with `{:?}`, which escapes quotes. So the quotes around the
+    // address are removed.
     let address = format!("{address:?}");
     let message = format!("cannot listen on {}: {error}{hint}", address.trim_matches('"'));
     io::Error::new(error.kind(), message)
@@ -564,7 +600,7 @@ fn explain_bind_error(address: &impl fmt::Debug, error: io::Error) -> io::Error 
 
 fn bind_hint(error: &io::Error) -> &'static str {
     if error.raw_os_error().is_none() {
-        // The text is not an address, or its name was not found.
+        // The text is not an address, or the name in the address was not found.
         return "; an address is a host and a port, as in 127.0.0.1:8080";
     }
     match error.kind() {

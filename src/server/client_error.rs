@@ -1,20 +1,21 @@
-//! Marks for errors of a client's socket.
+//! A mark for errors of a client's socket.
 //!
-//! An error of the socket means that the client is gone, whatever the kind of the error: a reset, a broken pipe, "host
-//! unreachable" from a router, a timeout of TCP. An error of the same kind from elsewhere, for example from the pipe of
-//! a child process, is an error of the program. The kind does not tell the two apart, so an error is marked where it
-//! occurs.
+//! An error of the client's socket means that the client is gone. The error can have many kinds, for example a reset, a
+//! broken pipe, "host unreachable" from a router, or a timeout of TCP. The pipe of a child process can return an error
+//! of the same kind, but that error is an error of the program. The kind does not distinguish the two errors. So the
+//! socket marks its errors when they occur.
 
 use std::error::Error;
 use std::fmt;
 use std::io::{self, ErrorKind};
 
-/// The error of the operating system. The [`io::Error`] around it has the same kind and message.
+/// The mark, which contains the error of the operating system. The [`io::Error`] that contains the mark has the same
+/// kind and message.
 #[derive(Debug)]
 struct ClientError(io::Error);
 
 /// Marks an error of a client's socket. Does not mark `WouldBlock` and `Interrupted`, because the client may still be
-/// there.
+/// connected after these errors.
 pub fn mark(error: io::Error) -> io::Error {
     match error.kind() {
         ErrorKind::WouldBlock | ErrorKind::Interrupted => error,
@@ -22,7 +23,7 @@ pub fn mark(error: io::Error) -> io::Error {
     }
 }
 
-/// Returns whether an error is marked: it came from a client's socket, and is not an error of the program.
+/// Returns whether an error is marked. A marked error comes from a client's socket, and is not an error of the program.
 pub fn is_client_error(error: &io::Error) -> bool {
     error.get_ref().is_some_and(|inner| inner.is::<ClientError>())
 }

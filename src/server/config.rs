@@ -1,4 +1,5 @@
-//! The limits and timeouts, each with the reason for its default, and with what a client sees beyond it.
+//! The limits and timeouts of a server. Each has a default, a reason for the default, and an effect on a client that
+//! exceeds the limit.
 
 use std::io;
 use std::time::Duration;
@@ -6,10 +7,10 @@ use std::time::Duration;
 /// The limits, timeouts and checks of a server.
 ///
 /// [`Server::config`](super::Server::config) sets them. The documentation of each field gives its default, the reason
-/// for the default, and what a client sees beyond the limit.
+/// for the default, and the effect on a client that exceeds the limit.
 ///
-/// New fields are added without a new major version. Take the fields that you do not set from [`Config::default`], so
-/// that your program still compiles after an update:
+/// A minor version may add fields. Take the fields that you do not set from [`Config::default`], so that your program
+/// still compiles after an update:
 ///
 /// ```
 /// use brooklet::{Config, Server};
@@ -25,133 +26,142 @@ use std::time::Duration;
 ///
 /// # All settings
 ///
-/// | setting | default | a client beyond it sees |
+/// | setting | default | effect on a client that exceeds the limit |
 /// |---|---|---|
-/// | `read_header_timeout` | 10 s for the whole head | 408 |
-/// | `read_timeout` | 30 s for the body, and 1 s more for each 1,000 bytes | 408 |
+/// | `read_header_timeout` | 10 s for the whole head | a 408 response |
+/// | `read_timeout` | 30 s for the body, and 1 s more for each 1,000 bytes | a 408 response |
 /// | `write_timeout` | 30 s for 16 KiB, and 1 s more for each 1,000 bytes of a response | the connection is closed |
 /// | `idle_timeout` | 75 s between two requests | the connection is closed |
-/// | `max_header_bytes` | 16384 | 431 or 414 |
-/// | `max_headers` | 100 | 431 |
-/// | `max_body_bytes` | 262144 | 413 |
-/// | `max_connections` | 1024 | 503 with `Retry-After` |
-/// | `max_taken_over` | 10000 | 503 with `Retry-After` |
-/// | `check_host` | true | 421 |
-/// | `check_origin` | true | 403 |
-/// | `stack_size` | 2097152 | the process ends |
+/// | `max_header_bytes` | 16384 bytes | a 431 or 414 response |
+/// | `max_headers` | 100 fields | a 431 response |
+/// | `max_body_bytes` | 262144 bytes | a 413 response |
+/// | `max_connections` | 1024 | a 503 response with `Retry-After` |
+/// | `max_taken_over` | 10000 | a 503 response with `Retry-After` |
+/// | `check_host` | true | a 421 response |
+/// | `check_origin` | true | a 403 response |
+/// | `stack_size` | 2097152 bytes | the process aborts |
 ///
-/// [`Duration::MAX`] stands for no timeout. A timeout of zero is an error of [`Server::serve`](super::Server::serve).
+/// [`Duration::MAX`] stands for no timeout. If a timeout is zero, [`Server::serve`](super::Server::serve) returns an
+/// error.
 ///
 /// # Memory
 ///
 /// A handler that reads a whole body holds the body in memory. Clients can therefore make the server hold
-/// `max_connections` × (`max_body_bytes` + 0.1 MiB). With the defaults that is 350 MiB (measured); with bodies of 1 MiB
-/// it is 1.1 GiB. A handler that reads a body in pieces, with [`Context::body`](super::Context::body), does not hold
-/// the whole body. If all 1,024 connections are idle, they take 40 MB.
+/// `max_connections` × (`max_body_bytes` + 0.1 MiB) of memory: 350 MiB with the defaults (measured), and 1.1 GiB with
+/// bodies of 1 MiB. A handler that reads a body in pieces with [`Context::body`](super::Context::body) does not hold
+/// the whole body. 1,024 idle connections take about 40 MB.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
-    /// The maximum time for a request's head, from its first byte to its end. It is also the maximum time that a new
-    /// connection may send nothing. Further bytes do not extend it, except that empty lines before the head begin it once
-    /// more.
+    /// The maximum time for a request's head, from the first byte of the head to the end of the head. Bytes that arrive
+    /// do not extend the time. The first request of a connection must also begin within this time. If the client sends
+    /// an empty line before the first request, the time starts again.
     ///
-    /// Default: 10 s. A slow network needs far less for a head of 1 KB. After this time, the client receives a `408`
-    /// and the connection is closed. If the client has sent nothing, the connection is closed without a response.
+    /// Default: 10 s. Even a slow network sends a head of 1 KB in much less time. After this time, the client receives
+    /// a `408` and the connection is closed. If no byte of a head has arrived, the connection is closed without a
+    /// response.
     pub read_header_timeout: Duration,
 
-    /// The maximum time for a request's body, from the first read that waits for the client. Each 1,000 bytes that
-    /// arrive extend it by one second. So a large upload on a slow line succeeds, and a client that sends single bytes
-    /// fails.
+    /// The maximum time for a request's body, from the first read that waits for the client. Each 1,000 bytes of the
+    /// body that arrive extend the time by one second. So a client that sends at least 1,000 bytes per second never
+    /// exceeds the time.
     ///
-    /// Default: 30 s. After this time, the handler's read returns an error of kind `TimedOut`, and the response to that
-    /// error is a `408`.
+    /// Default: 30 s. After this time, the handler's read returns an error of kind `TimedOut`. If the handler returns
+    /// that error, the client receives a `408`.
     ///
-    /// Go's `ReadTimeout` is another limit: it bounds head and body together.
+    /// Go's `ReadTimeout` is a different limit: `ReadTimeout` bounds head and body together.
     pub read_timeout: Duration,
 
     #[doc(alias = "deadline")]
     /// The maximum time that a client may take to receive 16 KiB of a response. All writes of one response together may
-    /// wait for this time, and for one second more for each 1,000 bytes that were sent. The time in which a program
-    /// produces the response does not count: a stream may last forever.
+    /// wait for this time, and for one second more for each 1,000 bytes that were sent. The time that the program needs
+    /// to produce the response does not count. So a stream may last forever.
     ///
     /// Default: 30 s, ten times as long as a lossy mobile network needs to recover. After this time, the connection is
     /// closed.
     ///
-    /// Go's `WriteTimeout` is another limit: it bounds the whole response, even if the client reads fast.
+    /// Go's `WriteTimeout` is a different limit: `WriteTimeout` bounds the whole response, even if the client reads
+    /// fast.
     pub write_timeout: Duration,
 
     #[doc(alias = "keep-alive")]
-    /// The maximum time that a connection may stay open between two requests.
+    /// The maximum time that the server waits for the next request on an open connection.
     ///
-    /// Default: 75 s. An idle connection holds a thread, which takes about 40 KB, memory of the kernel included. After
-    /// this time, the connection is closed. HTTP/1.1 clients expect that at any time.
+    /// Default: 75 s. An idle connection holds a thread, which takes about 40 KB including memory of the kernel. After
+    /// this time, the connection is closed. HTTP/1.1 clients expect that a server may close an idle connection at any
+    /// time.
     ///
     /// A proxy in front of the server must close idle connections earlier. Otherwise the proxy sometimes sends a
-    /// request while the server closes the connection. That request fails, and the proxy answers it with a 502 or 503.
-    /// The default is longer than the 60 s of nginx and of most cloud load balancers. Caddy keeps idle connections for
-    /// 2 minutes, and Envoy keeps them for an hour: set Caddy's `keepalive` or Envoy's `idle_timeout` to 60 s, or set a
-    /// longer time here.
+    /// request while the server closes the connection. That request fails, and the client of the proxy receives a 502
+    /// or 503. The default idle timeout of nginx and of most cloud load balancers is 60 s, which is short enough. The
+    /// default idle timeout of Caddy is 2 minutes, and the default idle timeout of Envoy is an hour. Set Caddy's
+    /// `keepalive` or Envoy's `idle_timeout` to 60 s, or set a longer time here.
     pub idle_timeout: Duration,
 
-    /// The maximum size of a request's head, request line included, in bytes.
+    /// The maximum size of a request's head in bytes, including the request line.
     ///
-    /// Default: 16 KiB, as in Node. RFC 9112 3 recommends at least 8,000 bytes for the request line. Beyond the limit,
-    /// the client receives a `431`, or a `414` if the request line alone is too long. The connection is closed.
+    /// Default: 16 KiB, as in Node. RFC 9112 3 recommends at least 8,000 bytes for the request line. If the head is
+    /// larger, the client receives a `431`, or a `414` if the request line alone is too long. The connection is closed.
     pub max_header_bytes: usize,
 
     /// The maximum number of header fields in a request.
     ///
-    /// Default: 100, as in Apache. Browsers send 10 to 20. Beyond the limit, the client receives a `431` and the
-    /// connection is closed.
+    /// Default: 100, as in Apache. Browsers send 10 to 20 fields. If a request has more fields, the client receives a
+    /// `431` and the connection is closed.
     pub max_headers: usize,
 
-    /// The maximum size of a request's body, in bytes. [`Context::limit_body`](super::Context::limit_body) changes it
-    /// for one request. See [Memory](Config#memory) for the memory that bodies take.
+    /// The maximum size of a request's body in bytes. [`Context::limit_body`](super::Context::limit_body) changes this
+    /// limit for one request. See [Memory](Config#memory) for the memory that bodies take.
     ///
-    /// Default: 256 KiB, as in actix-web. Forms and JSON are smaller; uploads are larger. Beyond the limit, the
-    /// handler's read returns an error, and the response to that error is a `413`. If `Content-Length` announces a
-    /// larger body, the first read returns the error.
+    /// Default: 256 KiB, as in actix-web. Most forms and JSON documents are smaller, and many uploads are larger. If
+    /// the body is larger, the handler's read returns an error. If the handler returns that error, the client receives
+    /// a `413`. If `Content-Length` announces a larger body, the first read returns the error.
     pub max_body_bytes: u64,
 
-    /// The maximum number of connections that the server serves at once. Connections that were taken over do not count.
+    /// The maximum number of connections that the server serves at the same time. Connections that were taken over do
+    /// not count.
     ///
-    /// Default: 1,024, which take about 40 MB if all of them are idle. See [Memory](Config#memory) for the maximum.
-    /// Beyond the limit, a new client receives a `503` with `Retry-After`, and its connection is closed.
+    /// Default: 1,024. In total, 1,024 idle connections take about 40 MB. See [Memory](Config#memory) for connections
+    /// with large bodies. Beyond the limit, a new client receives a `503` with `Retry-After`, and the server closes the
+    /// connection.
     pub max_connections: usize,
 
-    /// The maximum number of connections that are taken over at once. Each takes a file descriptor, and a thread if the
-    /// program uses one for it.
+    /// The maximum number of connections that are taken over at the same time. Each of these connections takes a file
+    /// descriptor. A connection that the program serves in a thread also takes that thread.
     ///
     /// Default: 10,000. Beyond the limit, the client receives a `503` with `Retry-After`. The handler receives a
-    /// connection on which reads return `Ok(0)` and writes fail.
+    /// closed connection. Reads return the bytes that the server has read ahead, and then `Ok(0)`. Writes fail.
     pub max_taken_over: usize,
 
     /// If `true`, the server checks the `Host` of each request that arrives on a loopback address. The `Host` must be
-    /// a loopback name or a loopback address, or a host that [`Server::allow_host`](super::Server::allow_host) allows.
+    /// a loopback name, a loopback address, or a host that [`Server::allow_host`](super::Server::allow_host) allows. An
+    /// HTTP/1.0 request may have no `Host`.
     ///
-    /// Default: yes. The check keeps web pages from reading from servers on their visitor's machine (DNS rebinding).
-    /// Other requests receive a `421`, and its body says how to allow the host.
+    /// Default: yes. The check keeps a web page from reading from a server on the machine of the page's visitor (DNS
+    /// rebinding). A request that fails the check receives a `421`, with a message that names `Server::allow_host`.
     pub check_host: bool,
 
-    /// If `true`, the server rejects requests that come from pages of another origin and may change data.
+    /// If `true`, the server rejects a request that comes from a page of another origin and may change data.
     /// [`Server::allow_origin`](super::Server::allow_origin) allows an origin. Requests with GET, HEAD, OPTIONS or
     /// TRACE always pass.
     ///
-    /// Default: yes. Otherwise any page can send a POST with its visitor's cookies (CSRF). Programs such as curl
-    /// send no origin, and their requests pass. Other requests receive a `403`.
+    /// Default: yes. Without this check, any page can send a POST with the visitor's cookies (CSRF). Requests from
+    /// programs such as curl have no origin, and pass. A rejected request receives a `403`.
     pub check_origin: bool,
 
-    /// The size of the stack of each thread that serves connections, in bytes.
+    /// The size in bytes of the stack of each thread that serves connections.
     ///
-    /// Default: 2 MiB, as for [`std::thread::spawn`], so that code that works in a thread of the program also works in
-    /// a handler. A stack takes address space, and memory only for its used part. If a handler needs more than the
+    /// Default: 2 MiB, as for [`std::thread::spawn`]. So code that works in a thread of the program also works in a
+    /// handler. The whole stack takes address space, but only the used part takes memory. If a handler needs more
     /// stack, Rust aborts the process.
     pub stack_size: usize,
 }
 
 impl Config {
+    /// Checks that no timeout is zero.
+    ///
     /// # Errors
     ///
-    /// - Returns `InvalidInput` for a timeout of zero, which a socket does not accept.
+    /// - Returns `InvalidInput` if a timeout is zero, because sockets do not accept such a timeout.
     pub(super) fn check(&self) -> io::Result<()> {
         let timeouts = [
             ("read_header_timeout", self.read_header_timeout),

@@ -6,18 +6,17 @@ use std::fmt;
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 
-/// A TCP connection that a handler took over with [`Context::takeover_conn`](super::Context::takeover_conn). The server
-/// neither answers its request nor closes it.
+/// A TCP connection that a handler took over with [`Context::takeover_conn`](super::Context::takeover_conn).
 ///
-/// The program writes the whole response itself, or starts an event stream with
-/// [`sse::start_connection`](super::super::sse::start_connection). Dropping the connection closes it.
+/// The server does not answer the request. The program writes the whole response itself, or starts an event stream with
+/// [`sse::start_connection`](super::super::sse::start_connection). Dropping a `Connection` closes the TCP connection.
 ///
 /// The server may have read bytes past the request's head, for example a part of the body. Reads return these bytes
 /// first, and then the bytes of the socket. Writes go to the socket at once. The socket has no timeouts, and
 /// `TCP_NODELAY` is set.
 ///
-/// [`Handle::shutdown`](super::Handle::shutdown) includes this connection. It ends the input, so a blocked read returns
-/// `Ok(0)`. Writes still succeed until the grace is over. Then the server disconnects the client.
+/// [`Handle::shutdown`](super::Handle::shutdown) ends the input of the connection, so a blocked read returns `Ok(0)`.
+/// The program can still write until the grace is over. The server then disconnects the client.
 ///
 /// ```no_run
 /// use brooklet::{Context, Response};
@@ -48,29 +47,30 @@ impl Connection {
         Connection { socket, unread: io::Cursor::new(unread), peer, request, response_headers }
     }
 
-    /// Returns the request whose handler took this connection over.
+    /// Returns the request that the handler received with this connection. The body is not included.
     pub fn request(&self) -> &Request {
         &self.request
     }
 
-    /// Returns the header fields of the response: the fields that guards and the handler set or appended on the
-    /// [`Context`](super::Context::set_response_header), and the CORS fields of
-    /// [`allow_origin`](super::Server::allow_origin). A program that writes the response itself should send them. The
-    /// `sse` module sends them.
+    /// Returns the header fields for the response. These are the fields that guards and the handler set or appended on
+    /// the [`Context`](super::Context::set_response_header), and the CORS fields of
+    /// [`allow_origin`](super::Server::allow_origin).
+    ///
+    /// The `sse` module sends these fields. A program that writes the response itself should also send these fields.
     pub fn response_headers(&self) -> &Headers {
         &self.response_headers
     }
 
-    /// Returns the client's address. If a proxy is in front of the server, this is the address of the proxy.
+    /// Returns the client's address. If a proxy is in front of the server, returns the address of the proxy.
     pub fn peer_addr(&self) -> SocketAddr {
         self.peer
     }
 
-    /// Returns the socket, for example to set timeouts. Reads from it skip the bytes that the server has read past the
-    /// request's head.
+    /// Returns the socket, for example to set timeouts. A read from this socket does not return the bytes that the
+    /// server has read past the request's head. Read these bytes from the `Connection`.
     ///
-    /// If a write times out after the kernel took a part of the data, the write succeeds with the length of the part.
-    /// So `write_all` to a client that stopped reading can take several timeouts.
+    /// If a write times out after the kernel accepted a part of the data, the write returns the length of this part and
+    /// no error. So `write_all` to a client that stopped reading can wait for several timeouts.
     pub fn tcp_stream(&self) -> &TcpStream {
         &self.socket
     }
@@ -79,15 +79,20 @@ impl Connection {
         self.socket
     }
 
-    /// Returns whether the server is shutting down. Then the program should end the connection, with
-    /// a last message if the protocol has one.
+    /// Returns whether the server is shutting down. If so, the program should end the connection, and first send a last
+    /// message if the protocol has such a message.
+    ///
+    /// If this method returns `true`, the program counts as having noticed the shutdown. See
+    /// [`Handle::shutdown`](super::Handle::shutdown).
     pub fn is_stopping(&self) -> bool {
         self.socket.observe_stop()
     }
 
-    /// Returns the socket, and the bytes past the request's head that the server has read ahead and the program has not
-    /// read. The server no longer tracks the socket: a shutdown neither ends its input, nor waits for it, nor closes
-    /// it. It does not count against [`Config::max_taken_over`](super::Config::max_taken_over) either.
+    /// Returns the socket, and the bytes that the server has read past the request's head and the program has not read.
+    ///
+    /// After this call, the server no longer tracks the socket. A shutdown of the server has no effect on the socket.
+    /// [`Server::serve`](super::Server::serve) can return while the socket is open. The socket does not count against
+    /// [`Config::max_taken_over`](super::Config::max_taken_over).
     pub fn into_parts(self) -> (TcpStream, Vec<u8>) {
         let at = self.unread.position() as usize;
         (self.socket.into_stream(), self.unread.into_inner().split_off(at))

@@ -1,4 +1,4 @@
-//! The argument of a handler: the request, access to its body, and the takeover of its connection.
+//! The argument of a handler: a request with its body and its connection.
 
 use super::body::{Body, BodyProgress};
 use super::buffered_socket::BufferedSocket;
@@ -16,11 +16,11 @@ use std::fmt;
 use std::io::{self, Read};
 use std::net::{Shutdown, SocketAddr};
 
-/// A request that a handler answers.
+/// The context of a request that a handler answers.
 ///
-/// A guard borrows the context, and the handler receives it by value. The context gives access to the path parameters,
-/// the query, the header fields and the body. It can also set fields of the later response, and pass values from a
-/// guard to the handler:
+/// A guard borrows the context, and the handler receives the context by value. The context gives access to the path
+/// parameters, the query, the header fields and the body. The context can also set fields of the later response, and
+/// pass values from a guard to the handler:
 ///
 /// ```
 /// # use brooklet::{Context, Error, StatusCode};
@@ -42,8 +42,8 @@ use std::net::{Shutdown, SocketAddr};
 /// }
 /// ```
 pub struct Context<'a> {
-    /// The connection, which the loop of `serve.rs` owns. `Some` while this context lives: only `takeover_conn` takes
-    /// the connection out, and it consumes the context.
+    /// The connection. The loop in `serve.rs` owns this slot. The slot is `Some` as long as this context exists,
+    /// because only `takeover_conn` empties the slot, and `takeover_conn` consumes the context.
     slot: &'a mut Option<BufferedSocket>,
     request: &'a Request,
     body: &'a mut BodyProgress,
@@ -79,18 +79,18 @@ impl<'a> Context<'a> {
         self.conn().on_loopback
     }
 
-    /// Returns the request, without its body.
+    /// Returns the head of the request. The body is not included.
     pub fn request(&self) -> &Request {
         self.request
     }
 
-    /// Returns the method.
+    /// Returns the method of the request.
     pub fn method(&self) -> Method {
         self.request.method()
     }
 
-    /// Returns the normalized path: guards, routes and handlers see one spelling of it, whatever the client escapes.
-    /// `/%70rivate` is `/private`, for example. See [`Request::path`].
+    /// Returns the normalized path of the request. For example, the normalized path of `/%70rivate` is `/private`.
+    /// Guards, routes and handlers see the same normalized path. See [`Request::path`].
     pub fn path(&self) -> &str {
         self.request.path()
     }
@@ -100,23 +100,24 @@ impl<'a> Context<'a> {
         self.request.headers()
     }
 
-    /// Returns the value of the first cookie with this name, not decoded. See [`Request::cookie`].
+    /// Returns the value of the first cookie with this name. The value is not decoded. See [`Request::cookie`].
     pub fn cookie(&self, name: &str) -> Option<&str> {
         self.request.cookie(name)
     }
 
-    /// Returns the id of the last event that a client received before it reconnected. See [`Request::last_event_id`].
+    /// Returns the id of the last event that a reconnecting client received. See [`Request::last_event_id`].
     pub fn last_event_id(&self) -> Option<String> {
         self.request.last_event_id()
     }
 
-    /// Stores a value for later guards and the handler, for example the user that a guard has found. They
-    /// [`get`](Context::get) the value by its type. Returns the stored value of the same type that this one replaces.
+    /// Stores a value for later guards and the handler, for example the user that a guard has found. Later guards and
+    /// the handler [`get`](Context::get) the value by its type. Returns the earlier value of the same type, if there is
+    /// one.
     pub fn insert<T: Any + Send + Sync>(&mut self, value: T) -> Option<T> {
         self.extensions.insert(value)
     }
 
-    /// Returns the value of this type that was [inserted](Context::insert).
+    /// Returns the value of this type that was [inserted](Context::insert), or `None` if there is no such value.
     ///
     /// ```no_run
     /// # use brooklet::Server;
@@ -136,23 +137,28 @@ impl<'a> Context<'a> {
         self.extensions.get()
     }
 
-    /// Removes and returns the value of this type that was [inserted](Context::insert), for example to move it into the
-    /// thread of a stream.
+    /// Removes and returns the value of this type that was [inserted](Context::insert), for example to move the value
+    /// into another thread. Returns `None` if there is no such value.
     pub fn remove<T: Any>(&mut self) -> Option<T> {
         self.extensions.remove()
     }
 
-    /// Returns a path parameter, percent-decoded: the part of the path that `{name}` or `{*name}` matched.
+    /// Returns the percent-decoded value of a path parameter. The value is the part of the path that `{name}` or
+    /// `{*name}` matched.
     ///
-    /// It is safe to join the value to the path of a directory, because the result stays in that directory. The server
-    /// answers a request with 400, and does not call the handler, if the value breaks one of these rules:
+    /// The value consists of segments. The value of a `{name}` is one segment that is not empty. The value of a
+    /// `{*name}` has one or more segments, with `/` between two segments.
     ///
-    /// - A segment is not `.` or `..`. Segments are the value of a `{name}`, and the parts of a `{*name}`.
-    /// - A segment does not contain `/`, `\`, NUL or, on Windows, `:`.
-    /// - A `{name}` is not empty. In a `{*name}`, only the last segment may be empty.
+    /// It is safe to join the value to the path of a directory, because the result stays in that directory. If the
+    /// value breaks one of these rules, the server answers the request with 400 and does not call the handler:
     ///
-    /// To read a number, convert the error of `parse` into an [`Error`] with the status 400. Otherwise, in a handler
-    /// that returns a box, the response to the error is a 500.
+    /// - The value is UTF-8.
+    /// - No segment is `.` or `..`.
+    /// - No segment contains `/`, `\` or NUL. On Windows, no segment contains `:`.
+    /// - Only the last segment of a `{*name}` may be empty.
+    ///
+    /// To read a number, convert the error of `parse` into an [`Error`] with the status 400. If a handler returns the
+    /// error of `parse` in a box, the response is a 500.
     ///
     /// ```
     /// # use brooklet::{Context, Error, StatusCode};
@@ -165,11 +171,12 @@ impl<'a> Context<'a> {
     ///
     /// # Panics
     ///
-    /// Panics if the route's pattern has no parameter with this name. Panics in a guard, because guards run before
-    /// routing. Both are mistakes in the program, which no client can cause. The response is a 500.
+    /// Panics if the route's pattern has no parameter with this name. Panics if a guard calls this method, because
+    /// guards run before routing. After a panic, the response is a 500. Both panics are errors of the program that a
+    /// client cannot cause.
     #[track_caller]
     pub fn param(&self, name: &str) -> &str {
-        // `#[track_caller]` does not work in a closure, so the panics are outside of closures.
+        // `#[track_caller]` has no effect in a closure, so these panics are not in a closure.
         if let Some(value) = self.params.get(name) {
             return value;
         }
@@ -179,18 +186,20 @@ impl<'a> Context<'a> {
         }
     }
 
-    /// Returns the value of the first field with this name in the query, decoded (WHATWG URL 5.1).
+    /// Returns the decoded value of the first field with this name in the query (WHATWG URL 5.1). Returns `None` if
+    /// there is no such field.
     pub fn query(&self, name: &str) -> Option<String> {
         self.query_form().get(name)
     }
 
-    /// Returns all fields of the query.
+    /// Returns all fields of the query. If the request has no query, the form is empty.
     pub fn query_form(&self) -> Form {
         Form::parse(self.request.query().unwrap_or(""))
     }
 
-    /// Limits the body of this request to `bytes`. Replaces [`Config::max_body_bytes`](super::Config::max_body_bytes)
-    /// for all later reads, for example in the one handler that accepts uploads. A guard may also call this method.
+    /// Limits the body of this request to `bytes` bytes. For this request, the new limit replaces
+    /// [`Config::max_body_bytes`](super::Config::max_body_bytes). For example, a handler that accepts uploads can set a
+    /// larger limit. A guard may also call this method.
     ///
     /// ```
     /// # use brooklet::Context;
@@ -204,8 +213,8 @@ impl<'a> Context<'a> {
         self.body.max = bytes;
     }
 
-    /// Returns a reader of the body. If the client waits for `100 Continue`, the server sends it when a read first has
-    /// to wait.
+    /// Returns a reader of the body. If the client waits for `100 Continue`, the server sends `100 Continue` in the
+    /// first read that has to wait for the client.
     pub fn body(&mut self) -> Body<'_> {
         let conn = self.slot.as_mut().expect("only takeover_conn empties the slot");
         Body::new(self.body, conn)
@@ -215,7 +224,7 @@ impl<'a> Context<'a> {
     ///
     /// # Errors
     ///
-    /// - Returns the errors of [`Body`]. They carry the status of the response, so return them with `?`.
+    /// - Returns the errors of [`Body`]. Each error contains the status of the response, so return the error with `?`.
     pub fn body_bytes(&mut self) -> io::Result<Vec<u8>> {
         let mut bytes = Vec::new();
         self.body().read_to_end(&mut bytes)?;
@@ -227,7 +236,7 @@ impl<'a> Context<'a> {
     /// # Errors
     ///
     /// - Returns the errors of [`body_bytes`](Context::body_bytes).
-    /// - Returns an error with the status 400 if the text is not UTF-8.
+    /// - Returns an error with the status 400 if the body is not UTF-8.
     pub fn body_text(&mut self) -> io::Result<String> {
         String::from_utf8(self.body_bytes()?).map_err(|_| Error::bad("the body is not UTF-8").into())
     }
@@ -248,14 +257,14 @@ impl<'a> Context<'a> {
         Ok(Form::parse(self.body_text()?))
     }
 
-    /// Returns the client's address. If a proxy is in front of the server, this is the address of the proxy. The
-    /// address of an IPv4 client is an IPv4 address, also if the server listens on `[::]`.
+    /// Returns the client's address. If a proxy is in front of the server, returns the address of the proxy. The
+    /// address of an IPv4 client is always an IPv4 address, even if the server listens on `[::]`.
     pub fn peer_addr(&self) -> SocketAddr {
         self.conn().peer
     }
 
-    /// Returns whether the client has left, without blocking. A slow handler calls this from time to time, to stop work
-    /// whose result no client would receive. Input of the client, such as a body or the next request, is kept.
+    /// Returns whether the client has left, without blocking. A slow handler can call this method repeatedly, and
+    /// return early if the client has left. The method keeps input of the client, such as a body or the next request.
     ///
     /// ```
     /// # use brooklet::Context;
@@ -272,23 +281,24 @@ impl<'a> Context<'a> {
     /// }
     /// ```
     ///
-    /// There are three exceptions:
+    /// The result is wrong in three cases:
     ///
-    /// - A client that has only ended its sending half counts as a client that has left, although it could receive the
+    /// - Returns `true` for a client that has ended only its sending half, although the client could still receive the
     ///   response.
-    /// - A client that vanished without closing its connection does not count.
-    /// - A client that left after it had sent more than 64 KiB of input does not count until that input is read. Read
+    /// - Returns `false` for a client that vanished without closing the connection.
+    /// - Returns `false` while more than 64 KiB of the client's input are unread, even if the client has left. So read
     ///   the body first.
     pub fn client_left(&mut self) -> bool {
         self.slot.as_mut().expect("only takeover_conn empties the slot").poll_end()
     }
 
     /// Sets a header field of the later response. Replaces all fields of the same name that a guard or the handler set
-    /// or appended before. An event stream sends the field too. `Vary: Origin` stays if
-    /// [`allow_origin`](super::Server::allow_origin) was called.
+    /// or appended earlier. An event stream also sends the field. If the program called
+    /// [`allow_origin`](super::Server::allow_origin), the response keeps `Vary: Origin`.
     ///
-    /// The field is a default: [`Response::header`] with the same name replaces it. A `Content-Type` that is set here
-    /// replaces the type that constructors such as [`Response::text`] set.
+    /// The field is a default value. If the response sets a field of the same name with [`Response::header`], the field
+    /// of the response is sent instead. A `Content-Type` that is set with this method replaces the type that
+    /// constructors such as [`Response::text`] set.
     ///
     /// ```
     /// # use brooklet::{Context, Response};
@@ -300,14 +310,15 @@ impl<'a> Context<'a> {
     ///
     /// # Errors
     ///
-    /// - Returns `InvalidInput` for a field that [`Response::header`] refuses, and changes nothing.
+    /// - Returns `InvalidInput` for a field that [`Response::header`] cannot send. After this error, all fields are
+    ///   unchanged.
     pub fn set_response_header(&mut self, name: &str, value: &str) -> io::Result<()> {
         self.change_response_headers(|headers| response::set(headers, name, value))
     }
 
     /// Adds a header field to the later response. Other fields of the same name stay, and [`Response::header`] does not
-    /// replace the field. Use this for `Set-Cookie`, `Link`, `Vary` and other fields that a response may have several
-    /// times.
+    /// replace the field. Use this method for fields that may occur several times, such as `Set-Cookie`, `Link` and
+    /// `Vary`.
     ///
     /// # Errors
     ///
@@ -316,7 +327,8 @@ impl<'a> Context<'a> {
         self.change_response_headers(|headers| response::append(headers, name, value))
     }
 
-    /// Removes all header fields of this name that a guard or the handler set or appended.
+    /// Removes all header fields of this name that a guard or the handler set or appended. If the program called
+    /// [`allow_origin`](super::Server::allow_origin), the response keeps `Vary: Origin`.
     pub fn remove_response_header(&mut self, name: &str) {
         let removed = self.change_response_headers(|headers| {
             headers.remove(name);
@@ -325,7 +337,8 @@ impl<'a> Context<'a> {
         removed.expect("removing a field does not fail");
     }
 
-    /// Changes the fields of the later response. If `Vary` listed `Origin` before, it lists `Origin` once afterwards.
+    /// Changes the fields of the later response. If `Vary` contained `Origin` before the change, `Vary` contains
+    /// `Origin` once after the change.
     fn change_response_headers(&mut self, change: impl FnOnce(&mut Headers) -> io::Result<()>) -> io::Result<()> {
         let varies = self.response_headers.has_token("vary", "origin");
         change(self.response_headers)?;
@@ -336,14 +349,14 @@ impl<'a> Context<'a> {
         Ok(())
     }
 
-    /// Takes the connection over. The program owns the connection from now on: the server neither answers the request
-    /// nor closes the connection. The connection can move to any thread.
+    /// Takes the connection over. The program then owns the connection. The server does not answer the request, and
+    /// does not close the connection. The program can move the connection to any thread.
     ///
-    /// Returns the connection and a placeholder. Return the placeholder from the handler. If the
-    /// handler returns another response, the server does not send it, and reports an error to
+    /// Returns the connection and a placeholder for the response. Return the placeholder from the handler. If the
+    /// handler returns another response, the server does not send that response, and reports an error to
     /// [`on_response`](super::Server::on_response).
     ///
-    /// This method consumes the context. Copy what the program still needs first, for example
+    /// This method consumes the context. So copy the values that the program still needs first, for example
     /// `ctx.param("id").to_owned()`. [`Connection::request`] returns the request.
     ///
     /// ```
@@ -357,28 +370,30 @@ impl<'a> Context<'a> {
     /// }
     /// ```
     ///
-    /// Beyond [`max_taken_over`](super::Config::max_taken_over), the client receives a 503 with `Retry-After`. The
-    /// returned connection is then closed: reads return `Ok(0)`, and writes fail.
+    /// If [`max_taken_over`](super::Config::max_taken_over) connections are already taken over, the client receives a
+    /// 503 with `Retry-After`. The returned connection is then closed. Reads return the bytes that the server has read
+    /// ahead, and then `Ok(0)`. Writes fail.
     #[doc(alias = "hijack")]
     #[doc(alias = "upgrade")]
     pub fn takeover_conn(self) -> (Connection, Response) {
-        let mut conn = self.slot.take().expect("a context is taken over once");
+        let mut conn = self.slot.take().expect("only takeover_conn empties the slot");
         let mut no_result = Response::taken_over();
         if !conn.socket.take_over(self.max_taken_over) {
             let head_only = self.request.method() == Method::Head;
             let headers = &mut *self.response_headers;
             let response = problem::complete(self.form, unavailable_response(), Some(self.request), headers);
             let options = SendOptions { version: self.request.version(), head_only, keep_alive: false, headers };
-            // An error means that the client has left. It is ignored.
+            // A write error is ignored, because the client has left.
             let sent = outgoing::send(response, &options, &mut Vec::new(), &mut conn.socket);
             no_result = Response::refused(sent.map_or(0, |sent| sent.body_bytes));
             linger::close(&conn.socket);
-            // The client would take further bytes for a part of the 503. Reads from the connection return `Ok(0)`.
+            // After the 503, writes of the handler must fail, because the client could treat the bytes as a part of the
+            // 503. Reads from the socket return `Ok(0)`.
             let _ = conn.socket.shutdown(Shutdown::Both);
         }
         let _ = conn.socket.set_read_timeout(None).and_then(|()| conn.socket.set_write_timeout(None));
         let headers = std::mem::take(self.response_headers);
-        // The request is cloned, because the hook receives it too.
+        // The request is cloned, because the hook also receives the request.
         let request = self.request.clone();
         let connection = Connection::new(conn.socket, conn.peer, conn.input.into_vec(), request, headers);
         (connection, no_result)

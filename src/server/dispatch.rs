@@ -1,4 +1,4 @@
-//! Dispatch of a request: the `Host` and `Origin` checks, the guards, and then the handler of the route.
+//! Dispatch of a request: the checks of `Host` and `Origin`, then the guards, then the handler of the route.
 
 use super::config::Config;
 use super::context::Context;
@@ -40,8 +40,8 @@ impl Dispatcher {
         }
     }
 
-    /// Returns the methods that a page may use for this path. If the router finds no methods, returns all of them: the
-    /// page then sends its request and can read the response, for example a 404.
+    /// Returns the methods that the response to a preflight allows for this path. If the path has no route, returns all
+    /// methods. The page can then send the request and read the response, for example a 404.
     fn methods(&self, path: &str) -> String {
         match self.router.find(Method::Options, path) {
             Ok(Found::NoRoute(allowed)) if !allowed.is_empty() => join(&allowed),
@@ -50,8 +50,8 @@ impl Dispatcher {
     }
 }
 
-/// Returns the response if no route answers: 404, 405 with `Allow` (RFC 9110 15.5.6), or the response to OPTIONS
-/// (9.3.7).
+/// Returns the response to a request without a route: a 404, a 405 with `Allow` (RFC 9110 15.5.6), or the 204 to
+/// OPTIONS (RFC 9110 9.3.7).
 fn no_route(method: Method, allowed: &[Method]) -> Response {
     if allowed.is_empty() {
         return Response::status(StatusCode::NOT_FOUND);

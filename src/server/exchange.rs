@@ -8,8 +8,8 @@ use std::{fmt, io};
 
 pub type Hook = Box<dyn for<'e> Fn(&Exchange<'e>) + Send + Sync>;
 
-/// A request and its response, as the hook of [`Server::on_response`](super::Server::on_response) receives them. The
-/// response has been sent when the hook is called.
+/// A request and its response. The hook of [`Server::on_response`](super::Server::on_response) receives an `Exchange`
+/// after each response, even if the response could not be sent.
 ///
 /// The `Display` of an `Exchange` is a line for an access log, without the date:
 ///
@@ -39,30 +39,33 @@ pub type Hook = Box<dyn for<'e> Fn(&Exchange<'e>) + Send + Sync>;
 pub struct Exchange<'a> {
     /// The client's address, or the address of a proxy in front of the server.
     pub peer: SocketAddr,
-    /// The request. It has the query, and fields such as `User-Agent` and the `X-Forwarded-For` of a proxy. `None` if
-    /// the head of the request was malformed, too large or too slow, or if the client was refused before its request was
-    /// read.
+    /// The request, with its query and its header fields. `None` if the head of the request was malformed, too large or
+    /// too slow. Also `None` if the client was refused because of
+    /// [`max_connections`](super::Config::max_connections).
     pub request: Option<&'a Request>,
     /// The method of the request. `None` if `request` is `None`.
     pub method: Option<Method>,
-    /// The [path](super::http::Request::path) of the request, normalized, in visible ASCII. `None` if `request` is
+    /// The normalized [path](super::http::Request::path) of the request, in visible ASCII. `None` if `request` is
     /// `None`.
     pub path: Option<&'a str>,
     /// The status of the response. `None` if the handler took the connection over.
     pub status: Option<StatusCode>,
-    /// The number of bytes in the body of the response.
+    /// The number of bytes of the response's body that were sent, without the framing of chunks. The number is 0 if a
+    /// write to the client failed, or if the handler took the connection over.
     pub bytes: u64,
-    /// The time from the end of the request's head until the kernel had the whole response. For a connection that was
-    /// taken over, the time until the handler returned.
+    /// The time from the parsing of the request's head until the kernel accepted the whole response. For a connection
+    /// that was taken over, the time until the handler returned. If `request` is `None`, the time that the server
+    /// needed to refuse the request.
     pub duration: Duration,
-    /// The error that belongs to the response, if there is one:
+    /// The error that belongs to the response, if there is such an error:
     ///
     /// - The cause of a 500.
     /// - The cause that a handler gave to another response with [`with_cause`](super::http::Response::with_cause).
     /// - The error that ended the response early, for example because the client had left.
-    /// - A limit of [`Config`](super::Config) that was reached, for a 503 of the server.
+    /// - A limit of [`Config`](super::Config) that was reached, if the server sent a 503.
     ///
-    /// If several apply, the first error of the program is reported.
+    /// If there are several errors, only one error is reported. An error of the program has priority over an error of
+    /// the client.
     pub error: Option<&'a io::Error>,
 }
 
@@ -74,15 +77,16 @@ impl fmt::Display for Exchange<'_> {
             Some(status) => write!(f, "{} {} B ", status.as_u16(), self.bytes)?,
             None => f.write_str("taken over ")?,
         }
-        // Integers, because code that formats floating-point numbers would be a twentieth of a small program.
+        // The time is formatted with integers. Code that formats floating-point numbers would make a small program 5 %
+        // larger.
         let microseconds = self.duration.as_micros();
         write!(f, "{}.{:03} ms", microseconds / 1_000, microseconds % 1_000)?;
         self.error.map_or(Ok(()), |error| write_with_sources(f, error))
     }
 }
 
-/// Writes an error and its sources. Many errors print their source, so a source is left out if the previous text
-/// contains it.
+/// Writes the messages of an error and its sources. The message of an error often contains the message of the source.
+/// So the message of a source is not written if the last written message contains it.
 fn write_with_sources(f: &mut fmt::Formatter<'_>, error: &(dyn Error + 'static)) -> fmt::Result {
     let mut next = Some(error);
     let mut written = String::new();

@@ -1,15 +1,15 @@
-//! Values that guards pass to handlers, at most one of each type.
+//! The values that guards pass to handlers. There is at most one value of each type.
 
 use std::any::{Any, TypeId};
 
 #[derive(Default)]
 pub struct Extensions {
-    // A list, because there are few values. An empty list allocates no memory.
+    // A list is fast enough, because there are few values. An empty list allocates no memory.
     values: Vec<(TypeId, Box<dyn Any + Send + Sync>)>,
 }
 
 impl Extensions {
-    /// Adds a value. Returns the value of the same type that it replaces.
+    /// Stores a value. Returns the earlier value of the same type, if there is one.
     pub fn insert<T: Any + Send + Sync>(&mut self, value: T) -> Option<T> {
         let replaced = self.remove();
         self.values.push((TypeId::of::<T>(), Box::new(value)));

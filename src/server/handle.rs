@@ -24,9 +24,9 @@ use std::time::{Duration, Instant};
 /// # }
 /// ```
 ///
-/// Ctrl-C ends the process without such a shutdown, because `std` does not handle signals. Its event streams end
-/// without a `close` event. To stop the server on Ctrl-C, call [`shutdown`](Handle::shutdown) in the handler of the
-/// `ctrlc` crate.
+/// Ctrl-C ends the process without a shutdown, because `std` does not handle signals. Event streams then end without a
+/// `close` event. To stop the server on Ctrl-C, call [`shutdown`](Handle::shutdown) in the handler of the `ctrlc`
+/// crate.
 #[derive(Clone)]
 pub struct Handle {
     address: SocketAddr,
@@ -47,35 +47,38 @@ impl Handle {
         self.address
     }
 
-    /// Stops the server. This call does not block. [`Server::serve`](super::Server::serve) returns when the last
-    /// connection has ended, at the latest after `grace`.
+    /// Begins to stop the server, and returns without waiting. [`Server::serve`](super::Server::serve) returns when the
+    /// last connection has ended, or when `grace` is over.
     ///
     /// - The server accepts no more connections.
     /// - Idle connections are closed.
     /// - Requests that have begun are answered, with `Connection: close`.
-    /// - Reads from a connection that was taken over return `Ok(0)`, and `wait` on an event stream returns an error. An
-    ///   event stream that is dropped then sends a `close` event. Channels also send this event.
-    /// - After `grace`, all remaining connections are disconnected. A handler that does not use its connection keeps
-    ///   running in its thread.
+    /// - The input of a connection that was taken over ends. Reads return the bytes that have already arrived, and then
+    ///   `Ok(0)`.
+    /// - `wait` on an event stream returns an error. An event stream that is dropped after that sends a `close` event.
+    ///   Channels send the `close` event to their subscribers.
+    /// - After `grace`, the server disconnects all remaining clients. A handler that is still running continues to run
+    ///   in its thread.
     ///
-    /// The loop of a stream notices the shutdown if it calls `wait`; other loops call
-    /// [`Connection::is_stopping`](super::Connection::is_stopping). If `grace` ends before a loop has noticed the
-    /// shutdown, its connection is disconnected. The number of such connections is printed to standard error, unless
-    /// `grace` is zero.
+    /// The loop of an event stream notices the shutdown if the loop calls `wait`. Other loops call
+    /// [`Connection::is_stopping`](super::Connection::is_stopping). When `grace` is over, the server prints to standard
+    /// error how many of the connections that were taken over have not noticed the shutdown. If `grace` is zero, the
+    /// server does not print this number.
     ///
-    /// A page that closes its `EventSource` on the `close` event does not reconnect. If a page should reconnect after
-    /// the server starts again, it must not listen for `close`. Its browser then reconnects after the `retry` time of
-    /// the event, which is 1 to 5 s.
+    /// A page that closes its `EventSource` on the `close` event does not reconnect. A page that should reconnect after
+    /// a restart of the server must ignore the `close` event. The browser then reconnects after the `retry` time of the
+    /// event, which is 1 to 5 s.
     ///
-    /// When `serve` returns, the port is free. If the server cannot wake its threads that wait for connections, `serve`
-    /// returns at most two seconds later, and a line on standard error says that the port stays in use. That can happen
-    /// on systems other than Linux, and with [`Server::from`](super::Server#impl-From<TcpListener>-for-Server).
+    /// The port is free when `serve` returns, unless the server cannot wake its threads that wait for connections. In
+    /// that case, `serve` tries for up to two seconds longer to wake the threads, then prints to standard error that
+    /// the port stays in use, and returns. This case can occur on systems other than Linux, and with
+    /// [`Server::from`](super::Server#impl-From<TcpListener>-for-Server).
     ///
-    /// A handler may call this method. After several calls, the earliest end of a grace counts. If the method is called
-    /// before `serve`, then `serve` returns at once.
+    /// A handler may call this method. If the method is called several times, the grace that ends first counts. If the
+    /// method is called before `serve`, then `serve` returns at once.
     pub fn shutdown(&self, grace: Duration) {
         let now = Instant::now();
-        // A grace that `Instant` cannot hold becomes about a century.
+        // A grace whose end `Instant` cannot represent becomes about 95 years.
         let deadline = now.checked_add(grace).unwrap_or_else(|| now + Duration::from_secs(3_000_000_000));
         self.registry.stop(deadline);
     }

@@ -1,23 +1,24 @@
 //! Two checks that reject requests from web pages of other sites.
 //!
-//! **Host.** The owner of a page can let the page's name resolve to 127.0.0.1 (DNS rebinding). The page can then use a
-//! server on its visitor's machine as if it were its own. The `Host` of its requests is still the name of the page. So
-//! on a loopback address, the server answers only requests for loopback names.
+//! **Host.** The owner of a web page can make the page's name resolve to 127.0.0.1 (DNS rebinding). For the browser, a
+//! server on the visitor's machine then has the same origin as the page. So the page can read the responses of this
+//! server. But the `Host` of the requests is still the name of the page. So on a loopback address, the server answers
+//! only requests for a loopback name, a loopback address, or a host that the program allows.
 //!
-//! **Origin.** A page can send a form or a simple POST to any server, with the visitor's cookies. It only cannot read
-//! the response. Browsers mark requests to other origins with `Sec-Fetch-Site`; older browsers send `Origin`. So if
-//! a request can change data and comes from another origin, the server rejects the request. Programs send neither field,
-//! and their requests pass.
+//! **Origin.** A page can send a form or a simple POST to any server, with the visitor's cookies. The page cannot read
+//! the response, but the request can change data. Browsers mark requests to other origins with the field
+//! `Sec-Fetch-Site`. Older browsers send only `Origin`. So the server rejects a request that can change data and comes
+//! from another origin. Programs such as curl do not send these fields, and their requests pass.
 //!
-//! `Origin` is not checked for safe methods, because the browser does not let the page read a response without CORS
-//! fields.
+//! The server does not check the origin of a request with a safe method, because such a request changes no data. The
+//! browser does not let a page of another origin read a response without CORS fields.
 
 use super::config::Config;
 use super::http::{authority, Error, Headers, Method, Request, Response, StatusCode};
 use std::io;
 use std::net::IpAddr;
 
-/// The hosts and origins that the program allows, in addition to those that are always allowed.
+/// The hosts and origins that the program allows. Loopback hosts, and the server's own origin, are always allowed.
 #[derive(Debug, Default)]
 pub struct HostAndOrigin {
     hosts: Vec<String>,
@@ -37,9 +38,11 @@ const CROSS_ORIGIN: Error = Error::fixed(
 );
 
 impl HostAndOrigin {
+    /// Allows requests with this host on a loopback address.
+    ///
     /// # Errors
     ///
-    /// - Returns `InvalidInput` if `host` is not a name or an address, or has a port.
+    /// - Returns `InvalidInput` if `host` is not a name or an address, or if `host` has a port.
     pub fn allow_host(&mut self, host: &str) -> io::Result<()> {
         if authority::check(host.as_bytes()).is_err() || authority::split(host) != Some((host, None)) {
             return Err(refused("allow_host", host, "a host is a name or an address, without scheme and port"));
@@ -48,9 +51,11 @@ impl HostAndOrigin {
         Ok(())
     }
 
+    /// Allows requests from pages of this origin.
+    ///
     /// # Errors
     ///
-    /// - Returns `InvalidInput` if `origin` does not have the form of an `Origin` field.
+    /// - Returns `InvalidInput` if `origin` is not a scheme, `://`, and a host with an optional port.
     pub fn allow_origin(&mut self, origin: &str) -> io::Result<()> {
         let is_origin = origin
             .split_once("://")
@@ -66,7 +71,12 @@ impl HostAndOrigin {
         Ok(())
     }
 
-    /// Returns the error for a request that fails one of the two checks.
+    /// Checks the host and the origin of a request.
+    ///
+    /// # Errors
+    ///
+    /// - Returns an error with the status 421 if the host is not allowed.
+    /// - Returns an error with the status 403 if the origin is not allowed.
     pub fn check(&self, request: &Request, config: &Config, on_loopback: bool) -> Result<(), Error> {
         if config.check_host && on_loopback && !self.knows_host(request) {
             return Err(MISDIRECTED);
@@ -80,14 +90,16 @@ impl HostAndOrigin {
 
     /// Sets the CORS fields (WHATWG Fetch, "HTTP responses") of the response to a request with this `Origin`.
     ///
-    /// If the program allows any origin, every response has `Vary: Origin`. Otherwise a cache could return a response
-    /// without CORS fields to a page that may read it (WHATWG Fetch, "CORS protocol and HTTP caches").
+    /// If the program allows at least one origin, every response has `Vary: Origin`. Without `Vary`, a page of an
+    /// allowed origin could receive a response from a cache that has no CORS fields (WHATWG Fetch, "CORS protocol and
+    /// HTTP caches").
     pub fn set_cors_fields(&self, origin: Option<&str>, headers: &mut Headers) {
         if self.origins.is_empty() {
             return;
         }
         headers.append("Vary", "Origin").expect("the field is well-formed");
-        // These fields are set and not appended, so that the program can replace them. A browser rejects duplicates.
+        // These fields are set and not appended, so that the program can replace them. A browser rejects a response
+        // with duplicates of these fields.
         let mut set = |name, value| headers.set(name, value).expect("an allowed origin is a valid value");
         let Some(origin) = origin.filter(|origin| self.knows_origin(origin)) else { return };
         set("Access-Control-Allow-Origin", origin);
@@ -96,8 +108,9 @@ impl HostAndOrigin {
         }
     }
 
-    /// Returns the response to a preflight (WHATWG Fetch, "CORS-preflight fetch"): a browser sends it to ask whether a
-    /// page may send a request. Returns `None` for all other requests, and for an origin that is not allowed.
+    /// Returns the response to a preflight from an allowed origin, or `None` for any other request. A preflight is a
+    /// request with which a browser asks whether a page may send another request (WHATWG Fetch, "CORS-preflight
+    /// fetch").
     pub fn preflight(&self, request: &Request, methods: impl FnOnce(&str) -> String) -> Option<Response> {
         let headers = request.headers();
         if request.method() != Method::Options || !headers.contains("access-control-request-method") {
@@ -117,8 +130,8 @@ impl HostAndOrigin {
         request.headers().get("origin").filter(|origin| self.knows_origin(origin))
     }
 
-    /// Returns whether the request's host is allowed. A request without a host (HTTP/1.0) does not come from a browser,
-    /// and is allowed.
+    /// Returns whether the request's host is allowed. An HTTP/1.0 request without a host is allowed, because browsers
+    /// do not send such requests.
     fn knows_host(&self, request: &Request) -> bool {
         let Some((host, _)) = request.host().and_then(authority::split) else { return true };
         let host = host.strip_suffix('.').unwrap_or(host);
@@ -133,15 +146,16 @@ impl HostAndOrigin {
     }
 }
 
-/// Removes the `Vary: Origin` of the server if the program lists `Origin` too, in the fields of the context or of its
-/// response.
+/// Removes the server's own `Vary: Origin` from `context` if another `Vary` field of the context or the response also
+/// contains `Origin`.
 pub fn merge_vary(context: &mut Headers, response: &Headers) {
     if context.count_token("vary", "origin") + response.count_token("vary", "origin") > 1 {
         context.remove_value("Vary", "Origin");
     }
 }
 
-/// Returns whether the browser sends this request for a page of another origin (Fetch Metadata, or else RFC 6454 7).
+/// Returns whether a browser sent this request for a page of another origin. The function uses `Sec-Fetch-Site` (Fetch
+/// Metadata) if the request has this field, or else `Origin` (RFC 6454 7).
 fn is_cross_origin(request: &Request) -> bool {
     let headers = request.headers();
     match headers.get("sec-fetch-site") {
@@ -150,7 +164,8 @@ fn is_cross_origin(request: &Request) -> bool {
     }
 }
 
-/// Returns whether `Origin` has the host of the request. The value `null` has no host.
+/// Returns whether the host and port in `Origin` are the host and port of the request. Returns `false` for the value
+/// `null`, which has no host.
 fn is_own_origin(request: &Request) -> bool {
     let Some(host) = request.host() else { return false };
     match request.headers().get("origin").and_then(|origin| origin.split_once("://")) {
@@ -159,7 +174,8 @@ fn is_own_origin(request: &Request) -> bool {
     }
 }
 
-/// Returns whether an address is in 127.0.0.0/8, is `::1`, or is an IPv4-mapped address of 127.0.0.0/8.
+/// Returns whether `address` is in 127.0.0.0/8, is `::1`, or is an IPv4-mapped IPv6 address for 127.0.0.0/8, such as
+/// `::ffff:127.0.0.1`.
 pub fn is_loopback(address: IpAddr) -> bool {
     address.to_canonical().is_loopback()
 }

@@ -15,7 +15,7 @@ mod accept;
 mod refusal;
 mod registry;
 
-// Serving one connection: its loop, its socket, its time limits, and its end.
+// Serving one connection: the loop, the socket, the time limits, and the end of a connection.
 mod buffer;
 mod buffered_socket;
 mod client_error;
@@ -35,7 +35,7 @@ mod connection;
 mod context;
 mod extensions;
 
-// Panics and messages of all parts.
+// Functions for panics, and for messages to standard error.
 mod panics;
 pub mod stderr;
 

@@ -1,4 +1,5 @@
-//! The program's form for error responses whose body the program did not write.
+//! The function with which the program creates the bodies of error responses. In the code, this function has the name
+//! `form`.
 
 use super::host_and_origin::merge_vary;
 use super::http::response::Payload;
@@ -7,8 +8,8 @@ use super::panics::catch;
 
 pub type ErrorForm = Box<dyn for<'p> Fn(&Problem<'p>) -> Response + Send + Sync>;
 
-/// The content of an error response. The form of [`Server::error_response`](super::Server::error_response) converts it
-/// into a response:
+/// The content of an error response. The function that is set with
+/// [`Server::error_response`](super::Server::error_response) converts a `Problem` into a response:
 ///
 /// ```
 /// # use brooklet::{Response, Server};
@@ -26,17 +27,19 @@ pub type ErrorForm = Box<dyn for<'p> Fn(&Problem<'p>) -> Response + Send + Sync>
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Problem<'a> {
-    /// The status of the response, from 400 to 599. The response keeps this status, whatever the form returns.
+    /// The status of the response, from 400 to 599. The function cannot change this status, but an error of the
+    /// function changes the status to 500.
     pub status: StatusCode,
-    /// A text for people: one line, unless the program gave an error a longer text. It is the message of an [`Error`](super::http::Error), or the
-    /// [`reason`](StatusCode::reason) of the status. It may contain text of the program, so escape it for HTML.
+    /// The message of an [`Error`](super::http::Error), or the [`reason`](StatusCode::reason) of the status. Messages
+    /// of this crate are one line. The message of an `Error` that the program created can be any text, so escape the
+    /// message for HTML.
     pub message: &'a str,
     /// The request. `None` if the head of the request was malformed, too large or too slow.
     pub request: Option<&'a Request>,
 }
 
-/// Applies the program's form to an error response. `headers` are the fields of the context. Removes those that the
-/// response replaces.
+/// Calls `form` if the response is an error response whose body is a line of text. `headers` are the fields of the
+/// context. Removes from `headers` the fields that the response replaces.
 pub fn complete(
     form: Option<&ErrorForm>,
     response: Response,
@@ -49,8 +52,8 @@ pub fn complete(
     response
 }
 
-/// Applies the program's form to an error response that is a line of text. `headers` are the fields of the context that
-/// are sent with the response.
+/// Calls `form` if the response is an error response whose body is a line of text. Returns the complete response.
+/// `headers` are the fields of the context that are sent with the response.
 pub fn apply(form: Option<&ErrorForm>, response: Response, request: Option<&Request>, headers: &Headers) -> Response {
     let (Some(form), Payload::Problem(message)) = (form, &response.payload) else { return response };
     let status = response.status_code();
@@ -61,8 +64,8 @@ pub fn apply(form: Option<&ErrorForm>, response: Response, request: Option<&Requ
     let Some(mut formed) = catch(|| form(&Problem { status, message, request })) else { return response };
     match formed.payload {
         Payload::Bytes(_) | Payload::Stream(..) => (),
-        // The form returned an error, or a field that cannot be sent. The first cause is reported, and `response` still
-        // closes the connection after a panic.
+        // The form returned an error, or a response with a field that cannot be sent. `with_form` keeps the first
+        // cause. If `response` ends the connection, for example after a panic, the new response also ends it.
         Payload::Problem(_) if formed.cause.is_some() => {
             return response.with_form(formed).with_status(StatusCode::INTERNAL_SERVER_ERROR);
         }

@@ -1,18 +1,18 @@
-//! The registry of all connections: counts them, limits their number, and stops them.
+//! The registry of all connections. The registry counts the connections, limits their number, and stops them.
 //!
-//! The registry knows each connection from `accept` until it is closed, also if it was taken over. Otherwise an open
-//! event stream would keep the server from stopping. The registry and the connection share one socket: a clone of the
-//! socket would take a second file descriptor.
+//! The registry contains each connection until the connection is closed, even if a handler took the connection over.
+//! Otherwise an open event stream would keep the server from stopping. The registry and the connection share one
+//! socket, because a clone of the socket would take a second file descriptor.
 //!
-//! A shutdown treats a connection by its phase:
+//! The effect of a shutdown on a connection depends on the phase of the connection:
 //!
 //! ```text
-//! Idle      no byte of a request has arrived   closed at once
-//! Busy      a request is read or answered      may finish, with `Connection: close`
-//! TakenOver the program owns the connection    its input ends; it may still send
+//! Idle      no byte of a request has arrived      closed at once
+//! Busy      the server reads or answers a request closed after the response, which has `Connection: close`
+//! TakenOver the program owns the connection       the input ends; the program may still send
 //! ```
 //!
-//! When the grace is over, all remaining connections are disconnected.
+//! When the grace is over, the registry disconnects all remaining clients.
 
 use super::client_error::mark;
 use super::panics::lock;
@@ -27,12 +27,12 @@ use std::time::{Duration, Instant};
 #[derive(Default)]
 pub struct Registry {
     connections: Mutex<Connections>,
-    /// Notified when the server begins to stop, and when a connection leaves after that.
+    /// Notified when the server begins to stop, and when a connection leaves the registry after that.
     changed: Condvar,
     stopping: AtomicBool,
 }
 
-/// A slab of connections: the slots of connections that left are used again.
+/// A slab of connections. New connections reuse the slots of connections that left.
 #[derive(Default)]
 struct Connections {
     slots: Vec<Option<Arc<Shared>>>,
@@ -40,7 +40,8 @@ struct Connections {
     taken_over: usize,
     /// The end of the grace. `None` before a shutdown.
     deadline: Option<Instant>,
-    /// Objects that own taken-over connections and never block in a read. They are called when a shutdown begins.
+    /// Objects that own taken-over connections and never block in a read. The registry calls each object when a
+    /// shutdown begins.
     stop_listeners: Vec<&'static dyn OnStop>,
 }
 
@@ -58,8 +59,7 @@ impl Connections {
         self.slots.iter().flatten()
     }
 
-    /// Disconnects all clients. Returns the number of connections that were taken over and have not noticed the
-    /// shutdown.
+    /// Disconnects all clients. Returns the number of taken-over connections whose owner has not noticed the shutdown.
     fn disconnect_all(&self) -> usize {
         let mut unnoticed = 0;
         for connection in self.iter() {
@@ -75,11 +75,12 @@ impl Connections {
 struct Shared {
     stream: TcpStream,
     phase: AtomicU8,
-    /// `true` after the code that took the connection over has noticed the shutdown.
+    /// `true` if the code that owns a taken-over connection has noticed the shutdown, or will be notified of a
+    /// shutdown.
     noticed: AtomicBool,
 }
 
-/// The phase of a connection. See the table of this module.
+/// The phase of a connection. The table in the module documentation explains the phases.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
 pub enum Phase {
@@ -94,7 +95,7 @@ impl Shared {
     }
 }
 
-/// A socket in the registry. Dropping it closes the socket and removes it from the registry.
+/// A socket in the registry. Dropping a `Socket` closes the socket and removes it from the registry.
 pub struct Socket {
     shared: Option<Arc<Shared>>,
     registry: Arc<Registry>,
@@ -102,8 +103,8 @@ pub struct Socket {
 }
 
 impl Registry {
-    /// Adds a connection. Returns the stream in `Err` if the registry already has `max` connections that are not taken
-    /// over.
+    /// Adds a connection. Returns the stream in `Err` if the registry already contains `max` connections that are not
+    /// taken over.
     pub fn join(self: &Arc<Registry>, stream: TcpStream, max: usize) -> Result<Socket, TcpStream> {
         let mut connections = self.connections();
         if connections.len() - connections.taken_over >= max {
@@ -130,13 +131,14 @@ impl Registry {
         self.stopping.load(Ordering::SeqCst)
     }
 
-    /// Begins a shutdown whose grace ends at `deadline`. After several calls, the earliest deadline counts.
+    /// Begins a shutdown with a grace that ends at `deadline`. If `stop` is called several times, the earliest deadline
+    /// counts.
     pub fn stop(&self, deadline: Instant) {
         self.stopping.store(true, Ordering::SeqCst);
         let mut connections = self.connections();
         connections.deadline = Some(connections.deadline.map_or(deadline, |earlier| earlier.min(deadline)));
         for connection in connections.iter().filter(|connection| !connection.is(Phase::Busy)) {
-            // This wakes a thread that reads. It fails if the client has already closed the connection.
+            // This call wakes a thread that blocks in a read. An error means that the connection has already ended.
             let _ = connection.stream.shutdown(Shutdown::Read);
         }
         let stop_listeners = std::mem::take(&mut connections.stop_listeners);
@@ -153,7 +155,7 @@ impl Registry {
         drop(self.changed.wait_while(connections, |connections| connections.deadline.is_none()));
     }
 
-    /// Sleeps for `time`. Returns early if the server stops.
+    /// Blocks for `time`. Returns early if the server begins to stop.
     pub fn pause(&self, time: Duration) {
         let connections = self.connections();
         drop(
@@ -162,9 +164,9 @@ impl Registry {
         );
     }
 
-    /// Blocks until all connections have left. At the deadline, disconnects the rest, and prints how many connections
-    /// were taken over and did not notice the shutdown. Without a grace, they had no time to notice it, and nothing is
-    /// printed.
+    /// Blocks until all connections have left, or until the deadline. At the deadline, disconnects the remaining
+    /// clients, and prints the number of taken-over connections that have not noticed the shutdown. If there was no
+    /// grace, prints nothing, because the connections had no time to notice the shutdown.
     pub fn wait_until_empty(&self) {
         let mut connections = self.connections();
         let mut had_time = false;
@@ -178,7 +180,7 @@ impl Registry {
                 if had_time && unnoticed > 0 {
                     stderr::line(format_args!(
                         "{unnoticed} of the connections that were taken over did not notice the shutdown and were \
-                         disconnected; call `wait` or `is_stopping` in their loops"
+                         disconnected; call `wait` or `is_stopping` in the loops that serve them"
                     ));
                 }
                 return;
@@ -197,15 +199,15 @@ impl Socket {
     fn shared(&self) -> &Shared {
         self.shared
             .as_ref()
-            .expect("only `into_stream` and `drop` take it out, and both end the socket")
+            .expect("only `into_stream` and `drop` empty this field, and both consume the socket")
     }
 
     pub fn is_stopping(&self) -> bool {
         self.registry.is_stopping()
     }
 
-    /// Returns whether the server stops. If it does, the code that took this connection over counts as having noticed
-    /// the shutdown.
+    /// Returns whether the server is stopping. If so, records that the code that owns this connection has noticed the
+    /// shutdown.
     pub fn observe_stop(&self) -> bool {
         let is_stopping = self.is_stopping();
         if is_stopping {
@@ -229,12 +231,12 @@ impl Socket {
         connections.taken_over += 1;
         self.enter(Phase::TakenOver);
         if connections.deadline.is_some() {
-            let _ = self.shutdown(Shutdown::Read); // `stop` ran before this connection was taken over
+            let _ = self.shutdown(Shutdown::Read); // `stop` did not do this, because the connection was busy
         }
         true
     }
 
-    /// Calls `listener` when the server begins to stop, or at once if it already has.
+    /// Calls `listener` when the server begins to stop, or at once if the server is already stopping.
     pub fn notify_on_stop(&self, listener: &'static dyn OnStop) {
         self.shared().noticed.store(true, Ordering::SeqCst);
         let mut connections = self.registry.connections();
@@ -247,11 +249,11 @@ impl Socket {
         }
     }
 
-    /// Returns the bare stream, and removes it from the registry.
+    /// Removes the socket from the registry, and returns the stream.
     pub fn into_stream(mut self) -> TcpStream {
         let shared = self.leave();
         Arc::into_inner(shared)
-            .expect("the registry had the only other reference, and `leave` dropped it")
+            .expect("the registry had the only other reference, and `leave` has dropped that reference")
             .stream
     }
 
@@ -268,8 +270,8 @@ impl Socket {
     }
 }
 
-/// Returns whether two listeners are the same object. Compares addresses without vtables (`ptr::addr_eq` needs Rust
-/// 1.76).
+/// Returns whether two listeners are the same object. Compares the addresses but not the vtables. `ptr::addr_eq` would
+/// do the same, but needs Rust 1.76.
 fn is_same(one: &'static dyn OnStop, other: &'static dyn OnStop) -> bool {
     let (one, other): (*const dyn OnStop, *const dyn OnStop) = (one, other);
     one.cast::<()>() == other.cast::<()>()
@@ -295,7 +297,7 @@ impl io::Read for Socket {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
         let read = (&self.shared().stream).read(out).map_err(mark)?;
         if read == 0 {
-            self.observe_stop(); // code that reads the end has noticed the shutdown
+            self.observe_stop(); // code that reads the end of the input has noticed the shutdown
         }
         Ok(read)
     }

@@ -1,6 +1,7 @@
-//! The router: finds the handler for a request in a tree of path segments.
+//! The router finds the handler for a request in a tree of path segments.
 //!
-//! Several patterns can match one path. The router then prefers them in this order, in whatever order they were added:
+//! Several patterns can match a path. The order in which the routes were added does not matter. The router tries the
+//! patterns in this order:
 //!
 //! ```text
 //! /users/me      a static segment
@@ -8,10 +9,11 @@
 //! /users/{*rest} the rest of the path
 //! ```
 //!
-//! If the first pattern has no route for the method, the router takes the next pattern that has one. A lookup finds
-//! each segment in a map, so it takes as long among a thousand routes as among three.
+//! If a pattern has no route for the method, the router tries the next pattern. A lookup finds each segment in a hash
+//! map, so the time of a lookup does not depend on the number of routes.
 //!
-//! Paths and patterns are compared in their normalized spelling, which guards see too: `/%61` is `/a`.
+//! The router compares normalized paths with normalized patterns. For example, `/%61` and `/a` are equal. Guards see
+//! the same normalized path.
 
 use super::http::target::{is_dot_segment, normalize, percent_decode};
 use super::http::{ascii, Error, Method};
@@ -28,13 +30,13 @@ pub struct Router<H> {
 struct Node<H> {
     children: HashMap<String, Node<H>>,
     parameter: Option<Box<Node<H>>>,
-    /// The routes whose pattern ends here.
+    /// The routes whose pattern ends at this node.
     routes: Vec<Route<H>>,
-    /// The routes whose pattern ends here, with `{*name}`.
+    /// The routes whose pattern ends with `{*name}` after this node.
     catch_all: Vec<Route<H>>,
 }
 
-/// A handler, with the method and the pattern of its requests.
+/// A handler, and the method and the pattern of the requests that it answers.
 pub struct Route<H> {
     method: Method,
     pattern: Pattern,
@@ -51,7 +53,7 @@ struct Pattern {
 /// A segment of a pattern. A pattern is `"/" segment *( "/" segment )`.
 #[derive(Debug, PartialEq, Eq)]
 enum Segment<'p> {
-    /// Text, normalized.
+    /// Normalized text.
     Static(Cow<'p, str>),
     Parameter(&'p str),
     CatchAll(&'p str),
@@ -60,7 +62,7 @@ enum Segment<'p> {
 /// The outcome of a lookup.
 pub enum Found<'r, H> {
     Route(&'r Route<H>, Params<'r>),
-    /// The methods that have a route for the path. Empty if no pattern matches the path.
+    /// The methods that `Allow` lists for the path. Empty if no pattern matches the path.
     NoRoute(Vec<Method>),
 }
 
@@ -77,7 +79,7 @@ impl<'r> Params<'r> {
         Some(&self.values[index])
     }
 
-    /// Returns the pattern of the route that was found.
+    /// Returns the pattern of the route that was found, or `None` before routing.
     pub fn pattern(&self) -> Option<&'r str> {
         self.pattern.map(|pattern| pattern.text.as_str())
     }
@@ -100,7 +102,7 @@ impl<H> Router<H> {
     ///
     /// # Errors
     ///
-    /// - Returns `InvalidInput` if the pattern is malformed, or already has a route with this method. The message
+    /// - Returns `InvalidInput` if the pattern is malformed, or if it already has a route with this method. The message
     ///   contains the pattern.
     pub fn add(
         &mut self,
@@ -146,8 +148,8 @@ impl<H> Router<H> {
     ///
     /// # Errors
     ///
-    /// - Returns an error with the status 400 if a decoded value is not UTF-8, or is not safe as a part of a file's
-    ///   path.
+    /// - Returns an error with the status 400 if a decoded value of the found route is not UTF-8, or is not safe as a
+    ///   part of a file's path.
     pub fn find(&self, method: Method, path: &str) -> Result<Found<'_, H>, Error> {
         let mut lookup = Lookup { method, found: None, others: Vec::new() };
         if path == "*" {
@@ -171,8 +173,8 @@ struct Lookup<'r, H> {
 }
 
 impl<'r, H> Lookup<'r, H> {
-    /// Takes the route with the wanted method, and returns whether there is one. The route of GET also answers HEAD,
-    /// unless HEAD has a route (RFC 9110 9.3.2).
+    /// Stores the route with the method of the request, and returns whether there is such a route. The route of GET
+    /// also answers HEAD if `routes` has no route for HEAD (RFC 9110 9.3.2).
     fn visit(&mut self, routes: &'r [Route<H>], values: &[&str], ends_with_catch_all: bool) -> bool {
         let mut route = routes.iter().find(|route| route.method == self.method);
         if route.is_none() && self.method == Method::Head {
@@ -188,8 +190,9 @@ impl<'r, H> Lookup<'r, H> {
 }
 
 impl<H> Node<H> {
-    /// Looks for the route of `path`, and returns whether there is one. `path` is the rest of the path below this node,
-    /// or `None` after the last segment. Each node has one parent, so it is visited at most once.
+    /// Searches for the route of `path`, and returns whether there is such a route. `path` is the rest of the path
+    /// below this node, or `None` after the last segment. A lookup visits each node at most once, because each node has
+    /// one parent.
     fn walk<'r, 'p>(&'r self, path: Option<&'p str>, values: &mut Vec<&'p str>, lookup: &mut Lookup<'r, H>) -> bool {
         let Some(path) = path else {
             return lookup.visit(&self.routes, values, false);
@@ -224,7 +227,7 @@ impl<H> Node<H> {
     }
 }
 
-/// Decodes a route's values.
+/// Decodes the values of a route's parameters.
 fn decode(values: &[&str], ends_with_catch_all: bool) -> Result<Vec<String>, Error> {
     let mut decoded = Vec::with_capacity(values.len());
     let is_catch_all = |index| ends_with_catch_all && index + 1 == values.len();
@@ -235,7 +238,8 @@ fn decode(values: &[&str], ends_with_catch_all: bool) -> Result<Vec<String>, Err
 }
 
 /// Decodes one segment. Handlers join values to the path of a directory, and the result must stay in that directory. So
-/// this refuses the segments `.` and `..`, and segments with `/`, `\`, or on Windows the colon of a drive.
+/// this function refuses the segments `.` and `..`, and segments that contain `/` or `\`. On Windows, this function
+/// also refuses segments that contain `:`, as in the name of a drive.
 fn decode_segment(raw: &str) -> Result<String, Error> {
     let segment = percent_decode(raw)?;
     if is_dot_segment(&segment) || segment.contains(['/', '\\']) || cfg!(windows) && segment.contains(':') {
@@ -246,8 +250,8 @@ fn decode_segment(raw: &str) -> Result<String, Error> {
     Ok(segment)
 }
 
-/// Decodes the segments of a `{*rest}`. Only the last segment may be empty. With an empty first segment, the value
-/// would be an absolute path such as `/etc`.
+/// Decodes the segments of a `{*rest}`. Only the last segment may be empty. If the first segment could be empty, the
+/// value could be an absolute path such as `/etc`.
 fn decode_rest(raw: &str) -> Result<String, Error> {
     if raw.starts_with('/') || raw.contains("//") {
         return Err(Error::bad("this path must not contain empty segments"));
@@ -256,7 +260,8 @@ fn decode_rest(raw: &str) -> Result<String, Error> {
     Ok(segments.join("/"))
 }
 
-/// Returns the methods for `Allow` (RFC 9110 10.2.1): `methods`, and the methods that the server answers itself.
+/// Returns the methods for `Allow` (RFC 9110 10.2.1): OPTIONS, all of `methods`, and HEAD if `methods` contains GET.
+/// Returns no methods if `methods` is empty.
 fn allowed(methods: &[Method]) -> Vec<Method> {
     let mut allowed = Vec::new();
     if methods.is_empty() {
@@ -275,7 +280,7 @@ fn allowed(methods: &[Method]) -> Vec<Method> {
     allowed
 }
 
-/// Parses a pattern. Returns the rule that it breaks if it is malformed.
+/// Parses a pattern. If the pattern is malformed, returns the rule that the pattern breaks.
 fn parse(pattern: &str) -> Result<Vec<Segment<'_>>, String> {
     let path = pattern.strip_prefix('/').ok_or("a pattern starts with `/`")?;
     let mut segments = Vec::new();
@@ -306,7 +311,8 @@ fn parse_segment(part: &str) -> Result<Segment<'_>, String> {
     if part.contains(['{', '}']) {
         return Err("`{name}` and `{*name}` must be a whole segment".to_owned());
     }
-    // The parameters of other routers. Here they would be text, and no request would match it.
+    // `:name` and `*` are parameters in other routers. Here, such a segment would be text that almost no request
+    // contains.
     if part.starts_with(':') || part == "*" {
         return Err("write `{name}` for a parameter, and `{*name}` for the rest of the path".to_owned());
     }
@@ -343,7 +349,8 @@ mod tests {
         router.add(method, pattern, Location::caller(), ())
     }
 
-    /// Returns `pattern value value` for a route, `405 methods` for another method, or the status.
+    /// Returns the pattern and the values for a route, `405` and the methods if only other methods have a route, or the
+    /// status of the error.
     fn find(router: &Router<()>, method: Method, path: &str) -> String {
         match router.find(method, path) {
             Ok(Found::Route(route, params)) => {

@@ -1,4 +1,4 @@
-//! A server that runs in a thread of its own.
+//! A server that runs in a separate thread.
 
 use super::handle::Handle;
 use super::stderr;
@@ -9,8 +9,9 @@ use std::{fmt, io, panic};
 
 /// A server that [`Server::spawn`](super::Server::spawn) has started in a new thread.
 ///
-/// Dropping this stops the server without a grace, and blocks until the server has stopped. The connections are then
-/// closed, and the port is free. A test that panics drops it too.
+/// Dropping a `Running` calls [`Handle::shutdown`] with a grace of zero, and blocks until the server has stopped. The
+/// shutdown disconnects all clients. An error of the server is printed to standard error. A test that panics also drops
+/// the `Running`.
 ///
 /// ```
 /// # use brooklet::Server;
@@ -18,7 +19,7 @@ use std::{fmt, io, panic};
 /// # fn main() -> std::io::Result<()> {
 /// let server = Server::bind("127.0.0.1:0")?.get("/", |_| "hello\n").spawn()?;
 /// println!("http://{}/", server.local_addr());
-/// server.shutdown(Duration::from_secs(5))?; // lets requests finish; dropping it does not
+/// server.shutdown(Duration::from_secs(5))?; // gives running requests five seconds, unlike dropping the server
 /// # Ok(())
 /// # }
 /// ```
@@ -38,8 +39,8 @@ impl Running {
         Ok(Running { handle, thread: Some(thread) })
     }
 
-    /// Returns the address that the server listens on. Its port is the one that the system chose if the program passed
-    /// port 0.
+    /// Returns the address that the server listens on. If the program passed port 0, the address has the port that the
+    /// system chose.
     pub fn local_addr(&self) -> SocketAddr {
         self.handle.local_addr()
     }
@@ -49,7 +50,7 @@ impl Running {
         self.handle.clone()
     }
 
-    /// Stops the server with [`Handle::shutdown`], and blocks until it has stopped.
+    /// Stops the server with [`Handle::shutdown`], and blocks until the server has stopped.
     ///
     /// # Errors
     ///
@@ -59,7 +60,7 @@ impl Running {
         self.join()
     }
 
-    /// Blocks until the server has stopped, after a call of [`Handle::shutdown`].
+    /// Blocks until another thread calls [`Handle::shutdown`] and the server has stopped.
     ///
     /// # Errors
     ///

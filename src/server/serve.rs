@@ -1,4 +1,4 @@
-//! The loop of one connection, in the thread that accepted it.
+//! The loop that serves one connection. The loop runs in the thread that accepted the connection.
 //!
 //! ```text
 //!        ┌──────────────────────────── keep-alive ───────────────────────────┐
@@ -7,14 +7,14 @@
 //!             │                     │                             the body   │
 //!             │ malformed           │ takeover_conn                          └──> close
 //!             v                     v
-//!        4xx, linger          the program's
+//!        error, linger        the program's
 //! ```
 //!
-//! The whole response is written before the hook and the next handler are called, so that a client waits only for its
-//! own handler.
+//! The server writes the whole response before it calls the hook, so that the client does not wait for the hook.
 //!
 //! A panic in a guard, handler or hook is caught here. After a panic in a guard or handler, the response is a 500 and
-//! the connection ends. The server holds no lock while it calls the program's code, so a panic there poisons none.
+//! the connection ends. The server holds no lock while it calls the program's code. So a panic in that code poisons no
+//! lock.
 
 use super::body::{Body, BodyProgress, Remainder};
 use super::buffered_socket::BufferedSocket;
@@ -38,40 +38,43 @@ use std::io;
 use std::net::{IpAddr, Shutdown, SocketAddr};
 use std::time::Instant;
 
-/// The settings, routes and hooks with which each thread answers requests.
+/// The settings, the routes and the functions of the program that all threads use to answer requests.
 #[derive(Default)]
 pub struct Service {
     pub config: Config,
     pub dispatcher: Dispatcher,
     pub hook: Option<Hook>,
     pub form: Option<ErrorForm>,
-    /// The address that the server listens on. `None` if it listens on all addresses of the machine.
+    /// The address that the server listens on. `None` if the server listens on all addresses of the machine.
     pub address: Option<IpAddr>,
-    /// The throttles for the messages about refused clients, one for each limit.
+    /// The throttles for the messages about refused clients. Each of the two limits has a throttle.
     pub max_connections_lines: Throttle,
     pub max_taken_over_lines: Throttle,
 }
 
-/// The largest response that fits into the buffers of the client's kernel, so that no part waits in the server's
-/// kernel.
+/// The length in bytes up to which a response body fits into the buffers of most clients' kernels. A part of a longer
+/// body may wait in the server's kernel.
 const KERNEL_BUFFER: u64 = 16 * 1024;
 
-/// The error that is reported for a 500 without a cause. A handler that returns another 5xx, such as 503, does so on
-/// purpose.
+/// The error that is reported for a 500 without a cause. Other 5xx responses, such as a 503, are not errors of the
+/// program.
 const NO_CAUSE: &str = "the handler returned a 500 without a cause; add one with Response::with_cause";
 
-/// The reason why a connection ends. It decides how the connection is closed.
+/// The reason why a connection ends. The reason decides how the server closes the connection.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum CloseReason {
     /// The handler took the connection over, so the server does not close it.
     TakenOver,
-    /// The client is gone or does not read, so nothing more can be sent.
+    /// The server can send nothing more, because the client is gone or does not read, or because the response's body
+    /// panicked.
     ClientGone,
-    /// A response announced the end, and everything that the client sent was read.
+    /// A response announced the end of the connection, and the client had asked for this end. The server lingers only
+    /// if the buffer contains unread input.
     Announced,
-    /// No request arrived in time, or the server stops.
+    /// The client left before the first byte of a request, no request arrived in time, or the server stops.
     Idle,
-    /// The client may still be sending. Closing at once would send a reset, which can destroy the response.
+    /// The client may still send data, or a part of the response may wait in the server's kernel. If the server closed
+    /// the socket at once, the kernel could send a reset. A reset can destroy the response.
     Linger,
 }
 
@@ -79,27 +82,29 @@ enum CloseReason {
 struct Incoming<'r> {
     /// `None` if the head cannot be parsed.
     request: Option<&'r Request>,
-    /// The time at which the end of the head arrived.
+    /// The time at which the server finished parsing the head, or began to refuse the client.
     started: Instant,
 }
 
-/// An error of one request. Its variant decides whether it is printed to standard error if the program has set no hook.
+/// An error of one request. If the program has set no hook, the variant decides whether the server prints the error to
+/// standard error.
 enum Failure<'s> {
-    /// An error of the program. It is printed.
+    /// An error of the program. The server prints this error.
     Server(io::Error),
-    /// The client left, reads too slowly, or sent a request that is answered with a 4xx. It is not printed.
+    /// An error of the client: the client left, reads too slowly, or sent a request that is answered with a 4xx. The
+    /// server does not print this error.
     Client(io::Error),
-    /// A limit of [`Config`] was reached. It is printed at most once a minute, because many clients may be refused at
-    /// once.
+    /// A limit of [`Config`] that was reached. The server prints this error at most once per minute, because many
+    /// clients may be refused at the same time.
     Limit(io::Error, &'s Throttle),
 }
 
 impl Service {
-    /// Serves one connection until it ends or is taken over.
+    /// Serves one connection until the connection ends or a handler takes it over.
     pub fn serve(&self, socket: Socket, peer: SocketAddr) {
         let address = self.address.or_else(|| socket.local_addr().ok().map(|address| address.ip()));
         let on_loopback = may_be_loopback(address);
-        // This fails if the client has already left.
+        // This call fails if the client has already left.
         let Ok(conn) = BufferedSocket::new(socket, peer, on_loopback, &self.config) else { return };
         let mut slot = Some(conn);
         let reason = self.serve_requests(&mut slot);
@@ -115,8 +120,8 @@ impl Service {
         }
     }
 
-    /// Answers the requests of a connection, one after the other. Leaves the slot empty if a handler took the
-    /// connection over.
+    /// Answers the requests of a connection, one after another. Returns the reason why the connection ends. If a
+    /// handler took the connection over, the slot is empty after this call.
     fn serve_requests(&self, slot: &mut Option<BufferedSocket>) -> CloseReason {
         let mut idle = self.config.read_header_timeout;
         loop {
@@ -133,7 +138,7 @@ impl Service {
         }
     }
 
-    /// Answers one request. Returns `Err` if the connection ends after it.
+    /// Answers one request. Returns `Err` if no further request can follow on the connection.
     fn answer(&self, slot: &mut Option<BufferedSocket>, head: ParsedHead) -> Result<(), CloseReason> {
         let Some(conn) = slot else { return Err(CloseReason::TakenOver) };
         let ParsedHead { request, framing, .. } = head;
@@ -163,7 +168,7 @@ impl Service {
         }
     }
 
-    /// Calls the guards and the handler. Returns a 500 if one of them panics.
+    /// Runs the checks, the guards and the handler. Returns a 500 if a guard or the handler panics.
     fn handle(
         &self,
         slot: &mut Option<BufferedSocket>,
@@ -176,8 +181,8 @@ impl Service {
         response.unwrap_or_else(|| Response::from(io::Error::other("the handler panicked")).close())
     }
 
-    /// Returns the CORS fields for a response to a request from this origin. Error responses have them too: without
-    /// them, a page sees "Failed to fetch" instead of the status.
+    /// Returns the CORS fields for a response to a request from this origin. Error responses also have these fields.
+    /// Without CORS fields, a page receives "Failed to fetch" instead of the status.
     fn cors_fields(&self, origin: Option<&str>) -> Headers {
         let mut headers = Headers::new();
         self.dispatcher.allowed.set_cors_fields(origin, &mut headers);
@@ -188,11 +193,11 @@ impl Service {
     fn refuse_unparsed(&self, conn: &mut BufferedSocket, error: Error) -> Result<(), CloseReason> {
         let headers = self.cors_fields(refusal::origin(conn.input.data()));
         let incoming = Incoming { request: None, started: Instant::now() };
-        // The connection ends, because the place where the next request begins is not known.
+        // The connection ends, because the server cannot find the beginning of the next request.
         self.send(conn, Response::from(error).close(), &incoming, false, headers)
     }
 
-    /// Sends a response and reports it. Returns `Err` if the connection ends after it.
+    /// Sends a response, and reports the exchange. Returns `Err` if the connection ends after the response.
     fn send(
         &self,
         conn: &mut BufferedSocket,
@@ -208,7 +213,8 @@ impl Service {
         let mut socket = ThroughputLimit::new(&mut conn.socket, self.config.write_timeout);
         let closes = response.closes();
         let status = response.status_code();
-        // The cause is taken out here, because it is reported even if this response is replaced or cannot be sent.
+        // The cause is moved out of the response, because the server reports the cause even if the response is replaced
+        // or cannot be sent.
         let cause = response.cause.take().map(|error| match status.as_u16() {
             400..=499 => Failure::Client(error),
             _ => Failure::of(error),
@@ -235,7 +241,8 @@ impl Service {
                 return Err(CloseReason::ClientGone);
             }
         };
-        // The first error of the program is reported: the handler runs before the form.
+        // The server reports only one error of a response. An error of the program in `cause` has priority over an
+        // error of the body, because the error in `cause` occurred first.
         let failure = match cause {
             Some(Failure::Server(_)) => cause,
             _ => sent.error.map(Failure::of).or(cause),
@@ -246,16 +253,18 @@ impl Service {
             }
             failure => failure,
         };
-        if !sent.keep_alive && (self.hook.is_some() || failure.is_some()) {
-            // The end of the connection is the end of some responses. It does not wait for the report.
+        if !sent.keep_alive {
+            // A client may need the end of the connection to find the end of the response. So the server ends its half
+            // of the connection before it reports the exchange. Without this end, a client that has sent more than the
+            // request receives a reset, and reports an error.
             let _ = conn.socket.shutdown(Shutdown::Write);
         }
         self.report(conn.peer, incoming, Some(sent.status), sent.body_bytes, failure);
         if sent.keep_alive {
             return Ok(());
         }
-        // If the client did not ask for the end, it may be sending its next request. If the response is large, a part
-        // of it is still in the server's kernel. In both cases, a reset could destroy the response.
+        // A client that wants to keep the connection may already send the next request. A part of a large response may
+        // still be in the server's kernel. In both cases, a reset could destroy the response.
         let wants_keep_alive = incoming.request.is_some_and(Request::wants_keep_alive);
         if closes || wants_keep_alive || sent.body_bytes > KERNEL_BUFFER {
             return Err(CloseReason::Linger);
@@ -285,7 +294,8 @@ impl Service {
         }
     }
 
-    /// Refuses a connection beyond `max_connections`. `refuse` sends the 503 and returns the length of its body.
+    /// Refuses a connection beyond `max_connections`. `refuse` sends the 503, and returns the length of the body in
+    /// bytes.
     pub fn refuse_connection(&self, peer: SocketAddr, refuse: impl FnOnce(&HostAndOrigin) -> u64) {
         let incoming = Incoming { request: None, started: Instant::now() };
         let bytes = refuse(&self.dispatcher.allowed);
@@ -295,7 +305,8 @@ impl Service {
         self.report(peer, &incoming, Some(StatusCode::SERVICE_UNAVAILABLE), bytes, Some(failure));
     }
 
-    /// Calls the hook. Without a hook, prints errors of the program and limits that are reached to standard error.
+    /// Calls the hook. If there is no hook, prints an error of the program or a limit that was reached to standard
+    /// error.
     fn report(
         &self,
         peer: SocketAddr,
@@ -305,7 +316,7 @@ impl Service {
         failure: Option<Failure<'_>>,
     ) {
         if self.hook.is_none() && matches!(failure, None | Some(Failure::Client(_))) {
-            return; // there is nothing to report, so the clock is not read
+            return; // returns before the clock is read, because there is nothing to print
         }
         let exchange = Exchange {
             peer,
@@ -317,7 +328,7 @@ impl Service {
             duration: incoming.started.elapsed(),
             error: failure.as_ref().map(Failure::error),
         };
-        // The hook and the error come from the program, so the hook, `Display` and `Drop` may panic.
+        // The hook may panic. The error may be a type of the program whose `Display` or `Drop` panics.
         catch(|| match (&self.hook, &failure) {
             (Some(hook), _) => hook(&exchange),
             (None, Some(Failure::Limit(_, throttle))) => {
@@ -329,14 +340,14 @@ impl Service {
     }
 }
 
-/// Returns whether the server's end of a connection may have a loopback address. Returns `true` for an unknown
-/// address, so that the `Host` check stays on.
+/// Returns whether `address`, the server's address of a connection, may be a loopback address. Returns `true` if the
+/// address is unknown, so that the server checks the `Host`.
 fn may_be_loopback(address: Option<IpAddr>) -> bool {
     address.map_or(true, is_loopback)
 }
 
 impl Failure<'_> {
-    /// Classifies an error of a handler or of a body.
+    /// Returns `Client` for an error of the client's socket, and `Server` for any other error.
     fn of(error: io::Error) -> Self {
         if is_client_error(&error) {
             return Failure::Client(error);

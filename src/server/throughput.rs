@@ -1,25 +1,28 @@
-//! The minimum speed at which a client must send or receive a body.
+//! The minimum speed at which a client must send a request body and receive a response.
 
 use std::io::{self, Write};
 use std::time::{Duration, Instant};
 
-/// The minimum average speed of a body after its timeout, in both directions: 8 kbit/s, a tenth of a bad mobile line. A
-/// client that sends or reads single bytes, to hold a thread, extends its time by one millisecond per byte.
+/// The minimum average speed after the timeout, in both directions: 8 kbit/s, a tenth of the speed of a bad mobile
+/// line. A client that sends or reads single bytes to hold a thread must transfer 1,000 bytes for each further second.
 const MIN_BYTES_PER_SECOND: u64 = 1_000;
 
-/// Returns the maximum time for `bytes`: the timeout, and one second for each 1,000 bytes.
+/// Returns the maximum time for the transfer of `bytes` bytes: the timeout, and one second more for each complete 1,000
+/// bytes.
 pub fn time_budget(timeout: Duration, bytes: u64) -> Duration {
     timeout.saturating_add(Duration::from_secs(bytes / MIN_BYTES_PER_SECOND))
 }
 
-/// The most bytes of one write. On many lines, 10 MB take longer than the timeout of a write although the client reads.
+/// The maximum number of bytes in one write. On many lines, a single write of 10 MB takes longer than the timeout, even
+/// if the client reads all the time.
 const MAX_WRITE: usize = 16 * 1024;
 
-/// A socket for one response. It measures the time that writes wait for the client, and fails if that is too long.
+/// A socket for one response. Measures the time that writes wait for the client. If this time is too long, the next
+/// write fails.
 ///
-/// The timeout of the socket alone is not enough. If the kernel has room for a part of a write, it takes that part,
-/// waits until the timeout is over, and returns the length of the part instead of an error. The next write starts a new
-/// timeout.
+/// The timeout of the socket is not enough. If the kernel has room for only a part of a write, the kernel accepts that
+/// part and waits until the timeout is over. The write then returns the length of the part and no error. The next write
+/// starts a new timeout.
 pub struct ThroughputLimit<'a, W> {
     socket: &'a mut W,
     timeout: Duration,
@@ -32,7 +35,13 @@ impl<'a, W: Write> ThroughputLimit<'a, W> {
         ThroughputLimit { socket, timeout, written: 0, waited: Duration::ZERO }
     }
 
-    /// Calls `write` with `length` bytes of data, and measures its time.
+    /// Calls `write`, which writes `length` bytes of data, and measures the time of the call.
+    ///
+    /// # Errors
+    ///
+    /// - Returns the error of `write`.
+    /// - Returns `TimedOut` if the earlier writes of the response took longer than [`time_budget`].
+    /// - Returns `TimedOut` if `write` took the whole timeout and wrote only a part of the data.
     fn measure(&mut self, length: usize, write: impl FnOnce(&mut W) -> io::Result<usize>) -> io::Result<usize> {
         if self.waited > time_budget(self.timeout, self.written) {
             return Err(io::Error::new(io::ErrorKind::TimedOut, "the client reads too slowly"));
@@ -76,7 +85,7 @@ mod tests {
     use super::*;
     use std::thread;
 
-    /// A socket that takes one byte with each write, after 2 ms.
+    /// A socket that accepts one byte with each write. Each write takes 2 ms.
     struct Trickle;
 
     impl Write for Trickle {
@@ -99,7 +108,7 @@ mod tests {
         assert_eq!(io::copy(&mut body, &mut ThroughputLimit::new(&mut Trickle, Duration::MAX)).unwrap(), 5);
     }
 
-    /// A socket that takes `room` bytes of each write, after its timeout.
+    /// A socket that accepts `room` bytes of each write. Each write takes as long as the timeout.
     struct Stalling {
         room: usize,
         lengths: Vec<usize>,
@@ -123,7 +132,7 @@ mod tests {
         }
     }
 
-    /// If the kernel takes only a part of a write during the whole timeout, the client reads nothing.
+    /// If the kernel accepts only a part of a short write during the whole timeout, the client has stopped reading.
     #[test]
     fn write_of_a_part_after_the_timeout_times_out() {
         let writes: [fn(&mut dyn Write) -> io::Result<usize>; 2] = [
@@ -134,13 +143,13 @@ mod tests {
             let mut socket = Stalling { room: MAX_WRITE - 1, lengths: Vec::new() };
             let mut limit = ThroughputLimit::new(&mut socket, TIMEOUT);
             assert_eq!(write(&mut limit).unwrap_err().kind(), io::ErrorKind::TimedOut);
-            assert_eq!(socket.lengths, [MAX_WRITE], "there is one write, whose length a slow client can read in time");
+            assert_eq!(socket.lengths, [MAX_WRITE], "one short write, which a slow client can read in time");
             let mut socket = Stalling { room: MAX_WRITE, lengths: Vec::new() };
-            assert_eq!(write(&mut ThroughputLimit::new(&mut socket, TIMEOUT)).unwrap(), MAX_WRITE, "slow but complete");
+            assert_eq!(write(&mut ThroughputLimit::new(&mut socket, TIMEOUT)).unwrap(), MAX_WRITE, "a complete write");
         }
     }
 
-    /// A client that reads a large response slowly does not stall, because each write is short.
+    /// A client that reads a large response slowly receives the whole response, because each write is short.
     #[test]
     fn large_response_to_a_slow_client_arrives() {
         let mut socket = Stalling { room: usize::MAX, lengths: Vec::new() };

@@ -2,14 +2,17 @@
 
 use super::http::Response;
 
-/// The decision of a guard: the request passes, or the guard answers it. See [`Server::before`](super::Server::before).
+/// The decision of a guard to let a request pass or to answer the request. See
+/// [`Server::before`](super::Server::before).
 ///
 /// A guard may return any type that converts into a `Verdict`:
 ///
 /// - `None`, `()` and `Ok(())` let the request pass.
 /// - `Some(response)` answers the request with this response.
-/// - `Err(error)` answers the request as an error of a handler does. To use `?` in a closure, write its return type,
-///   for example `|ctx| -> io::Result<()>` or `|ctx| -> Result<(), Response>`.
+/// - `Err(error)` answers the request. The response is the same as for a handler that returns this error.
+///
+/// To use `?` in a closure, write the return type of the closure, for example `|ctx| -> io::Result<()>` or
+/// `|ctx| -> Result<(), Response>`.
 ///
 /// ```no_run
 /// # use brooklet::{Response, Server, StatusCode};

@@ -1,10 +1,10 @@
 //! An event stream to one client.
 //!
-//! A write that fails or times out may have sent a part of a frame, and the next byte would land inside that frame. So
-//! the first error shuts the socket down.
+//! A write that fails or times out may have sent only a part of a frame, and the bytes of a later write would continue
+//! this part. So the first error shuts the socket down.
 //!
-//! Each frame is a separate chunk, even if one write sends several frames. So a client that forwards chunk by chunk
-//! never holds an event back until a later event arrives.
+//! Each frame is a separate chunk, even if one write sends several frames. So a proxy that forwards chunk by chunk does
+//! not delay an event until a later event arrives.
 
 use super::framing::Framing;
 use super::http::outgoing::{push_date, push_status_line};
@@ -21,50 +21,56 @@ use std::sync::{Arc, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// The media type of an event stream. Without the parameter, some clients read the stream as Latin-1.
+/// The media type of an event stream. Without the parameter `charset`, some clients read the stream as Latin-1.
 const CONTENT_TYPE: &str = "text/event-stream; charset=utf-8";
 
-/// The default silence before a keep-alive comment. Proxies close a connection that is silent for 30 to 60 s.
+/// The default time without a write before a keep-alive comment. Many proxies close a connection after 30 to 60 s of
+/// silence.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
-/// The shortest silence before a keep-alive comment. If it were shorter, a thread would spend its time on comments.
+/// The shortest time without a write before a keep-alive comment. With a shorter time, a thread would be busy with
+/// comments.
 pub const MIN_KEEP_ALIVE: Duration = Duration::from_millis(10);
 
-/// The default time that a write waits for a client that does not read. Responses have the same default.
+/// The maximum time of a write to a client that does not read, by default. The default of `Config::write_timeout` is
+/// the same.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// The size at which joined messages are sent, in bytes. One write of 64 KiB costs less than two writes of 100 bytes.
+/// The number of bytes at which collected messages are written. One write of 64 KiB takes less time than two writes of
+/// 100 bytes.
 const BATCH: usize = 64 * 1024;
 
-/// The largest write, in bytes. A larger frame takes several writes, so that a client that reads slowly has the write
-/// timeout for each of them.
+/// The largest write, in bytes. More bytes take several writes. So a client that reads slowly has the whole write
+/// timeout for each of these writes.
 const MAX_WRITE: usize = 2 * BATCH;
 
-/// How many bytes a client may send while its stream lasts. [`Connection::close`] reads the same number of bytes. The
-/// only useful input is a request body that the handler has not read.
+/// The maximum number of bytes that a client may send during its stream. [`Connection::close`] has the same limit. The
+/// only expected input is a request body that the handler has not read.
 const MAX_INPUT: usize = 16 * 1024 * 1024;
 
-/// How often [`Connection::forward`] and [`Connection::wait_for`] read the client's input. They block on a channel, so
-/// they cannot block on the socket.
+/// The time between two reads of the client's input by [`Connection::forward`] and [`Connection::wait_for`]. These
+/// methods block on a receiver, so they cannot block on the socket.
 const INPUT_INTERVAL: Duration = Duration::from_millis(500);
 
-/// An event stream to one client. [`stream`] and [`start_connection`] create it.
+/// An event stream to one client. [`start_connection`] returns a `Connection`, and [`stream`] calls a closure with a
+/// `Connection`.
 ///
 /// - [`send_message`](Connection::send_message) sends an event. [`send_messages`](Connection::send_messages) sends many
 ///   events in few writes. [`send_comment`](Connection::send_comment) sends a comment, which clients skip.
-/// - [`wait`](Connection::wait) is a sleep that ends early when the client leaves. [`wait_for`](Connection::wait_for)
-///   waits for a value from another thread: a reply or a cancellation. [`forward`](Connection::forward) sends the
-///   messages from an [`mpsc`](std::sync::mpsc) channel. All three send a keep-alive comment after 15 s of silence.
+/// - [`wait`](Connection::wait) sleeps, and returns an error early if the client leaves or the server shuts down.
+///   [`wait_for`](Connection::wait_for) waits for a value from another thread, such as a reply.
+///   [`forward`](Connection::forward) sends the messages of a [`Receiver`](std::sync::mpsc::Receiver). These three
+///   methods send a keep-alive comment after 15 s without a write.
 /// - [`close`](Connection::close) sends a `close` event and ends the stream. Dropping the `Connection` ends the stream
-///   without an event.
+///   without this event, unless the server is shutting down.
 ///
 /// Import the module and write `sse::Connection`, because [`brooklet::Connection`](server::Connection) has the same
 /// name.
 ///
 /// # Resuming
 ///
-/// A client that lost its connection reconnects with the id of the last event that it received. This stream sends an id
-/// with each event, and continues after [`last_event_id`](Connection::last_event_id):
+/// When a client reconnects, it sends the id of the last event that it received. The handler in this example gives each
+/// event an id, and continues after the event whose id [`last_event_id`](Connection::last_event_id) returns:
 ///
 /// ```
 /// use brooklet::{sse, Context, Response};
@@ -85,17 +91,22 @@ const INPUT_INTERVAL: Duration = Duration::from_millis(500);
 ///
 /// # The end of a stream
 ///
-/// An `EventSource` reconnects whenever a stream ends. It stops when the page calls its `close()`, or when the response
-/// is not an event stream, such as a 204.
+/// An `EventSource` reconnects when a stream ends, even if the stream is complete. An `EventSource` stops reconnecting
+/// if the page calls `close()`, or if the response is not an event stream, such as a 204.
 ///
-/// Other clients can see whether a stream is complete. A stream that is closed or dropped is complete: for an HTTP/1.1
-/// client, it ends with the last chunk (RFC 9112 7.1). The last chunk is missing if a write failed, if the client
-/// stopped reading, if the closure of [`stream`] returned an error or panicked, or if the process died. Then curl exits
-/// with status 18, and reading the body of a `fetch` fails in Chromium, in Firefox, in Node 22 from version
-/// 22.23 and in Node 24 from version 24.21.
+/// Other clients can see whether a stream is complete. For an HTTP/1.1 client, a stream that the program closes or
+/// drops ends with the last chunk (RFC 9112 7.1). The last chunk is missing in these cases:
 ///
-/// An HTTP/1.0 client receives no chunks, and older versions of Node do not report a missing last chunk. For these
-/// clients, end the stream with [`close`](Connection::close), or with a mark in the data such as `[DONE]`.
+/// - A write has failed, or the client has stopped reading.
+/// - The closure of [`stream`] has panicked, or has returned an error that does not report a shutdown of the server.
+/// - The process has died.
+///
+/// If the last chunk is missing, curl exits with status 18. Reading the body of a `fetch` then fails in Chromium, in
+/// Firefox, in Node 22 from version 22.23 on, and in Node 24 from version 24.21 on.
+///
+/// An HTTP/1.0 client receives no chunks, and older versions of Node do not report a missing last chunk. To show such
+/// clients that a stream is complete, call [`close`](Connection::close), or send a last event with data such as
+/// `[DONE]`.
 #[derive(Debug)]
 pub struct Connection {
     stream: Arc<Stream>,
@@ -109,28 +120,30 @@ pub struct Connection {
     input_left: usize,
 }
 
-/// A client's connection, and the state of its stream. The stream ends when this value is dropped. [`stream`] holds a
-/// second reference, because the end depends on the result of the closure.
+/// A client's connection, and the state of the stream on this connection. The stream ends when this value is dropped.
+/// The function [`stream`] holds a second reference until the closure has returned, because the result of the closure
+/// decides how the stream ends.
 #[derive(Debug)]
 struct Stream {
     conn: server::Connection,
     framing: Framing,
-    /// Nothing more may be written, because a write failed or the stream is closed.
+    /// Is `true` if nothing more may be written, because of an earlier error or because the stream is closed.
     ended: AtomicBool,
-    /// The closure failed, so the stream must end without the last chunk.
+    /// Is `true` if the closure returned an error and the stream must end without the last chunk.
     failed: AtomicBool,
 }
 
-/// The reason why a stream ended: its client left, stopped reading or sent too much, or the server is stopping. Every
-/// such error contains this type. So [`stream`] can distinguish it from an error of another stream, socket or file,
-/// which may have the same kind.
+/// An error that ends a stream: the client left, stopped reading or sent too much, or the server is stopping. Every
+/// such error contains this type. So [`stream`] can distinguish such an error from an error of another stream, socket
+/// or file with the same kind.
 #[derive(Debug)]
 struct StreamEnd {
     stream: Weak<Stream>,
     error: io::Error,
 }
 
-/// Starts an event stream on a connection that was taken over. The stream can run in any thread:
+/// Starts an event stream on a connection that was taken over. The stream can run in any thread. In this example, each
+/// stream has a thread of its own:
 ///
 /// ```
 /// use brooklet::{sse, Connection, Context, Response};
@@ -152,18 +165,19 @@ struct StreamEnd {
 /// }
 /// ```
 ///
-/// Sends the response's head and an empty comment at once. The comment is there because some proxies forward a head
-/// only with the first byte of the body. So `onopen` fires in the browser before the first event. The head has the
-/// fields that were set with [`Context::set_response_header`](super::super::Context::set_response_header), which
-/// replace default fields of the same name.
+/// Sends the response's head and an empty comment before the function returns. Some proxies forward a head only
+/// together with the first byte of the body. With the comment, `onopen` fires in the browser before the first event.
+/// The head contains the fields that were set with
+/// [`Context::set_response_header`](super::super::Context::set_response_header). These fields replace default fields of
+/// the same name.
 ///
 /// A write to the stream waits at most 30 s for a client that does not read.
 /// [`set_write_timeout`](Connection::set_write_timeout) changes that time.
 ///
 /// # Errors
 ///
-/// - Returns `ConnectionAborted` for a HEAD request, after it has sent the head.
-/// - Returns the error of the socket, of any kind, if the client has left.
+/// - Returns `ConnectionAborted` for a HEAD request, after the head was sent.
+/// - Returns the error of the socket, of any kind, if the head cannot be sent, for example because the client has left.
 pub fn start_connection(conn: server::Connection) -> io::Result<Connection> {
     let conn = start_response(conn, None)?;
     let framing = Framing::of(conn.request());
@@ -180,7 +194,8 @@ pub fn start_connection(conn: server::Connection) -> io::Result<Connection> {
     })
 }
 
-/// Sends the head of an event stream, an empty comment, and the reconnection time if there is one, in one write.
+/// Sends the head of an event stream, an empty comment, and the reconnection time if there is one, in one write. For a
+/// HEAD request, sends only the head, and returns an error.
 pub fn start_response(conn: server::Connection, retry: Option<Duration>) -> io::Result<server::Connection> {
     let framing = Framing::of(conn.request());
     let mut out = Vec::with_capacity(512);
@@ -202,10 +217,12 @@ pub fn start_response(conn: server::Connection, retry: Option<Duration>) -> io::
     Ok(conn)
 }
 
-/// Takes a request's connection over, starts an event stream on it, and calls `events` with that stream. The closure
-/// runs in the calling thread, which serves only this connection. Returns the response that the handler must return.
+/// Takes over the connection of a request, starts an event stream, and calls the closure `events` with this stream. The
+/// closure runs in the calling thread, which serves only this connection. Does not call the closure if the client has
+/// left, if the request was HEAD, or if [`max_taken_over`](super::super::Config::max_taken_over) connections are
+/// already taken over. Returns the response that the handler must return.
 ///
-/// The closure cannot borrow from the context. Copy what it needs first:
+/// The closure cannot borrow from the context. Before the call, copy the values that the closure needs:
 ///
 /// ```
 /// # use brooklet::{sse, Context, Response};
@@ -218,27 +235,30 @@ pub fn start_response(conn: server::Connection, retry: Option<Duration>) -> io::
 /// }
 /// ```
 ///
-/// If the closure returns `Ok`, the stream is complete and ends without a `close` event. If the closure returns an
-/// error or panics, the last chunk is missing, and the client reports an error. There is one exception: if the closure
-/// returns the error that reports a shutdown of the server, the stream is complete and ends with a `close` event. If
-/// the closure drops the [`Connection`] earlier, the stream still ends when the closure returns.
+/// If the closure returns `Ok`, the stream is complete, unless a write has failed. The stream then ends without a
+/// `close` event, unless the server is shutting down. If the closure returns an error or panics, the last chunk is
+/// missing, and an HTTP/1.1 client can report an error. There is one exception. If the closure returns the error that
+/// reports a shutdown of the server, the stream is complete and ends with a `close` event. If the closure drops the
+/// [`Connection`], the stream still ends only when the closure returns.
 ///
 /// # Errors of the closure
 ///
 /// - An error that ended this stream is not reported. Such an error means that the client left, stopped reading or sent
-///   too much, or that the server is shutting down. The methods of [`Connection`] return such errors. The closure may
-///   return an error of its own whose [`source`](std::error::Error::source) is such an error.
+///   too much, or that the server is shutting down. The methods of [`Connection`] return such errors. If a
+///   [`source`](std::error::Error::source) of the returned error is such an error, the returned error is also not
+///   reported.
 /// - Every other error is reported to the hook [`on_response`](super::super::Server::on_response), or printed to
-///   standard error if there is no hook. Examples are an error of a database, of another stream or connection, of a
-///   channel that is closed, of the socket that [`tcp_stream`](Connection::tcp_stream) returns, and `InvalidInput` for
-///   a message that is not valid.
+///   standard error if there is no hook. Examples are an error of a database, of another stream, of a closed channel,
+///   or of the socket that [`tcp_stream`](Connection::tcp_stream) returns. Another example is the error `InvalidInput`
+///   for a message that is not valid.
 pub fn stream(ctx: Context<'_>, events: impl FnOnce(Connection) -> io::Result<()>) -> Response {
     let (conn, mut no_result) = ctx.takeover_conn();
     no_result.cause = run(conn, events).err();
     no_result
 }
 
-/// Runs the closure, and records whether it failed, which decides how the stream ends. Returns the error to report.
+/// Calls the closure, and records whether the stream must end without the last chunk. Returns the error that the server
+/// must report.
 fn run(conn: server::Connection, events: impl FnOnce(Connection) -> io::Result<()>) -> io::Result<()> {
     // An error means that the client has left, or that the request was HEAD.
     let Ok(connection) = start_connection(conn) else { return Ok(()) };
@@ -253,8 +273,8 @@ fn run(conn: server::Connection, events: impl FnOnce(Connection) -> io::Result<(
     Err(without_mark(error))
 }
 
-/// Hides the mark on an error of another connection. The server would treat a marked error as an error of this client,
-/// and would not print it.
+/// Hides the mark of an error of another connection. The server would treat a marked error as an error of this client,
+/// and would not report the error.
 fn without_mark(error: io::Error) -> io::Error {
     if server::is_client_error(&error) {
         return io::Error::new(error.kind(), error);
@@ -262,7 +282,7 @@ fn without_mark(error: io::Error) -> io::Error {
     error
 }
 
-/// Returns whether this stream ended with the error, or with one of the error's sources.
+/// Returns whether this stream ended with `error`, or with one of the sources of `error`.
 fn is_end_of(stream: &Arc<Stream>, error: &io::Error) -> bool {
     let mut next: Option<&(dyn Error + 'static)> = Some(error);
     while let Some(error) = next {
@@ -270,7 +290,7 @@ fn is_end_of(stream: &Arc<Stream>, error: &io::Error) -> bool {
             return Weak::as_ptr(&end.stream) == Arc::as_ptr(stream);
         }
         next = match error.downcast_ref::<io::Error>() {
-            // `io::Error::source` skips the inner error, and returns the source of the inner error.
+            // `io::Error::source` returns the source of the inner error, and not the inner error itself.
             Some(error) => error.get_ref().map(|inner| inner as &(dyn Error + 'static)),
             None => error.source(),
         };
@@ -278,7 +298,7 @@ fn is_end_of(stream: &Arc<Stream>, error: &io::Error) -> bool {
     false
 }
 
-/// Appends the head, with the fields that make the response an event stream and keep proxies from buffering it.
+/// Appends the head of an event stream. Some fields of the head keep proxies from buffering the stream.
 fn push_head(conn: &server::Connection, framing: Framing, out: &mut Vec<u8>) {
     const OURS: [(&str, &str); 3] =
         [("Content-Type", CONTENT_TYPE), ("Cache-Control", "no-cache, no-transform"), ("X-Accel-Buffering", "no")];
@@ -297,16 +317,16 @@ fn push_head(conn: &server::Connection, framing: Framing, out: &mut Vec<u8>) {
 }
 
 impl Connection {
-    /// Sends an event. Takes one write, unless the event is longer than 128 KiB. Blocks while the client does not read,
-    /// at most for the [write timeout](Connection::set_write_timeout).
+    /// Sends an event. An event of more than 128 KiB is sent in several writes. Each write blocks while the client does
+    /// not read, at most for the [write timeout](Connection::set_write_timeout).
     ///
     /// The first write to a client that has just left often succeeds. [`wait`](Connection::wait) notices at once that
     /// the client has left.
     ///
     /// # Errors
     ///
-    /// - Returns `InvalidInput` if the format cannot hold the message. Nothing was written, and the stream continues.
-    /// - Returns `TimedOut` if the client stopped reading. The stream has ended.
+    /// - Returns `InvalidInput` if the message is not valid. Nothing was written, and the stream continues.
+    /// - Returns `TimedOut` if a write is not complete after the write timeout. The stream has ended.
     /// - Returns the error of the socket, of any kind, if the client has left. The stream has ended.
     /// - Returns `BrokenPipe` if the stream has already ended with an earlier error.
     pub fn send_message(&mut self, message: impl Into<Message>) -> io::Result<()> {
@@ -316,12 +336,13 @@ impl Connection {
         self.write()
     }
 
-    /// Sends many events, in writes of about 64 KiB. Sends the remaining events when the iterator ends.
+    /// Sends all events of an iterator. Collects at least 64 KiB of events before each write, except before the last
+    /// write.
     ///
     /// # Errors
     ///
-    /// Returns the errors of [`send_message`](Connection::send_message). If a message is not valid, the messages before
-    /// it are sent.
+    /// Returns the errors of [`send_message`](Connection::send_message). If a message is not valid, all earlier
+    /// messages are sent.
     pub fn send_messages<M: Into<Message>>(&mut self, messages: impl IntoIterator<Item = M>) -> io::Result<()> {
         for message in messages {
             self.push(message)?;
@@ -332,7 +353,7 @@ impl Connection {
         self.write()
     }
 
-    /// Sends a comment, which clients skip. A text with line breaks is sent as several comments.
+    /// Sends a comment, which clients skip. Each line of the text is sent as a separate comment.
     ///
     /// # Errors
     ///
@@ -343,18 +364,19 @@ impl Connection {
     }
 
     /// Blocks for `duration`, or until the client leaves or the server shuts down. Sends a keep-alive comment after
-    /// each 15 s without a write ([`set_keep_alive`](Connection::set_keep_alive) changes that time). Reads and drops
-    /// the client's input.
+    /// each 15 s without a write. [`set_keep_alive`](Connection::set_keep_alive) changes this time. Reads and drops the
+    /// client's input.
     ///
     /// A client that shuts down only its sending side is treated as a client that has left.
     ///
     /// # Errors
     ///
-    /// - Returns `ConnectionAborted` as soon as the client leaves.
-    /// - Returns `ConnectionAborted` as soon as the server shuts down. The stream has not ended yet. Call
-    ///   [`close`](Connection::close), or drop the stream. Both send the `close` event.
+    /// - Returns `ConnectionAborted` as soon as the client closes its connection.
+    /// - Returns `ConnectionAborted` as soon as the server shuts down. The stream has not ended yet.
+    ///   [Closing](Connection::close) or dropping the `Connection` then sends a `close` event, and ends the stream.
     /// - Returns `ConnectionAborted` if the client has sent more than 16 MiB on this stream. The stream has ended.
-    /// - Returns the error of the socket, of any kind, if the connection is broken.
+    /// - Returns the error of the socket, of any kind, if the connection is broken, for example by a reset. The stream
+    ///   has ended.
     /// - Returns the errors of [`send_comment`](Connection::send_comment) if a keep-alive comment cannot be sent.
     pub fn wait(&mut self, duration: Duration) -> io::Result<()> {
         let deadline = Instant::now().checked_add(duration);
@@ -367,12 +389,12 @@ impl Connection {
         }
     }
 
-    /// Blocks until another thread sends a value, and returns that value. Blocks at most for `duration`. Another
-    /// request can send a reply to this stream in this way, or cancel it by dropping the sender. Sends keep-alive
-    /// comments as [`wait`](Connection::wait) does.
+    /// Blocks until another thread sends a value, at most for `duration`. Returns the value. For example, the handler
+    /// of another request can send a reply, or drop the sender to report a cancellation. Sends keep-alive comments as
+    /// [`wait`](Connection::wait) does.
     ///
-    /// Receives a value at once. This method blocks on the channel and not on the socket, so it takes up to half a
-    /// second to notice that the client has left or that the server is shutting down.
+    /// Returns as soon as a value arrives. Notices within half a second that the client has left or that the server is
+    /// shutting down. In contrast, [`wait`](Connection::wait) returns at once in these cases.
     ///
     /// ```
     /// # use brooklet::{sse, Context, Response};
@@ -394,7 +416,7 @@ impl Connection {
     ///
     /// # Errors
     ///
-    /// - Returns the errors of [`wait`](Connection::wait) in the outer result.
+    /// - Returns the errors of [`wait`](Connection::wait) as the outer `Err`.
     /// - Returns `Ok(Err(Timeout))` if no value arrived within `duration`.
     /// - Returns `Ok(Err(Disconnected))` if every value was received and all senders were dropped.
     pub fn wait_for<T>(
@@ -408,11 +430,12 @@ impl Connection {
         self.receive(receiver, Instant::now().checked_add(duration))
     }
 
-    /// Sends the messages of a [`Receiver`](std::sync::mpsc::Receiver) as events, until all its senders are dropped. Sends
-    /// all messages that are waiting there with one write. Sends keep-alive comments as [`wait`](Connection::wait) does.
+    /// Sends the messages of a [`Receiver`](std::sync::mpsc::Receiver) as events, until all its senders are dropped.
+    /// Joins the messages that are already waiting into writes of about 64 KiB. Sends keep-alive comments as
+    /// [`wait`](Connection::wait) does.
     ///
-    /// Sends a message at once. Notices within half a second that the client has left, even if there is no message to
-    /// send.
+    /// Does not wait for further messages before a write. Notices within half a second that the client has left or that
+    /// the server is shutting down, even if no message arrives.
     ///
     /// ```
     /// # use brooklet::{sse, Context, Response};
@@ -446,7 +469,7 @@ impl Connection {
     }
 
     /// Waits for a value until `deadline`. Also reads the client's input and sends keep-alive comments, even if the
-    /// channel always has a value.
+    /// receiver always has a value.
     fn receive<T>(
         &mut self,
         receiver: &Receiver<T>,
@@ -466,39 +489,41 @@ impl Connection {
     }
 
     /// Returns the id of the last event that the client received before it reconnected. The id is the value of the
-    /// header field `Last-Event-ID`, or of `lastEventId` in the query if there is no such field. Returns `None` for a
-    /// new client, and for an empty id.
+    /// header field `Last-Event-ID`. If this field is missing or empty, the id is the value of `lastEventId` in the
+    /// query. Returns `None` if both values are missing or empty, or if the value in the query contains a line break or
+    /// NUL.
     ///
-    /// An id that is not UTF-8 is read as Latin-1, because many clients send header fields in Latin-1.
+    /// A field that is not UTF-8 is read as Latin-1, because many clients send header fields in Latin-1.
     pub fn last_event_id(&self) -> Option<&str> {
         self.last_event_id.as_deref()
     }
 
-    /// Returns the connection of this stream. It has the request and the client's address.
+    /// Returns the connection of this stream, for example for the request and the client's address.
     pub fn connection(&self) -> &server::Connection {
         &self.stream.conn
     }
 
     /// Returns the socket, for example to set options. Shutting the socket down ends the stream without the last chunk.
     ///
-    /// Bytes that the program writes to the socket break the stream, unless they are complete chunks (RFC 9112 7.1), or
-    /// complete frames for an HTTP/1.0 client. [`stream`] reports an error of such a write as an error of the program.
+    /// Bytes that the program writes to the socket break the stream, unless these bytes are complete chunks (RFC 9112
+    /// 7.1). For an HTTP/1.0 client, write complete frames instead. [`stream`] reports an error of such a write as an
+    /// error of the program.
     pub fn tcp_stream(&self) -> &TcpStream {
         self.stream.conn.tcp_stream()
     }
 
-    /// Sets the silence after which [`wait`](Connection::wait), [`wait_for`](Connection::wait_for) and
-    /// [`forward`](Connection::forward) send a keep-alive comment. The default is 15 s. A time below 10 ms counts as
-    /// 10 ms. With [`Duration::MAX`], no comments are sent.
+    /// Sets the time without a write after which [`wait`](Connection::wait), [`wait_for`](Connection::wait_for) and
+    /// [`forward`](Connection::forward) send a keep-alive comment. The default is 15 s. A time below 10 ms counts as 10
+    /// ms. With [`Duration::MAX`], no keep-alive comments are sent.
     pub fn set_keep_alive(&mut self, silence: Duration) {
         self.keep_alive = silence.max(MIN_KEEP_ALIVE);
     }
 
-    /// Sets how long one write waits for a client that does not read. The default is 30 s. With `None`, a write waits
-    /// until the kernel ends the connection, which may never happen.
+    /// Sets the maximum time that one write waits for a client that does not read. The default is 30 s. With `None`, a
+    /// write waits until the kernel ends the connection, which may never happen.
     ///
-    /// A client that has taken only a part of a write after this time is disconnected too. An event of more than 128
-    /// KiB is sent in several writes, and each of them has this timeout.
+    /// A client that has received only a part of a write after this time is also disconnected. An event of more than
+    /// 128 KiB is sent in several writes, and this timeout applies to each write.
     ///
     /// # Errors
     ///
@@ -509,12 +534,12 @@ impl Connection {
 
     /// Sends an event with the name `close` and the data `close`, and ends the stream with the last chunk.
     ///
-    /// On this event, a page should call the `close()` of its `EventSource`. A page that should reconnect, for example
-    /// after a restart of the server, ignores the event. If the server is shutting down, the event has a random `retry`
-    /// of 1 to 5 s, so that these pages do not all reconnect at once.
+    /// When this event arrives, a page should call `close()` on its `EventSource`. If a page ignores this event, the
+    /// `EventSource` reconnects, which is useful after a restart of the server. If the server is shutting down, the
+    /// event has a random `retry` of 1 to 5 s, so that not all clients reconnect at once.
     ///
-    /// Blocks until the client has closed the connection, or has sent nothing for a second. Blocks at most for 5 s, or
-    /// until the client has sent 16 MiB.
+    /// Writes the event as [`send_message`](Connection::send_message) does. Then blocks until the client has closed the
+    /// connection, has sent nothing for 1 s, or has sent 16 MiB. This second step takes at most 6 s.
     ///
     /// ```compile_fail,E0382
     /// fn on_and_on(mut events: brooklet::sse::Connection) -> std::io::Result<()> {
@@ -536,7 +561,7 @@ impl Connection {
         Ok(())
     }
 
-    /// Adds a message to the next write.
+    /// Adds a message to the next write. If the message is not valid, writes the earlier messages and returns an error.
     fn push(&mut self, message: impl Into<Message>) -> io::Result<()> {
         let message = message.into();
         if let Err(refused) = message.check() {
@@ -576,17 +601,17 @@ impl Connection {
         self.mark(io::Error::new(ErrorKind::ConnectionAborted, why))
     }
 
-    /// Marks an error as the end of this stream, so that it is not reported as an error of the program.
+    /// Marks an error as the end of this stream, so that [`stream`] does not report the error.
     fn mark(&self, error: io::Error) -> io::Error {
         let end = StreamEnd { stream: Arc::downgrade(&self.stream), error };
         server::mark_client_error(io::Error::new(end.error.kind(), end))
     }
 
-    /// Waits at most `within` for input from the client, and drops it.
+    /// Waits at most `within` for input from the client, and drops the input.
     ///
     /// # Errors
     ///
-    /// Returns an error if the client has left or the server is stopping.
+    /// Returns an error if the client has left, if the server is stopping, or if the client has sent too much.
     fn drain_input(&mut self, within: Duration) -> io::Result<()> {
         let drained = drain(self.stream.conn.tcp_stream(), within, &mut self.input_left);
         self.last_read = Instant::now();
@@ -618,8 +643,7 @@ fn time_until(deadline: Option<Instant>) -> Duration {
 }
 
 /// Reads and drops the client's input, which has no meaning in an event stream. Waits at most `within`, and reads once.
-/// If `within` is zero, reads all input that has arrived, to find the end of the input. Returns `false`
-/// at the end of the input.
+/// If `within` is zero, does not wait, and reads all input that has arrived. Returns `false` if the input has ended.
 fn drain(mut socket: &TcpStream, within: Duration, left: &mut usize) -> io::Result<bool> {
     let waits = !within.is_zero();
     if waits {
@@ -645,7 +669,7 @@ enum Input {
     End,
 }
 
-/// Reads once, and drops the bytes. Returns an error if there are more than `left`.
+/// Reads once, and drops the bytes. Returns an error after a read of more than `left` bytes.
 fn read_away(socket: &mut impl Read, left: &mut usize) -> io::Result<Input> {
     match socket.read(&mut [0; 2 * 1024]) {
         Ok(0) => Ok(Input::End),
@@ -663,14 +687,14 @@ fn read_away(socket: &mut impl Read, left: &mut usize) -> io::Result<Input> {
     }
 }
 
-/// Writes frames, in pieces of [`MAX_WRITE`] bytes. The socket's write timeout applies to each piece.
+/// Writes frames, in pieces of at most [`MAX_WRITE`] bytes. The socket's write timeout applies to each piece.
 fn write_frames(socket: &TcpStream, frames: &[u8]) -> io::Result<()> {
     write_in_pieces(socket, frames, || socket.write_timeout())
 }
 
-/// Writes bytes in pieces. If a write times out after it has sent a part of its piece, the socket returns a short
-/// length and no error, and the next write would wait for the timeout again. So a short write that took as long as the
-/// timeout is an error.
+/// Writes bytes in pieces. A write may time out after the kernel has taken a part of the piece. The write then returns
+/// the length of this part and no error, and the next write would wait for the whole timeout again. So this function
+/// returns `TimedOut` after a short write that took at least as long as the timeout.
 fn write_in_pieces(
     mut socket: impl Write,
     bytes: &[u8],
@@ -710,7 +734,7 @@ impl Error for StreamEnd {
 
 impl Drop for Stream {
     /// Ends the stream, without waiting for a client that does not read. If the server is stopping, sends a `close`
-    /// event first. Without that event, a page would treat the end as a broken connection.
+    /// event first. Without this event, a page could not distinguish a shutdown from a broken connection.
     fn drop(&mut self) {
         let mut socket = self.conn.tcp_stream();
         if self.ended.load(Ordering::SeqCst) || socket.set_nonblocking(true).is_err() {
@@ -724,7 +748,8 @@ impl Drop for Stream {
             self.framing.push_end(&mut out);
             let _ = socket.write_all(&out); // a client that does not read now does not receive the end
         }
-        // Unread input, such as the body of a POST, would turn the close into a reset. So it is read and dropped.
+        // Unread input, such as the body of a POST, would make the kernel send a reset. So this function reads and
+        // drops the input.
         let _ = socket.shutdown(Shutdown::Write);
         let mut left = MAX_INPUT;
         while matches!(read_away(&mut socket, &mut left), Ok(Input::Some)) {}

@@ -1,8 +1,8 @@
-//! The encoding of frames on the wire. Each frame is sent as one chunk (RFC 9112 7.1), or without a chunk to an
-//! HTTP/1.0 client.
+//! The encoding of frames for a connection. An HTTP/1.1 client receives each frame as one chunk (RFC 9112 7.1). An
+//! HTTP/1.0 client receives each frame without a chunk around it.
 //!
-//! The last chunk shows a client that the stream is complete. If it is missing, the client reports an error. An
-//! HTTP/1.0 client sees only the end of the connection in both cases.
+//! The last chunk shows an HTTP/1.1 client that the stream is complete. If the last chunk is missing, the client can
+//! report an error. An HTTP/1.0 client sees only that the connection ends.
 
 use super::http::chunked::{push_size_line, CHUNK_END, LAST_CHUNK};
 use super::http::{Request, Version};

@@ -1,12 +1,14 @@
-//! Events, which are encoded while they are built (WHATWG HTML 9.2.5, 9.2.6). This module does no I/O.
+//! The type [`Message`], which is one event. Each setter encodes its field at once (WHATWG HTML 9.2.5, 9.2.6). This
+//! module does no I/O.
 //!
-//! A message is the text of its frame. Each setter formats a line at the end of the text, and then moves the line to
-//! its place. So an event costs one allocation. The id is the last line, because some clients store an id as soon as
-//! its line arrives. If the id came first, a client that is disconnected after that line would resume after an event
-//! that it has not dispatched.
+//! A message holds the lines of its frame in one string. Each setter formats its lines at the end of the string, and
+//! then moves these lines to the place of the field. So a short event needs one allocation. The id is the last line,
+//! because some clients store an id as soon as the line of the id arrives. If the id came first, such a client might
+//! lose its connection after the line of the id. The client would then resume after an event that it has not
+//! dispatched.
 //!
-//! If the format cannot hold a value, its line is removed and the message keeps the error. Sending the message returns
-//! that error.
+//! If a value is not valid, the setter removes the line of the value, and stores an error in the message. Sending the
+//! message returns this error.
 
 use super::http::ascii;
 use super::server::jitter;
@@ -15,11 +17,12 @@ use std::fmt::{self, Display, Write};
 use std::io;
 use std::time::Duration;
 
-/// An event: a name, data, a reconnection time and an id, each of which is optional. The fields are always sent in the
-/// order `event`, `data`, `retry`, `id`.
+/// An event with up to four fields: a name, data, a reconnection time and an id. Each field is optional. The fields are
+/// always sent in the order `event`, `data`, `retry`, `id`.
 ///
-/// Text converts into an event with that data: `&str`, `String`, `&String`, `Cow<str>` and [`fmt::Arguments`]. For any
-/// other type that implements [`Display`], call [`data`](Message::data).
+/// The types `&str`, `String`, `&String`, `Cow<str>` and [`fmt::Arguments`] convert into an event whose data is the
+/// text. For any other type that implements [`Display`], call [`data`](Message::data). If the [`Display`] of a value
+/// returns an error, sending the message returns an error.
 ///
 /// ```
 /// use brooklet::sse::Message;
@@ -30,20 +33,20 @@ use std::time::Duration;
 /// assert_eq!(Message::from(format_args!("{} %", 50)).to_string(), "data: 50 %\n\n");
 /// ```
 ///
-/// A browser dispatches an event only if the event has data, which may be empty: `data("")`. The `retry` and `id` of an
-/// event without data still take effect.
+/// A browser dispatches an event only if the event has data. The data may be empty, as in `data("")`. The `retry` and
+/// `id` of an event without data still take effect.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Message {
     /// The lines of all fields, in the order of [`Field`].
     lines: String,
     /// The end of each field's lines, as a byte index into `lines`.
     ends: [usize; 4],
-    /// A channel must not give this event an id, because a client must not resume after it.
+    /// Is `true` if a channel must not give this event an id, because a client must not resume after this event.
     without_id: bool,
     fault: Option<&'static str>,
 }
 
-/// The fields, in the order of their lines.
+/// The fields, in the order of their lines in a frame.
 #[derive(Clone, Copy)]
 enum Field {
     Event,
@@ -52,11 +55,11 @@ enum Field {
     Id,
 }
 
-/// The capacity of a new message, in bytes. Most events need no more.
+/// The capacity of a new message, in bytes. Most events fit in this capacity.
 const USUAL: usize = 128;
 
-/// The longest id, in bytes. A client sends the id back in a request's head, which servers and proxies limit to 8 KiB
-/// or more.
+/// The longest id, in bytes. A client sends the id back in the head of a request. Many servers and proxies limit a head
+/// to 8 KiB.
 const MAX_ID: usize = 1024;
 
 /// The longest reconnection time, in milliseconds. In JavaScript, a longer timer fires at once.
@@ -68,16 +71,15 @@ impl Message {
         Message { lines: String::with_capacity(USUAL), ..Message::default() }
     }
 
-    /// Sets the event's id. A client that reconnects sends the last id that it received in the field `Last-Event-ID`.
-    /// The id `""` makes the client forget its last id.
+    /// Sets the event's id. When a client reconnects, it sends the last id in the field `Last-Event-ID`. The id `""`
+    /// makes the client forget its last id.
     ///
-    /// Give each event a different id. If two events have the same id, for example because both describe the same
-    /// object, a client that resumes after the earlier event misses the events between the two. Use ASCII, because many
-    /// clients cannot send other characters back.
+    /// Give each event a different id. If two events have the same id, a client that resumes after the earlier event
+    /// misses the events between the two. Use ASCII, because many clients cannot send other characters back.
     ///
     /// The id must be valid as the value of a header field (RFC 9110 5.5). Sending the message returns an error if the
-    /// id contains a control character other than a tab, begins or ends with a space or a tab, or has more than 1,024
-    /// bytes.
+    /// id has more than 1,024 bytes, contains a control character other than a tab, or begins or ends with a space or a
+    /// tab.
     #[must_use]
     pub fn id(mut self, id: impl Display) -> Message {
         const RULE: &str =
@@ -100,7 +102,7 @@ impl Message {
     }
 
     /// Adds data, which may be any text. The client receives the text unchanged, except that each `\r\n` or `\r`
-    /// arrives as `\n`. A second call adds another line.
+    /// arrives as `\n`. Each later call adds a line break and then its text.
     #[must_use]
     pub fn data(mut self, data: impl Display) -> Message {
         let start = self.lines.len();
@@ -120,16 +122,17 @@ impl Message {
         self
     }
 
-    /// Sets how long the client waits before it reconnects, in whole milliseconds. A delay of more than 2,147,483,647
-    /// ms (24 days) is sent as 2,147,483,647 ms. With [`Duration::ZERO`] the client reconnects at once, again and again
-    /// while the server is down.
+    /// Sets the time that the client waits before it reconnects. The time is rounded down to whole milliseconds. A
+    /// delay of more than 2,147,483,647 ms (24 days) is sent as 2,147,483,647 ms. [`Duration::ZERO`] asks the client to
+    /// reconnect without a pause, even while the server is down.
     #[must_use]
     pub fn retry(mut self, delay: Duration) -> Message {
         self.line(Field::Retry, "retry: ", delay.as_millis().min(MAX_RETRY), |_| true, "");
         self
     }
 
-    /// Adds a line if its value is valid. Otherwise keeps `rule` as the message's error.
+    /// Adds the line of a field if `value` is valid. Otherwise stores `rule` as the message's error, unless the message
+    /// already has an error.
     fn line(
         &mut self,
         field: Field,
@@ -150,7 +153,7 @@ impl Message {
         self.place(field, start);
     }
 
-    /// Moves the lines from `start` on to the end of the lines of their field.
+    /// Moves the new lines, which begin at byte `start`, to the end of the lines of `field`.
     fn place(&mut self, field: Field, start: usize) {
         let length = self.lines.len() - start;
         let end = self.ends[field as usize];
@@ -164,18 +167,19 @@ impl Message {
         }
     }
 
-    /// Keeps a channel from giving this event an id, so that no client resumes after it.
+    /// Returns this message with a mark, so that a channel gives no id to the event.
     pub(super) fn without_id(self) -> Message {
         Message { without_id: true, ..self }
     }
 
-    /// Returns whether a channel gives this event an id. Unused in a copy without channels.
+    /// Returns whether a channel gives this event an id. Unused if a program copies this module without `channel`.
     #[allow(dead_code)]
     pub(super) fn wants_id(&self) -> bool {
         self.ids().is_empty() && !self.without_id
     }
 
-    /// Returns the event's id. If several ids were set, returns the last one. Unused in a copy without channels.
+    /// Returns the id that was set last, or `None` if no id was set. Unused if a program copies this module without
+    /// `channel`.
     #[allow(dead_code)]
     pub(super) fn id_text(&self) -> Option<&str> {
         self.ids().lines().last()?.strip_prefix("id: ")
@@ -189,7 +193,8 @@ impl Message {
     ///
     /// # Errors
     ///
-    /// Returns `InvalidInput`, with the field and its rule, if a value is not valid.
+    /// Returns `InvalidInput` if a value is not valid, or if the [`Display`] of a value returned an error. The error's
+    /// message names the field.
     pub(super) fn check(&self) -> io::Result<()> {
         match self.fault {
             Some(rule) => Err(io::Error::new(io::ErrorKind::InvalidInput, rule)),
@@ -203,7 +208,8 @@ impl Message {
         out.extend_from_slice(self.blank_line().as_bytes());
     }
 
-    /// Appends the frame to `out`, with this id. The message must not have an id. Unused in a copy without channels.
+    /// Appends the frame, with `id` as the event's id, to `out`. The message must not have an id. Unused if a program
+    /// copies this module without `channel`.
     #[allow(dead_code)]
     pub(super) fn encode_with_id(&self, id: &str, out: &mut Vec<u8>) {
         out.extend_from_slice(self.lines.as_bytes());
@@ -217,8 +223,9 @@ impl Message {
         self.lines.len() + self.blank_line().len()
     }
 
-    /// Returns the blank line that ends the frame, or an empty text for a frame that needs none. A frame with only a
-    /// reconnection time needs none, and some clients dispatch an empty event at each blank line.
+    /// Returns the blank line that ends the frame. Returns an empty text if the frame has no field except a
+    /// reconnection time. Such a frame needs no blank line, and some clients dispatch an empty event at each blank
+    /// line.
     fn blank_line(&self) -> &'static str {
         let [_, data_end, retry_end, end] = self.ends;
         if data_end == 0 && retry_end == end {
@@ -228,15 +235,16 @@ impl Message {
     }
 }
 
-/// Returns whether a client can send an id back unchanged. The id must be a `field-value` (RFC 9110 5.5), and short
-/// enough for a request's head.
+/// Returns whether a client can send an id back unchanged. The id must be a `field-value` (RFC 9110 5.5) of at most
+/// [`MAX_ID`] bytes.
 fn is_valid_id(id: &str) -> bool {
     let id = id.as_bytes();
     id.len() <= MAX_ID && id.iter().all(|&byte| ascii::is_field(byte)) && ascii::trim_ows(id).len() == id.len()
 }
 
-/// Appends text as lines that begin with the field's name. A parser removes one space after the colon. So this adds a
-/// space, except to an empty line. Otherwise the parser would remove a space of the text.
+/// Appends `text` as lines that begin with `name` and a colon. A parser removes one space after the colon. So this
+/// function adds a space after the colon, except if the line of the text is empty. Without this space, a parser would
+/// remove the first space of the text.
 fn push_lines(name: &str, text: &str, out: &mut String) {
     // `\r\n` is one line break.
     for line in text.replace("\r\n", "\n").split(['\n', '\r']) {
@@ -251,20 +259,20 @@ fn has_line_break(text: &str) -> bool {
     text.contains(&b'\n') || text.contains(&b'\r')
 }
 
-/// Returns a comment, which a parser skips. No blank line follows it, because some clients dispatch an empty event at
-/// each blank line.
+/// Returns the lines of a comment, which a parser skips. No blank line follows the comment, because some clients
+/// dispatch an empty event at each blank line.
 pub fn comment(text: &str) -> String {
     let mut lines = String::new();
     push_lines("", text, &mut lines);
     lines
 }
 
-/// An empty comment. It keeps proxies from closing a silent connection.
+/// An empty comment, which keeps proxies from closing a silent connection.
 pub const KEEP_ALIVE: &str = ":\n";
 
 /// Returns the `close` event, which is the last event of a stream. The event has data because a browser dispatches no
-/// event without data. If the server is stopping, the event has a random reconnection time, so that the clients do not
-/// all reconnect at once.
+/// event without data. If the server is stopping, the event has a random reconnection time of 1 to 5 s, so that the
+/// clients do not all reconnect at once.
 pub fn close_event(stopping: bool) -> Message {
     let mut message = Message::new();
     if stopping {
@@ -297,14 +305,14 @@ impl From<Cow<'_, str>> for Message {
     }
 }
 
-/// Formats the text directly into the frame, without a temporary `String`.
+/// Formats the text directly into the message. Only a text with a line break needs a temporary `String`.
 impl From<fmt::Arguments<'_>> for Message {
     fn from(data: fmt::Arguments<'_>) -> Message {
         Message::new().data(data)
     }
 }
 
-/// Formats the frame as it is sent. A value that is not valid is left out.
+/// Formats the text of the frame, without the framing of a chunk. A field whose value is not valid is left out.
 impl Display for Message {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.lines)?;

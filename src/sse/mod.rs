@@ -1,9 +1,10 @@
 //! Server-Sent Events (WHATWG HTML 9.2): a one-way stream of events from the server to a client. A browser reads the
-//! stream with `EventSource`, and `curl -N` prints it.
+//! stream with `EventSource`, and `curl -N` prints the stream.
 //!
-//! [`stream`] runs a closure on a client's stream. [`start_connection`] starts a stream on a connection that was taken
-//! over, in any thread. Both give a [`Connection`], which sends [`Message`]s. A [`Channel`] sends the same messages to
-//! all clients that subscribe, without a thread for each client.
+//! [`stream`] takes over a client's connection, and calls a closure with an event stream to this client.
+//! [`start_connection`] can run in any thread, and starts an event stream on a connection that was taken over earlier.
+//! Both functions provide a [`Connection`], which sends [`Message`]s. A [`Channel`] sends the same messages to all its
+//! subscribers, without a thread for each subscriber.
 //!
 //! # One stream
 //!
@@ -25,7 +26,7 @@
 //! # let _ = brooklet::Server::bind("127.0.0.1:0").unwrap().get("/clock", clock);
 //! ```
 //!
-//! `curl -N http://127.0.0.1:8080/clock` prints the events, and ends by itself:
+//! `curl -N http://127.0.0.1:8080/clock` prints these lines, and exits:
 //!
 //! ```text
 //! :
@@ -56,8 +57,8 @@
 //!
 //! # The same events for all clients
 //!
-//! If all clients receive the same events, use a [`Channel`]. A subscriber takes a file descriptor and about 400 bytes,
-//! and no thread:
+//! If all clients receive the same events, use a [`Channel`]. A subscriber uses one file descriptor and about 400 bytes
+//! of memory, but no thread. This program publishes the body of each POST request:
 //!
 //! ```no_run
 //! # use brooklet::{sse, Server};
@@ -71,29 +72,32 @@
 //! # }
 //! ```
 //!
-//! `curl -N http://127.0.0.1:8080/news` listens, and `curl -d hello http://127.0.0.1:8080/news` publishes an event.
+//! `curl -N http://127.0.0.1:8080/news` subscribes, and `curl -d hello http://127.0.0.1:8080/news` publishes an event.
 //! [`ChannelConfig`] has the settings of a channel, and [`Subscription`] has the options of one subscriber.
 //!
 //! # Reconnecting and resuming
 //!
-//! An `EventSource` reconnects whenever a stream ends. It waits for the time that [`Message::retry`] or
-//! [`ChannelConfig::retry`] has set, or for about 3 s. It sends the id of the last event that it received. A
-//! [`Channel`] then sends the later events, or a `gap` event if its history no longer has them. In a stream of your
-//! own, [`Connection::last_event_id`] returns the id.
+//! An `EventSource` reconnects when a stream ends. The `EventSource` first waits for the time that [`Message::retry`]
+//! or [`ChannelConfig::retry`] has set. If no time was set, browsers wait about 3 s. The new request contains the id of
+//! the last event that the `EventSource` received. A [`Channel`] then sends the later events. If the history no longer
+//! has all later events, the channel sends a `gap` event, and then the whole history. In a stream without a channel,
+//! [`Connection::last_event_id`] returns the id.
 //!
-//! An `EventSource` stops reconnecting in two cases: the page calls its `close()`, or the response is not an event
-//! stream. To stop it on purpose, respond with 204. After a 503, the page must create another `EventSource`. It should
-//! send the last id in the query, because otherwise it misses the events since then:
+//! An `EventSource` stops reconnecting in two cases: the page calls `close()`, or the response is not an event stream.
+//! A server that wants to stop an `EventSource` responds with 204. After a 503, the page must create a new
+//! `EventSource`, which does not know the last id. So the page must put the last id into the query. Otherwise the page
+//! misses all events between the last id and the new connection:
 //!
 //! ```js
 //! source = new EventSource("/news?lastEventId=" + encodeURIComponent(id));
 //! ```
 //!
-//! [`Connection`] describes how other clients detect that a stream is complete.
+//! [The end of a stream](Connection#the-end-of-a-stream) describes how other clients detect that a stream is complete.
 //!
 //! # A file
 //!
-//! A channel with a file keeps its history when the program restarts. Clients then resume as if nothing had happened:
+//! A channel with a file keeps its history when the program restarts. A client that reconnects after the restart
+//! receives the events that it missed:
 //!
 //! ```no_run
 //! # use brooklet::sse;
@@ -103,90 +107,96 @@
 //! # }
 //! ```
 //!
-//! [`Channel::open`] describes the file, and [`SyncPolicy`] describes how much a power failure can lose.
+//! [`Channel::open`] describes the file, and [`SyncPolicy`] describes which events a power failure can lose.
 //!
 //! # Several servers
 //!
-//! A channel belongs to one process. Use several servers if one machine has too few file descriptors or too little
-//! bandwidth, or if the service must survive the loss of a machine. Several servers need a common log of events. The
-//! example `examples/fleet` in the repository has a Redis stream as its log, and nginx in front of the servers:
+//! A channel belongs to one process. Use several servers in two cases: one machine has too few file descriptors or too
+//! little bandwidth, or the service must survive the failure of a machine. The servers must then share one history. In
+//! the repository, `examples/fleet` is an example with several servers behind nginx, and with the history in a Redis
+//! stream. This table compares a channel without a file, a channel with a file, and the example:
 //!
 //! | | [`Channel::new`] | [`Channel::open`] | `examples/fleet` |
 //! |---|---|---|---|
 //! | clients connect to | one process | one process at a time | any number of servers |
 //! | an event is published when it is in | memory | the file | Redis |
-//! | lost when a client reconnects in time | nothing | nothing | nothing, at any server |
-//! | lost when a process dies | the history | nothing | nothing |
-//! | lost in a power failure | the history | at most the last second | the events that Redis has not saved |
+//! | a client that reconnects in time misses | no event | no event | no event, at any server |
+//! | a crash of the process loses | the history | no event | no event |
+//! | a power failure loses | the history | the events of about one second | the events that Redis has not saved |
 //!
-//! With [`SyncPolicy::Always`], a file loses nothing in a power failure. In all three cases, a client receives a `gap`
-//! event if the events that it missed are no longer in the history, or are lost.
+//! With [`SyncPolicy::Always`], a channel with a file loses no event in a power failure. In all three columns, a client
+//! receives a `gap` event if an event that it missed was lost or evicted.
 //!
 //! If the disk is full, [`publish`](Channel::publish) returns an error and no client receives the event. If Redis is
-//! down, the example responds with a 503, and the event may still be published later. The streams continue in both
-//! cases.
+//! down, the example responds with a 503 to a request that publishes an event, but may still publish this event later.
+//! The streams continue in both cases.
 //!
 //! `examples/fleet/README.md` describes how to run the example on one machine and on several machines.
 //!
 //! # Six connections to a site
 //!
-//! A browser opens at most six HTTP/1.1 connections to a site, for all its tabs together. Each stream takes one of
-//! them. With six streams open, the next request to the site waits, and the browser shows no error. There are three
-//! solutions:
+//! A browser opens at most six HTTP/1.1 connections to a site. All tabs share these connections, and each stream uses
+//! one connection. While six streams are open, every other request to the site waits, and the browser shows no error.
+//! There are three solutions:
 //!
 //! - A proxy with HTTP/2, as described [below](#proxies). All streams of a browser then share one connection.
-//! - One stream for all tabs, which share it through a `BroadcastChannel` or a `SharedWorker`, as in the example
-//!   `dashboard`.
-//! - Another host name for other tabs, such as `http://two.localhost:8080/`. The name also means this machine, but a
-//!   browser treats it as another site.
+//! - One stream for all tabs. One tab receives the events, and passes the events to the other tabs through a
+//!   `BroadcastChannel`, as in the example `dashboard`. A `SharedWorker` can receive the events instead of a tab.
+//! - A different host name in some tabs, such as `http://two.localhost:8080/`. Browsers resolve this name to the same
+//!   machine, but treat the name as another site.
 //!
 //! # Streams that end
 //!
 //! - **A client closes its connection.** [`wait`](Connection::wait) returns an error at once.
-//!   [`wait_for`](Connection::wait_for) and [`forward`](Connection::forward) return the error within half a second. A
-//!   [`Channel`] removes the subscriber within 5 s, and calls [`on_leave`](Channel::on_leave).
-//! - **A client stops reading.** A write to its [`Connection`] blocks, and returns an error after 30 s. A [`Channel`]
-//!   does not wait. It disconnects the subscriber after 30 s. Unless [`Lag`] is `Skip`, it also disconnects the
-//!   subscriber when its next event is evicted.
-//! - **The server shuts down.** `wait` returns an error, and a stream that is closed or dropped ends with a `close`
-//!   event. A [`Channel`] sends the published events, and then a `close` event.
-//! - **The program restarts.** Clients reconnect. A [`Channel`] without a file sends them a `gap` event, and then its
-//!   history.
-//! - **A handler or closure panics.** The client sees an incomplete stream. All other streams continue.
+//!   [`wait_for`](Connection::wait_for) and [`forward`](Connection::forward) return an error within half a second. A
+//!   [`Channel`] removes the subscriber within 5 s, and calls the hook of [`on_leave`](Channel::on_leave).
+//! - **A client stops reading.** When the buffers are full, a write to the [`Connection`] blocks, and returns an error
+//!   after 30 s. A [`Channel`] does not block, and disconnects the subscriber after 30 s. With [`Lag::Disconnect`], a
+//!   channel also disconnects a subscriber whose next event was evicted.
+//! - **The server shuts down.** [`wait`](Connection::wait) returns an error. Closing or dropping the [`Connection`]
+//!   then sends a `close` event. A [`Channel`] sends the events that are already published, and then a `close` event.
+//! - **The program restarts.** Clients reconnect. A [`Channel`] without a file sends a `gap` event to each client that
+//!   sends an id.
+//! - **The code that sends a stream panics.** An HTTP/1.1 client can see that the stream is incomplete. All other
+//!   streams continue.
 //!
-//! A client vanishes if its network fails or its computer sleeps. Its connection then stays open, and the kernel
-//! notices this after about 15 minutes (Linux, measured: 925 to 1,040 s). Until then, the client counts against
-//! [`max_taken_over`](super::Config::max_taken_over), and a [`Connection`] keeps its thread. If 11 clients vanish each
-//! second, they fill the default of 10,000 connections. Keep-alive comments do not help. The socket option
-//! `SO_KEEPALIVE` does not help either, because the kernel sends no probes while sent data is not acknowledged.
+//! A client vanishes if its network fails or its computer sleeps. The server notices this when its buffers for the
+//! client have been full for 30 s. If the buffers do not fill, the server notices this when the kernel gives up, after
+//! 15 to 17 minutes (measured on Linux: 925 to 1,040 s). Until then, the client counts against
+//! [`max_taken_over`](super::Config::max_taken_over), and the thread of its [`Connection`] keeps running. If 11 clients
+//! vanish each second, they use up the default limit of 10,000 connections. Keep-alive comments do not shorten this
+//! time. The socket option `SO_KEEPALIVE` has no effect, because the kernel sends no probes while it waits for an
+//! acknowledgment of sent data.
 //!
-//! On Linux, the socket option `TCP_USER_TIMEOUT` helps. With 30 s, the kernel ended such connections after 31 to 48 s.
-//! With this option, the kernel also ends a connection whose client has not read for that time. Set the option on the listener, as
+//! On Linux, the socket option `TCP_USER_TIMEOUT` shortens this time. With an option of 30 s, the kernel ended such
+//! connections after 31 to 48 s (measured). With this option, the kernel also ends the connection of a client that does
+//! not read for 30 s. Set the option on the listener, as
 //! [`Server::from`](super::Server#impl-From<TcpListener>-for-Server) describes.
 //!
 //! # Proxies
 //!
-//! A stream asks proxies not to buffer or compress it: its head has `X-Accel-Buffering: no` and
-//! `Cache-Control: no-cache, no-transform`. Keep-alive comments after 15 s of silence keep proxies from closing it.
+//! The head of a stream contains `X-Accel-Buffering: no` and `Cache-Control: no-cache, no-transform`. These fields ask
+//! proxies not to buffer or compress the stream. A [`Channel`] and the waiting methods of a [`Connection`] send a
+//! keep-alive comment after 15 s without a write, so that proxies do not close the stream.
 //!
-//! For nginx, the file `examples/fleet/README.md` in the repository has a complete configuration, which is tested. Its
-//! most important lines for streams are:
+//! In the repository, `examples/fleet/README.md` has a complete configuration for nginx. A test runs nginx with this
+//! configuration. These lines of the configuration matter most for streams:
 //!
 //! - `http2` lets all streams of a browser share one connection.
-//! - `proxy_http_version 1.1` lets clients see whether a stream is complete. With 1.0, the default, they cannot see
-//!   this.
-//! - `error_page 502` leads to `return 444`, which closes the connection without a response. So an `EventSource` tries
-//!   again while the server restarts. After a 502, it never reconnects.
+//! - `proxy_http_version 1.1` lets clients see whether a stream is complete. With the default of 1.0, clients cannot
+//!   see this.
+//! - `error_page 502` leads to `return 444`, which closes the connection without a response while the server restarts.
+//!   An `EventSource` then tries again. After a response with the status 502, an `EventSource` never reconnects.
 //!
 //! The same file describes HAProxy, Apache, Varnish, Caddy and Envoy, and the development proxies of Vite and Node.
 //!
 //! # Pages without JavaScript of their own
 //!
-//! Frameworks that put HTML from a server into a page read these streams without an adapter. htmx 4 puts the data of an event
-//! without a name into the page: the example `htmx` shows how.
+//! Some frameworks receive HTML from a server, and insert the HTML into a page. htmx, Turbo and Datastar can read the
+//! streams of this module. htmx 4 inserts the data of each event without a name, as in the example `htmx`.
 //!
-//! Turbo reads events without a name in `<turbo-stream-source src="/events"></turbo-stream-source>`, an `EventSource`.
-//! The data of an event is one or more `<turbo-stream>` elements:
+//! In Turbo, the element `<turbo-stream-source src="/events"></turbo-stream-source>` opens an `EventSource`, and reads
+//! events without a name. The data of each event is one or more `<turbo-stream>` elements:
 //!
 //! ```
 //! # use brooklet::sse::Message;
@@ -195,8 +205,9 @@
 //! # ;
 //! ```
 //!
-//! Datastar 1.0 reads `datastar-patch-elements` in `<div data-init="@get('/events', {retry: 'always'})">`. Each line of
-//! the HTML begins with `elements`. Without `retry`, Datastar does not reconnect after a complete stream:
+//! In Datastar 1.0, the element `<div data-init="@get('/events', {retry: 'always'})">` reads events with the name
+//! `datastar-patch-elements`. Without `retry`, Datastar does not reconnect after a complete stream. In the data of an
+//! event, each line of HTML follows the word `elements`:
 //!
 //! ```
 //! # use brooklet::sse::Message;

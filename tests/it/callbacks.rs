@@ -385,7 +385,7 @@ fn broadcaster_panic_disconnects_subscribers_and_resume_loses_no_event() {
     }
     child.get("/stop");
     let (_, printed) = child.end();
-    let lines = printed.matches("events of channels panicked: ").count();
+    let lines = printed.matches("brooklet: a thread that sends events of channels panicked").count();
     assert_eq!(lines, channels() / 2, "{printed}");
 }
 

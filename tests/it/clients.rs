@@ -7,7 +7,7 @@ use brooklet::{sse, Config, Response};
 use std::process::{Command, Output};
 use std::time::Duration;
 
-fn everything() -> Running {
+fn start_server() -> Running {
     serve(|server| {
         server
             .config(Config { max_body_bytes: 1_000_000, ..Config::default() })
@@ -36,8 +36,8 @@ fn everything() -> Running {
 }
 
 #[test]
-fn ureq_receives_responses_and_streams() {
-    let server = everything();
+fn ureq_request_receives_response_or_stream() {
+    let server = start_server();
     let url = |path: &str| format!("http://{}{path}", server.address());
     let agent = ureq::Agent::from(ureq::Agent::config_builder().proxy(None).build());
     assert_eq!(agent.get(url("/")).call().unwrap().body_mut().read_to_string().unwrap(), "hello");
@@ -53,13 +53,13 @@ fn curl(server: &Running, arguments: &[&str], path: &str) -> Output {
     let url = format!("http://{}{path}", server.address());
     let mut command = Command::new("curl");
     command.args(["-sS", "--max-time", "9", "--noproxy", "*"]).args(arguments).arg(url);
-    command.output().expect("the tests run curl: install it")
+    command.output().expect("this test needs curl: install it")
 }
 
 /// curl exits with 18 if a transfer is incomplete.
 #[test]
 fn curl_of_failed_stream_exits_with_18() {
-    let server = everything();
+    let server = start_server();
     let output = curl(&server, &["-N"], "/fails");
     assert_eq!((output.status.code(), &*output.stdout), (Some(18), &b":\ndata: half\n\n"[..]));
     let output = curl(&server, &["-N", "--http1.0"], "/fails");
@@ -68,7 +68,7 @@ fn curl_of_failed_stream_exits_with_18() {
 
 #[test]
 fn curl_of_closed_stream_exits_with_0() {
-    let server = everything();
+    let server = start_server();
     let curl = |arguments: &[&str], path: &str| {
         let output = curl(&server, arguments, path);
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));

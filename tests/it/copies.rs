@@ -1,4 +1,4 @@
-//! `src/` copied into other crates: whole, and without what the README's table says how to delete.
+//! Copies of `src/` in other crates. A copy is complete, or it lacks a part that can be deleted according to the README.
 
 use super::machine::TemporaryDirectory;
 use super::support::Client;
@@ -8,14 +8,16 @@ use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-/// A row of the README's table: what to delete from a copy, and how many lines of code are left.
+/// A row of the table in the README: the parts to delete from a copy, and how many lines of code are left.
 struct Room {
-    /// A directory, the lines that begin so, and the file that has these lines. Nothing for the whole copy.
+    /// The directory to delete, the beginnings of the lines to delete, and the file that has these lines. `None` for
+    /// the whole copy.
     delete: Option<(String, Vec<String>, String)>,
     lines_left: String,
 }
 
-/// The rows of the table: everything, no file behind channels, no channels, no directory of files.
+/// Returns a row of the table. Row 0 is the whole copy. Rows 1 to 3 leave out the files of channels, the channels, and
+/// `Files`.
 fn row(number: usize) -> Room {
     let readme = fs::read_to_string(root().join("README.md")).unwrap();
     let table = readme.split("| you want | delete |").nth(1).unwrap();
@@ -31,7 +33,7 @@ fn row(number: usize) -> Room {
 }
 
 impl Room {
-    /// The sources as a copy has them, by their paths below `src/`.
+    /// Returns the source files of a copy: their paths below `src/`, and their texts.
     fn sources_without(&self) -> Vec<(PathBuf, String)> {
         let mut sources: Vec<_> = files("src", "rs")
             .into_iter()
@@ -40,20 +42,20 @@ impl Room {
         let Some((directory, lines, file)) = &self.delete else { return sources };
         let all = sources.len();
         sources.retain(|(path, _)| !path.starts_with(directory));
-        assert!(sources.len() < all, "{directory} is a directory below src/");
+        assert!(sources.len() < all, "{directory} must be a directory below src/");
         let (_, text) = sources.iter_mut().find(|(path, _)| path == Path::new(file)).unwrap();
         for line in lines {
             let kept: Vec<_> = text.lines().filter(|found| !found.starts_with(line)).map(str::to_owned).collect();
-            assert_eq!(kept.len() + 1, text.lines().count(), "{file} has one line that begins with {line}");
+            assert_eq!(kept.len() + 1, text.lines().count(), "{file} must have one line that begins with {line}");
             *text = kept.join("\n") + "\n";
         }
         sources
     }
 }
 
-/// The README rounds to fifty lines.
+/// The README rounds the numbers to fifty lines.
 #[test]
-fn table_of_rooms_has_the_lines_of_code_that_are_left() {
+fn table_in_readme_has_number_of_remaining_lines() {
     for number in 0..4 {
         let room = row(number);
         let mut lines = 0;
@@ -66,9 +68,9 @@ fn table_of_rooms_has_the_lines_of_code_that_are_left() {
     }
 }
 
-/// A copy says what it is, how old it is, and who holds the copyright.
+/// The first lines of a copy name the version, the licence and the holder of the copyright.
 #[test]
-fn first_lines_of_a_copy_have_version_and_licence() {
+fn first_lines_of_copy_have_version_and_licence() {
     let lib = fs::read_to_string(root().join("src/lib.rs")).unwrap();
     let licence = fs::read_to_string(root().join("LICENSE")).unwrap();
     let copyright = licence.lines().find(|line| line.starts_with("Copyright")).unwrap();
@@ -79,7 +81,7 @@ fn first_lines_of_a_copy_have_version_and_licence() {
     assert!(second.starts_with(&expected), "{second}");
 }
 
-/// A library whose signatures name its copy, and which has no documentation tests.
+/// A library without documentation tests. Its signatures name types of the copy.
 const PLAIN_LIBRARY: &str = "
 use brooklet::StatusCode;
 
@@ -93,7 +95,8 @@ fn the_copy_works() {
 }
 ";
 
-/// A library with one: its copy, and what names that, are not there while those are collected.
+/// A library with a documentation test. While rustdoc collects the documentation tests, `cfg(not(doctest))` hides the
+/// copy and each item that names it.
 const LIBRARY: &str = "
 #[cfg(not(doctest))]
 use brooklet::StatusCode;
@@ -119,42 +122,42 @@ pub fn status() -> u16 {
 }
 ";
 
-/// The lines that mount a copy, as README and crate page have them.
+/// The lines that make a copy a module. The README and the documentation of the crate contain them.
 const MOUNT: &str =
-    "#[rustfmt::skip]\n#[allow(dead_code, unused_imports)]\n#[path = \"vendor/brooklet/lib.rs\"]\nmod brooklet;\n";
+    "#[rustfmt::skip]\n#[allow(dead_code, unused_imports, clippy::all)]\n#[path = \"vendor/brooklet/lib.rs\"]\nmod brooklet;\n";
 
-/// Copies `src/` into a crate, as the README says, without the `room` that its table says how to delete. The crate must build or
-/// pass its tests without a warning; then `check` gets its directory for programs.
+/// Copies `src/` into a crate, without the parts that this [`Room`] deletes, and runs a cargo command. The command must
+/// succeed without a warning. Then calls `check` with the directory of the programs.
 fn check_copy(room: &Room, manifest: &str, main: &str, code: &str, command: &str, check: impl FnOnce(&Path)) {
     let directory = TemporaryDirectory::new();
-    let folder = directory.path();
+    let package = directory.path();
     let readme = fs::read_to_string(root().join("README.md")).unwrap();
-    assert!(readme.contains(MOUNT), "the README says how to mount a copy");
+    assert!(readme.contains(MOUNT), "no {MOUNT} in README.md");
     let crate_page = MOUNT.lines().map(|line| format!("//! {line}\n")).collect::<String>();
-    assert!(fs::read_to_string(root().join("src/lib.rs")).unwrap().contains(&crate_page), "and so does the crate page");
+    assert!(fs::read_to_string(root().join("src/lib.rs")).unwrap().contains(&crate_page), "no {MOUNT} in src/lib.rs");
     for (path, text) in room.sources_without() {
-        let copy = folder.join("src/vendor/brooklet").join(path);
+        let copy = package.join("src/vendor/brooklet").join(path);
         fs::create_dir_all(copy.parent().unwrap()).unwrap();
         fs::write(copy, text).unwrap();
     }
     let manifest = format!("[package]\nname = \"host\"\nversion = \"0.0.0\"\n{manifest}\n[workspace]\n");
-    fs::write(folder.join("Cargo.toml"), manifest).unwrap();
-    fs::write(folder.join(main), format!("//! A host.\n{code}")).unwrap();
+    fs::write(package.join("Cargo.toml"), manifest).unwrap();
+    fs::write(package.join(main), format!("//! A host.\n{code}")).unwrap();
     let mut cargo = Command::new(env!("CARGO"));
     let output = cargo
         .args([command, "--target-dir", "target"])
-        .current_dir(folder)
+        .current_dir(package)
         .envs([("RUSTFLAGS", "-Dwarnings"), ("CARGO_PROFILE_DEV_DEBUG", "0"), ("CARGO_INCREMENTAL", "0")])
         .output()
         .unwrap();
     let message = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success() && !message.contains("warning"), "{main}, cargo {command}: {message}");
-    check(&folder.join("target/debug"));
+    check(&package.join("target/debug"));
 }
 
-/// The program is that of the crate page, and does what that says.
+/// The program is the first example in the documentation of the crate.
 #[test]
-fn a_copied_src_is_a_module_of_a_program() {
+fn copy_in_program_serves_page_and_stream() {
     let crate_page = fs::read_to_string(root().join("src/lib.rs")).unwrap();
     let lines = crate_page.lines().skip_while(|line| !line.starts_with("//!"));
     let lines = lines.map_while(|line| line.strip_prefix("//!"));
@@ -162,8 +165,8 @@ fn a_copied_src_is_a_module_of_a_program() {
     let program = lines.skip_while(|line| *line != "```no_run").skip(1).take_while(|line| *line != "```");
     let program = program.collect::<Vec<_>>().join("\n").replace("127.0.0.1:8080", "127.0.0.1:0");
     let code = format!("{MOUNT}{program}");
-    check_copy(&row(0), "edition = \"2021\"", "src/main.rs", &code, "build", |folder| {
-        let mut running = Command::new(folder.join("host")).stdout(Stdio::piped()).spawn().unwrap();
+    check_copy(&row(0), "edition = \"2021\"", "src/main.rs", &code, "build", |programs| {
+        let mut running = Command::new(programs.join("host")).stdout(Stdio::piped()).spawn().unwrap();
         let mut line = String::new();
         BufReader::new(running.stdout.take().unwrap()).read_line(&mut line).unwrap();
         let address = line.split('/').nth(2).unwrap().parse().unwrap();
@@ -179,18 +182,18 @@ fn a_copied_src_is_a_module_of_a_program() {
 }
 
 #[test]
-fn a_copied_src_is_a_module_of_a_library() {
+fn copy_in_library_passes_its_tests() {
     let manifest = "edition = \"2024\"\n[lib]\ndoctest = false";
     check_copy(&row(0), manifest, "src/lib.rs", &format!("{MOUNT}{PLAIN_LIBRARY}"), "test", |_| ());
 }
 
 #[test]
-fn a_copied_src_is_a_module_of_a_library_with_documentation_tests() {
+fn copy_in_library_with_documentation_tests_passes() {
     let code = format!("#[cfg(not(doctest))]\n{MOUNT}{LIBRARY}");
     check_copy(&row(0), "edition = \"2021\"", "src/lib.rs", &code, "test", |_| ());
 }
 
-/// A program with an event stream, which needs no channel.
+/// A program with an event stream, but without a channel.
 const STREAMING_PROGRAM: &str = r#"
 use brooklet::{sse, Server};
 
@@ -207,11 +210,11 @@ fn main() -> std::io::Result<()> {
 "#;
 
 #[test]
-fn copy_without_a_room_builds_in_a_program_of_2021_and_streams() {
+fn copy_without_room_in_program_streams() {
     let program = format!("{MOUNT}{STREAMING_PROGRAM}");
     for room in [row(1), row(2), row(3)] {
-        check_copy(&room, "edition = \"2021\"", "src/main.rs", &program, "build", |folder| {
-            let mut running = Command::new(folder.join("host")).stdout(Stdio::piped()).spawn().unwrap();
+        check_copy(&room, "edition = \"2021\"", "src/main.rs", &program, "build", |programs| {
+            let mut running = Command::new(programs.join("host")).stdout(Stdio::piped()).spawn().unwrap();
             let mut line = String::new();
             BufReader::new(running.stdout.take().unwrap()).read_line(&mut line).unwrap();
             let mut client = Client::connect(line.split('/').nth(2).unwrap().parse().unwrap());
@@ -225,7 +228,7 @@ fn copy_without_a_room_builds_in_a_program_of_2021_and_streams() {
 }
 
 #[test]
-fn copy_without_a_room_passes_its_tests_in_a_library_of_2024() {
+fn copy_without_room_in_library_passes_its_tests() {
     for room in [row(1), row(2), row(3)] {
         let manifest = "edition = \"2024\"\n[lib]\ndoctest = false";
         check_copy(&room, manifest, "src/lib.rs", &format!("{MOUNT}{PLAIN_LIBRARY}"), "test", |_| ());

@@ -1,4 +1,4 @@
-//! The examples as a newcomer runs them: the program, on a port of its own, and what the README says of it.
+//! The programs of the examples, each on a port of its own.
 
 use super::event_stream::parse;
 use super::machine::{Room, TemporaryDirectory};
@@ -11,7 +11,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// The example's program, which `cargo test` builds along with this one.
+/// Returns the path of an example's program. `cargo test` builds it together with this test.
 pub fn program(name: &str) -> PathBuf {
     let test = std::env::current_exe().unwrap();
     let program = test.parent().and_then(Path::parent).unwrap().join("examples").join(name);
@@ -23,27 +23,27 @@ pub fn program(name: &str) -> PathBuf {
     program
 }
 
-/// A running example, which is ended when this is dropped.
+/// A running example. Dropping it ends the process.
 pub struct Example {
     pub child: Child,
     pub address: SocketAddr,
-    /// What it prints behind its first line.
+    /// The standard output after the first line.
     output: Option<BufReader<ChildStdout>>,
 }
 
 impl Example {
-    /// Starts an example, and reads its address from its first line.
+    /// Starts an example, and reads its address from the first line that it prints.
     pub fn start(name: &str) -> Example {
         Example::start_in(name, Path::new("."))
     }
 
-    fn start_in(name: &str, folder: &Path) -> Example {
+    fn start_in(name: &str, directory: &Path) -> Example {
         let mut command = Command::new(program(name));
-        command.args(arguments(name)).current_dir(folder);
+        command.args(arguments(name)).current_dir(directory);
         Example::run(command)
     }
 
-    /// Runs a command that begins with an example.
+    /// Starts an example by this command.
     pub fn run(mut command: Command) -> Example {
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let mut line = String::new();
@@ -54,7 +54,7 @@ impl Example {
         Example { child, address, output: Some(output) }
     }
 
-    /// How many of its threads have that name; 0 where the system does not tell.
+    /// Returns how many threads of the process have that name, or 0 if the system has no `/proc`.
     pub fn threads(&self, name: &str) -> usize {
         let Ok(tasks) = std::fs::read_dir(format!("/proc/{}/task", self.child.id())) else { return 0 };
         let names = tasks
@@ -67,7 +67,7 @@ impl Example {
         Client::connect(self.address).get(target)
     }
 
-    /// Asks for a stream, and reads its head.
+    /// Requests a stream, and reads its head.
     pub fn open(&self, target: &str) -> Client {
         let mut client = Client::connect(self.address);
         client.send(format!("GET {target} HTTP/1.1\r\nHost: localhost\r\n\r\n"));
@@ -75,7 +75,7 @@ impl Example {
         client
     }
 
-    /// Sends a body, and returns the status of the answer.
+    /// Sends a POST, and returns the status of the response.
     pub fn post(&self, target: &str, body: &str) -> u16 {
         let mut client = Client::connect(self.address);
         let length = body.len();
@@ -85,7 +85,7 @@ impl Example {
 }
 
 impl Example {
-    /// Waits until it has ended by itself.
+    /// Waits until the process has ended by itself.
     #[track_caller]
     pub fn end(&mut self) -> ExitStatus {
         let deadline = Instant::now() + TIMEOUT;
@@ -106,27 +106,27 @@ impl Drop for Example {
     }
 }
 
-/// These wait for the most part, so they wait together.
+/// These tests mostly wait, so they run at the same time.
 #[test]
-fn clock_takeover_chat_and_tokens_do_what_they_say() {
+fn slow_examples_in_parallel_pass() {
     std::thread::scope(|scope| {
-        scope.spawn(clock_ticks_three_times_and_says_goodbye);
-        scope.spawn(takeover_answers_after_ten_seconds_and_others_at_once);
-        scope.spawn(chat_sends_what_is_said_to_everybody_and_remembers_it);
-        scope.spawn(tokens_with_stream_sends_words_and_resumes_after_a_lost_connection);
-        scope.spawn(tokens_without_listeners_stops);
-        scope.spawn(tokens_without_stream_answers_one_json_object);
+        scope.spawn(clock_stream_sends_three_ticks_and_closes);
+        scope.spawn(takeover_of_slow_request_answers_others_at_once);
+        scope.spawn(chat_message_reaches_everybody_and_newcomers);
+        scope.spawn(tokens_after_lost_connection_sends_the_rest);
+        scope.spawn(tokens_without_clients_stops);
+        scope.spawn(tokens_without_stream_sends_one_json_object);
     });
 }
 
 #[test]
-fn hello_answers() {
+fn hello_request_is_greeted() {
     let hello = Example::start("hello");
     assert_eq!(hello.get("/").text(), "hello, world\n");
     assert_eq!(hello.get("/hello/Ada").text(), "hello, Ada\n");
 }
 
-fn clock_ticks_three_times_and_says_goodbye() {
+fn clock_stream_sends_three_ticks_and_closes() {
     let clock = Example::start("clock");
     let page = clock.get("/");
     assert_eq!(page.header("content-type"), Some("text/html; charset=utf-8"));
@@ -139,11 +139,11 @@ fn clock_ticks_three_times_and_says_goodbye() {
     assert_eq!(got, [("tick", "0", "ping"), ("tick", "1", "ping"), ("tick", "2", "ping"), ("close", "2", "close")]);
 }
 
-fn takeover_answers_after_ten_seconds_and_others_at_once() {
+fn takeover_of_slow_request_answers_others_at_once() {
     let takeover = Example::start("takeover");
     let mut slow = Client::connect(takeover.address);
     slow.stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
-    let asked = Instant::now(); // before the server can begin to count
+    let asked = Instant::now(); // before the ten seconds of the server begin
     slow.send("GET /slow HTTP/1.1\r\nHost: localhost\r\n\r\n");
     assert_eq!(takeover.get("/").text(), "at once\n");
     assert_eq!(slow.answer().text(), "at last\n");
@@ -151,7 +151,7 @@ fn takeover_answers_after_ten_seconds_and_others_at_once() {
 }
 
 #[test]
-fn a_taken_port_is_said_clearly() {
+fn example_on_taken_port_suggests_another_port() {
     let clock = Example::start("clock");
     let output = Command::new(program("hello")).arg(clock.address.to_string()).output().unwrap();
     let message = String::from_utf8(output.stderr).unwrap();
@@ -159,12 +159,12 @@ fn a_taken_port_is_said_clearly() {
     assert!(message.contains(&clock.address.to_string()) && message.contains("choose another port"), "{message}");
 }
 
-fn chat_sends_what_is_said_to_everybody_and_remembers_it() {
+fn chat_message_reaches_everybody_and_newcomers() {
     let chat = Example::start("chat");
     assert!(chat.get("/").text().contains("follow(\"/room\""));
     let say = |text: &str| chat.post("/say", text);
     let enter = || chat.open("/room");
-    assert_eq!(chat.threads("brooklet-sse"), 0, "nobody listens, so no thread waits to write to them");
+    assert_eq!(chat.threads("brooklet-sse"), 0, "without subscribers there is no thread that sends events");
     let mut first = enter();
     first.until_event(b"event: present\ndata: 1\n");
     assert!(chat.threads("brooklet-sse") > 0 || !Path::new("/proc").exists());
@@ -179,13 +179,13 @@ fn chat_sends_what_is_said_to_everybody_and_remembers_it() {
     drop(second);
     let deadline = Instant::now() + 2 * TIMEOUT;
     while chat.threads("brooklet-sse") > 0 {
-        assert!(Instant::now() < deadline, "everybody has left");
+        assert!(Instant::now() < deadline, "the threads must end, because no subscriber is left");
         thread::yield_now();
     }
 }
 
 #[test]
-fn tail_shows_each_line_late_comers_get_the_last_and_the_end_is_told() {
+fn tail_at_end_of_input_sends_end_and_exits() {
     let mut tail = Example::start("tail");
     let mut input = tail.child.stdin.take().unwrap();
     let mut write = |text: &[u8]| input.write_all(text).unwrap();
@@ -196,23 +196,23 @@ fn tail_shows_each_line_late_comers_get_the_last_and_the_end_is_told() {
     write(b"  data: third\nno line end");
     drop(input);
     let rest: Vec<_> = parse(&client.rest()).into_iter().map(|event| (event.kind, event.data)).collect();
-    let told = |kind: &str, data: &str| (kind.to_owned(), data.to_owned());
-    let end = [told("end", "the input has ended"), told("close", "close")];
-    assert_eq!(rest, [&[told("message", "  data: third"), told("message", "no line end")], &end[..]].concat());
-    assert!(tail.end().success(), "the program ends with its input");
+    let event = |kind: &str, data: &str| (kind.to_owned(), data.to_owned());
+    let end = [event("end", "the input has ended"), event("close", "close")];
+    assert_eq!(rest, [&[event("message", "  data: third"), event("message", "no line end")], &end[..]].concat());
+    assert!(tail.end().success());
 }
 
-/// Sends a request to the example `tokens`, with more lines in its head.
+/// Sends a request to the example `tokens`, with these additional header fields.
 fn ask_tokens(tokens: &Example, fields: &str, body: impl AsRef<[u8]>) -> Client {
     let mut client = Client::connect(tokens.address);
-    client.stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap(); // an answer takes 7 s by itself
+    client.stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap(); // an answer takes 7 s
     let (path, length) = ("/v1/chat/completions", body.as_ref().len());
     client.send(format!("POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n{fields}\r\n"));
     client.send(body);
     client
 }
 
-/// The text of the first member `name` in a JSON object.
+/// Returns the text of the first member `name` of a JSON object.
 fn member<'j>(json: &'j str, name: &str) -> &'j str {
     let value = json
         .split(&format!("\"{name}\":\""))
@@ -221,7 +221,7 @@ fn member<'j>(json: &'j str, name: &str) -> &'j str {
     value.split('"').next().unwrap()
 }
 
-fn tokens_with_stream_sends_words_and_resumes_after_a_lost_connection() {
+fn tokens_after_lost_connection_sends_the_rest() {
     let tokens = Example::start("tokens");
     let request = "{\"messages\": [{\"content\": \"\\\"\"}], \"stream\" :\n true}";
     let mut lost = ask_tokens(&tokens, "", request);
@@ -253,7 +253,7 @@ fn tokens_with_stream_sends_words_and_resumes_after_a_lost_connection() {
     assert!(words.len() > 20);
 }
 
-fn tokens_without_listeners_stops() {
+fn tokens_without_clients_stops() {
     let mut tokens = Example::start("tokens");
     let (print, printed) = mpsc::channel();
     let mut output = tokens.output.take().unwrap();
@@ -266,12 +266,12 @@ fn tokens_without_listeners_stops() {
     let first = parse(&leaving.until(b"\n\n")).remove(0);
     drop(leaving);
     let line = printed.recv_timeout(Duration::from_secs(30)).unwrap();
-    assert!(line.starts_with("nobody listens: stopped after ") && line.ends_with(" chunks\n"), "{line}");
+    assert!(line.starts_with("no client is left: stopped after ") && line.ends_with(" chunks\n"), "{line}");
     let mut late = ask_tokens(&tokens, &format!("Last-Event-ID: {}\r\n", first.last_event_id), "{}");
-    assert_eq!(late.answer().status, 404, "the half answer is forgotten");
+    assert_eq!(late.answer().status, 404, "the incomplete answer is deleted");
 }
 
-fn tokens_without_stream_answers_one_json_object() {
+fn tokens_without_stream_sends_one_json_object() {
     let tokens = Example::start("tokens");
     let plain = [
         "{}",
@@ -283,7 +283,7 @@ fn tokens_without_stream_answers_one_json_object() {
         "\"stream\":",
         "\"stream\" \u{e9}: true \0 }}}]\"",
     ];
-    let mut clients = plain.map(|body| ask_tokens(&tokens, "", body)); // these wait, so they wait together
+    let mut clients = plain.map(|body| ask_tokens(&tokens, "", body)); // all requests wait at the same time
     for (client, body) in clients.iter_mut().zip(plain) {
         let answer = client.answer();
         assert_eq!((answer.status, answer.header("content-type")), (200, Some("application/json")), "{body}");
@@ -300,7 +300,7 @@ fn tokens_without_stream_answers_one_json_object() {
 }
 
 #[test]
-fn htmx_sends_all_votes_as_html() {
+fn htmx_after_vote_sends_all_votes_as_html() {
     let directory = TemporaryDirectory::new();
     std::fs::write(directory.path().join("htmx.min.js"), "htmx").unwrap();
     let poll = Example::start_in("htmx", directory.path());
@@ -326,7 +326,7 @@ fn htmx_sends_all_votes_as_html() {
 }
 
 #[test]
-fn htmx_without_its_scripts_names_the_missing_directory() {
+fn htmx_without_scripts_names_missing_directory() {
     let directory = TemporaryDirectory::new();
     let output = Command::new(program("htmx"))
         .arg("127.0.0.1:0")
@@ -338,7 +338,7 @@ fn htmx_without_its_scripts_names_the_missing_directory() {
 }
 
 #[test]
-fn dashboard_shows_newcomers_the_last_minutes_and_counts_them() {
+fn dashboard_newcomer_receives_history_and_is_counted() {
     let dashboard = Example::start("dashboard");
     assert!(dashboard.get("/").text().contains("follow(\"/samples\""));
     let watch = || dashboard.open("/samples");
@@ -352,12 +352,12 @@ fn dashboard_shows_newcomers_the_last_minutes_and_counts_them() {
     }
     first.until_event(b"\"subscribers\":1}\n");
     let mut second = watch();
-    assert_eq!(sample(&mut second), oldest, "who comes later gets what was there before");
+    assert_eq!(sample(&mut second), oldest, "a newcomer must receive the same history");
     second.until_event(b"\"subscribers\":2}\n");
 }
 
 #[test]
-fn progress_starts_once_cancels_and_tells_newcomers_where_it_is() {
+fn progress_job_starts_once_and_cancels_once() {
     let progress = Example::start("progress");
     assert!(progress.get("/").text().contains("follow(\"/progress\""));
     let press = |button: &str| progress.post(button, "");
@@ -378,7 +378,7 @@ fn progress_starts_once_cancels_and_tells_newcomers_where_it_is() {
 
 const NAMES: [&str; 9] = ["hello", "clock", "takeover", "chat", "tail", "dashboard", "progress", "tokens", "htmx"];
 
-/// The arguments of an example. `htmx` also has a directory, where a user has htmx itself.
+/// Returns the arguments of an example. `htmx` also needs a directory, in which users have the files of htmx.
 fn arguments(name: &str) -> &'static [&'static str] {
     if name == "htmx" {
         return &["127.0.0.1:0", "."];
@@ -386,7 +386,7 @@ fn arguments(name: &str) -> &'static [&'static str] {
     &["127.0.0.1:0"]
 }
 
-/// The same example, which may have this many descriptors.
+/// Returns the command of an example with a limit of descriptors.
 fn limited(name: &str, descriptors: usize) -> Command {
     let mut command = Command::new("sh");
     command.args(["-c", &format!("ulimit -n {descriptors}; exec \"$0\" \"$@\"")]);
@@ -396,16 +396,16 @@ fn limited(name: &str, descriptors: usize) -> Command {
 
 #[test]
 #[cfg(unix)]
-fn every_example_starts_with_256_descriptors() {
+fn example_with_256_descriptors_starts() {
     for name in NAMES {
         assert!(matches!(Example::run(limited(name, 256)).get("/").status, 200 | 404), "{name}");
     }
 }
 
-/// Each has 24, of which it needs some itself, and 30 clients.
+/// Each example has 24 descriptors and 30 clients.
 #[test]
 #[cfg(unix)]
-fn every_example_out_of_descriptors_answers_503_and_prints_why() {
+fn example_out_of_descriptors_answers_503_and_prints_reason() {
     let room = Room::for_clients(30);
     for name in NAMES {
         let mut command = limited(name, 24);
@@ -422,8 +422,8 @@ fn every_example_out_of_descriptors_answers_503_and_prints_why() {
     }
 }
 
-/// Whether this process ignores Ctrl-C, and the programs that it starts with it: a shell has it ignored by what runs in its
-/// background.
+/// Returns whether this process ignores Ctrl-C. A shell lets its background processes ignore Ctrl-C, and their children
+/// inherit this.
 fn ignores_ctrl_c() -> bool {
     const SIGINT: u64 = 1 << (2 - 1);
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
@@ -432,24 +432,24 @@ fn ignores_ctrl_c() -> bool {
     if ignored & SIGINT == 0 {
         return false;
     }
-    let _ = writeln!(io::stderr(), "examples are ended by SIGTERM and not by Ctrl-C, which this process ignores");
+    let _ = writeln!(io::stderr(), "this process ignores Ctrl-C, so the test ends the examples by SIGTERM");
     true
 }
 
 #[test]
-fn every_example_survives_garbage_and_silence_and_stops_at_ctrl_c() {
+fn example_after_garbage_serves_on_and_ctrl_c_ends_it() {
     let signal = if ignores_ctrl_c() { "-TERM" } else { "-INT" };
     let directory = TemporaryDirectory::new();
     for name in NAMES {
         let mut example = Example::start_in(name, directory.path());
         let silent = Client::connect(example.address);
         let mut garbage = Client::connect(example.address);
-        garbage.send(b"\x16\x03\x01\x02\0\x01\0\x01\xfc\x03\x03\r\n\r\n"); // as TLS begins
+        garbage.send(b"\x16\x03\x01\x02\0\x01\0\x01\xfc\x03\x03\r\n\r\n"); // the first bytes of TLS
         assert_eq!(garbage.answer().status, 400, "{name}");
         assert!(matches!(example.get("/").status, 200 | 404), "{name}");
         drop(silent);
         let sent = Command::new("kill").args([signal, &example.child.id().to_string()]).status().unwrap();
         assert!(sent.success() && !example.end().success(), "{name}");
-        assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0, "{name} leaves nothing behind");
+        assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0, "{name} must not create files");
     }
 }

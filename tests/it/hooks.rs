@@ -188,7 +188,7 @@ fn panic_is_500_and_other_connections_continue() {
     for (target, connection, said) in [
         ("/guard", Some("close"), "the handler panicked"),
         ("/handler", Some("close"), "the handler panicked"),
-        ("/stream", None, "the body's producer panicked"),
+        ("/stream", None, "the code that writes the body panicked"),
     ] {
         let answer = server.get(target);
         assert_eq!((answer.status, answer.header("connection")), (500, connection), "{target}");

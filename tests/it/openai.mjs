@@ -1,5 +1,5 @@
-// The official client of OpenAI for Node against the example `tokens`: `node openai.mjs <package> <base URL>`.
-// Prints a line for each way to call it, and throws at the first that is not as it has to be.
+// Calls the example `tokens` with OpenAI's official client for Node: `node openai.mjs <package> <base URL>`.
+// Prints a line for each way of calling that works, and throws at the first one that fails.
 import assert from "node:assert/strict";
 
 const [, , path, baseURL] = process.argv;
@@ -27,7 +27,7 @@ const stream = async () => {
   return content;
 };
 
-// The helper puts the message together, and throws if a chunk lacks something.
+// The helper assembles the message, and throws if a chunk is invalid.
 const helper = async () => (await completions.stream(request).finalChatCompletion()).choices[0].message;
 
 const cancelled = async () => {

@@ -1,5 +1,5 @@
-//! The example `tokens` and the official client of OpenAI for Node, as it comes from npm. Ignored, because it takes Node and
-//! the package: run `cargo test -- --ignored openai`.
+//! The example `tokens` and OpenAI's official client for Node, unchanged. The test is ignored, because it needs Node
+//! and the package from npm. Run it with `cargo test -- --ignored openai`.
 
 use super::examples::Example;
 use super::machine::installed;
@@ -8,7 +8,7 @@ use std::process::Command;
 
 #[test]
 #[ignore = "needs Node and npm's openai: cargo test -- --ignored openai"]
-fn openai_client_reads_tokens_untouched() {
+fn openai_client_unchanged_reads_tokens() {
     let package = installed("npm/node_modules/openai/index.mjs");
     let tokens = Example::start("tokens");
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/openai.mjs");

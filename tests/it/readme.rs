@@ -1,4 +1,4 @@
-//! What the README says: its recipes as they stand there, its numbers, and its links.
+//! Checks of the README: its recipes, its numbers and its links.
 
 use super::machine::TemporaryDirectory;
 use super::support::Client;
@@ -38,7 +38,7 @@ Server::bind("127.0.0.1:0")?
     .get("/theme", |ctx| ctx.cookie("theme").map(str::to_owned))
     .get("/assets/{*path}", move |ctx| files.respond(&ctx, ctx.param("path"))) // `let files = Files::new("public")?`
     .post("/visits", move |_| format!("{}\n", visits.fetch_add(1, Relaxed) + 1))
-    // For an error without a status the client receives a 500, and the text is printed to standard error.
+    // A `brooklet::Error` has a status. Any other error is a 500: its text goes to standard error and not to the client.
     .get("/notes/{id}", |_| -> Result<String, Error> { Err(Error::new(StatusCode::NOT_FOUND, "no such note")) })
     .before(|ctx| ctx.path().starts_with("/private").then(|| StatusCode::FORBIDDEN.into())) // a guard
     };
@@ -46,7 +46,7 @@ Server::bind("127.0.0.1:0")?
 }
 
 #[test]
-fn recipes_answer_as_their_comments_say() {
+fn recipes_of_readme_answer_as_commented() {
     let directory = TemporaryDirectory::new();
     fs::write(directory.path().join("a.txt"), "a file").unwrap();
     let server = recipes(directory.path()).unwrap().spawn().unwrap();
@@ -86,7 +86,7 @@ sse::stream(ctx, |mut events| {
 }
 
 #[test]
-fn recipe_of_a_stream_sends_its_first_event() {
+fn recipe_of_stream_sends_first_event() {
     let server = Server::bind("127.0.0.1:0").unwrap().get("/", stream).spawn().unwrap();
     let mut client = Client::connect(server.local_addr());
     client.send("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n");
@@ -104,13 +104,13 @@ Ok(())
 }
 
 #[test]
-fn recipe_of_a_test_passes() {
+fn recipe_of_test_passes() {
     hello_is_greeted().unwrap();
 }
 
-/// Every block of Rust is an example, a recipe above, or the lines that mount a copy, which `copies` builds.
+/// The Rust blocks are the example `live`, the lines that `copies` tests, and the recipes above.
 #[test]
-fn every_rust_block_is_code_that_is_tested() {
+fn rust_block_of_readme_is_tested_code() {
     let readme = readme();
     let example = source("examples/live.rs");
     let recipes = source("tests/it/readme.rs");
@@ -120,15 +120,15 @@ fn every_rust_block_is_code_that_is_tested() {
         .map(|block| block.split("```").next().unwrap())
         .collect();
     assert_eq!(blocks.len(), 5);
-    assert!(example.ends_with(&format!("\n\n{}", blocks[0])), "the first block is examples/live.rs");
+    assert!(example.ends_with(&format!("\n\n{}", blocks[0])), "the first block must be examples/live.rs");
     for block in &blocks[2..] {
         assert!(recipes.contains(block), "{block}");
     }
 }
 
-/// Files by path; pictures too.
+/// The links to files, including pictures.
 #[test]
-fn every_link_leads_to_a_file() {
+fn link_to_file_has_target() {
     for page in ["README.md", "examples/fleet/README.md", "examples/mcp/README.md"] {
         let text = source(page);
         let directory = root().join(page).parent().unwrap().to_owned();
@@ -148,25 +148,25 @@ fn every_link_leads_to_a_file() {
 }
 
 #[test]
-fn readme_is_short() {
+fn readme_has_at_most_180_lines() {
     assert!(readme().lines().count() <= 180);
 }
 
 #[test]
-fn numbers_are_those_of_the_code() {
+fn numbers_in_readme_are_those_of_the_code() {
     let readme = readme();
     let rust = env!("CARGO_PKG_RUST_VERSION");
     assert!(readme.contains(&format!("needs Rust {rust}.")));
-    assert!(source("Cargo.toml").contains("\n[dependencies]\n\n["), "no dependencies");
+    assert!(source("Cargo.toml").contains("\n[dependencies]\n\n["), "the package must not have dependencies");
     assert!(readme.contains(&format!("Version {}", env!("CARGO_PKG_VERSION"))));
     let max_events = sse::ChannelConfig::default().max_events;
     assert_eq!(max_events, 1_024);
     assert!(readme.contains("a history of 1,024 events by default"));
 }
 
-/// The documentation of each setting names its default.
+/// The documentation of each setting states its default.
 #[test]
-fn defaults_of_settings_are_in_their_documentation() {
+fn documentation_of_setting_states_default() {
     for (settings, file, count) in [
         (format!("{:?}", brooklet::Config::default()), "src/server/config.rs", 12),
         (format!("{:?}", sse::ChannelConfig::default()), "src/sse/channel/settings.rs", 8),
@@ -193,7 +193,7 @@ fn defaults_of_settings_are_in_their_documentation() {
     }
 }
 
-/// A default as documentation writes it.
+/// Returns a default in the form that the documentation uses.
 fn in_words(default: &str) -> String {
     match default {
         "true" => return "yes".to_owned(),
@@ -214,9 +214,8 @@ fn in_words(default: &str) -> String {
     }
 }
 
-/// Times in the documentation of the crate are the constants of the code.
 #[test]
-fn times_on_the_crate_page_are_those_of_the_code() {
+fn times_on_crate_page_are_constants_of_the_code() {
     let page = source("src/lib.rs");
     for (file, constant, claim) in [
         (
@@ -242,9 +241,9 @@ fn times_on_the_crate_page_are_those_of_the_code() {
     }
 }
 
-/// Clients that send the largest body to a handler that reads it whole: 96 KiB more for each connection, as measured.
+/// Each connection can hold a body of the maximum size and, as measured, 96 KiB more.
 #[test]
-fn most_memory_of_the_defaults_is_what_the_documentation_says() {
+fn maximum_memory_in_documentation_follows_from_defaults() {
     let config = brooklet::Config::default();
     let mebibytes = (config.max_connections as u64 * (config.max_body_bytes + 96 * 1024)) >> 20;
     let claim = format!("{} MiB", (mebibytes + 25) / 50 * 50);

@@ -4,6 +4,7 @@
 //! `ulimit`. The shell then starts this test binary with the name of one ignored test, which is the server.
 #![cfg(unix)]
 
+use super::channel::eventually;
 use super::machine::{own_loopback_address, Room};
 use super::stopping::assert_goodbye;
 use super::support::{Answer, Client, TIMEOUT};
@@ -295,7 +296,7 @@ impl Exhausted {
 fn assert_complained_once(stderr: &str, of: &str) {
     let complaints: Vec<_> = stderr
         .lines()
-        .filter(|line| line.contains("New clients get a 503 until this ends"))
+        .filter(|line| line.contains("New clients receive a 503 until the shortage ends"))
         .collect();
     assert!(matches!(&complaints[..], [one] if one.contains(of)), "{stderr}");
 }
@@ -335,6 +336,27 @@ fn server_out_of_descriptors_can_be_stopped() {
     let starved = exhaust(WITH_STREAMS, FEW_DESCRIPTORS, 10);
     starved.assert_refuses(8);
     starved.assert_stops();
+}
+
+/// On Linux, each thread in `accept` holds a descriptor, and `/proc` does not show this descriptor. After many clients
+/// have left, the threads in `accept` must not hold all descriptors.
+#[test]
+fn server_after_clients_that_took_all_descriptors_serves_again_and_stops() {
+    let room = Room::for_clients(60);
+    let child = Child::start(WITH_STREAMS, FEW_DESCRIPTORS);
+    let clients: Vec<_> = (0..45)
+        .map(|_| {
+            let mut client = child.connect();
+            client.send("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n");
+            client
+        })
+        .collect();
+    drop(clients);
+    eventually(|| (0..20).all(|_| child.get("/").status == 200));
+    assert_eq!(child.get("/stop").text(), "stopping");
+    let (stdout, _) = child.end();
+    assert!(stdout.contains("the port again: Ok(())"), "{stdout}");
+    drop(room);
 }
 
 /// The server must not pause after each refusal, because the 50th client would then wait for 49 pauses.

@@ -1,20 +1,23 @@
-//! What the sources promise about themselves.
+//! Checks of the source files: their first lines, their dependencies on each other, and the changelog.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
+/// Returns the directory of the package.
 pub fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-pub fn files(folder: &str, extension: &str) -> Vec<(PathBuf, String)> {
+/// Returns the files below a directory that have this extension: their paths and texts.
+pub fn files(directory: &str, extension: &str) -> Vec<(PathBuf, String)> {
     let mut found = Vec::new();
-    let mut folders = vec![root().join(folder)];
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(folder).unwrap() {
+    let mut directories = vec![root().join(directory)];
+    while let Some(directory) = directories.pop() {
+        for entry in fs::read_dir(directory).unwrap() {
             let path = entry.unwrap().path();
             if path.is_dir() {
-                folders.extend((!path.ends_with("target")).then_some(path)); // what a package among the examples built
+                // A package among the examples may have a directory `target`.
+                directories.extend((!path.ends_with("target")).then_some(path));
             } else if path.extension().is_some_and(|found| found == extension) {
                 let text = fs::read_to_string(&path).unwrap();
                 found.push((path.strip_prefix(root()).unwrap().to_owned(), text));
@@ -25,32 +28,33 @@ pub fn files(folder: &str, extension: &str) -> Vec<(PathBuf, String)> {
     found
 }
 
-/// A source up to its module of tests.
+/// Returns a source file up to its module of tests.
 pub fn without_tests(text: &str) -> &str {
     let openings = ["#[cfg(test)]\nmod tests", "#[cfg(test)]\npub mod tests", "#[cfg(all(test"];
     let tests = openings.iter().find_map(|opening| text.find(opening));
     &text[..tests.unwrap_or(text.len())]
 }
 
-/// The lines of a source that are neither comment nor documentation.
+/// Returns the lines of a source file that are not comments.
 pub fn code(text: &str) -> impl Iterator<Item = &str> {
     text.lines().filter(|line| !line.trim_start().starts_with("//"))
 }
 
 #[test]
-fn every_file_opens_with_what_it_is() {
-    for folder in ["src", "tests", "examples"] {
-        for (path, text) in files(folder, "rs") {
-            // The crate's own page comes after the two lines that go with every copy.
+fn first_line_of_source_file_is_documentation() {
+    for directory in ["src", "tests", "examples"] {
+        for (path, text) in files(directory, "rs") {
+            // In `src/lib.rs`, two lines with the version and the licence come first.
             let first = text.lines().find(|line| !line.starts_with("// ") && !line.is_empty()).unwrap();
             assert!(first.starts_with("//! "), "{}", path.display());
         }
     }
 }
 
-/// A copy of `src/` is a module of another crate: paths must not begin at the crate's root, nor name the package.
+/// A copy of `src/` is a module of another crate. Its paths must not begin at the root of the crate, and must not name
+/// the package.
 #[test]
-fn no_path_in_src_begins_at_the_root() {
+fn path_in_src_is_relative() {
     for (path, text) in files("src", "rs") {
         for line in text.lines() {
             assert!(!line.contains("crate::") && !line.contains("env!(\"CARGO"), "{}: {line}", path.display());
@@ -58,10 +62,10 @@ fn no_path_in_src_begins_at_the_root() {
     }
 }
 
-/// `http` uses nothing; `server` uses `http`; `sse` and `files` use both, and nothing uses them. In `sse` a stream does not
-/// depend on the channel, nor the channel on its file.
+/// `http` uses no other module. `server` uses `http`. `sse` and `files` use both, and no module uses them. In `sse`, a
+/// stream does not use the channel, and the channel does not use its file.
 #[test]
-fn folders_depend_in_one_direction() {
+fn module_in_src_uses_only_lower_modules() {
     let forbidden = [
         (
             "src/http",
@@ -74,9 +78,9 @@ fn folders_depend_in_one_direction() {
         ("src/sse/message.rs", vec!["channel"]),
         ("src/sse/channel", vec!["file::"]),
     ];
-    for (folder, names) in forbidden {
-        let sources: Vec<_> = files("src", "rs").into_iter().filter(|(path, _)| path.starts_with(folder)).collect();
-        assert!(!sources.is_empty(), "{folder}");
+    for (directory, names) in forbidden {
+        let sources: Vec<_> = files("src", "rs").into_iter().filter(|(path, _)| path.starts_with(directory)).collect();
+        assert!(!sources.is_empty(), "{directory}");
         for (path, text) in sources {
             let tests = text.find("#[cfg(test)]").unwrap_or(text.len());
             for line in code(&text[..tests]) {
@@ -85,20 +89,20 @@ fn folders_depend_in_one_direction() {
             }
         }
     }
-    for folder in ["src/http", "src/server", "src/sse", "src/files"] {
-        for (path, text) in files(folder, "rs").into_iter().filter(|(path, _)| !path.ends_with("mod.rs")) {
+    for directory in ["src/http", "src/server", "src/sse", "src/files"] {
+        for (path, text) in files(directory, "rs").into_iter().filter(|(path, _)| !path.ends_with("mod.rs")) {
             assert!(
                 !code(&text).any(|line| line.contains("super::super::") && line.starts_with("use")),
-                "{}: through the door",
+                "{}: only mod.rs may use items of other modules",
                 path.display()
             );
         }
     }
 }
 
-/// Each can be copied without the others, so each has the function, with its comment.
+/// Each page contains the function, so that a user can copy a page without the others.
 #[test]
-fn pages_of_the_examples_have_the_same_text_of_follow() {
+fn pages_with_follow_have_the_same_text_of_it() {
     let functions = ["chat", "clock", "dashboard", "progress", "tail"].map(|name| {
         let page = fs::read_to_string(root().join(format!("examples/{name}.html"))).unwrap();
         let (_, function) = page.split_once("<script>\n").unwrap();
@@ -112,7 +116,7 @@ fn pages_of_the_examples_have_the_same_text_of_follow() {
 }
 
 #[test]
-fn the_current_version_has_one_heading_in_the_changelog_with_its_date() {
+fn changelog_of_current_version_has_one_dated_heading() {
     let changelog = fs::read_to_string(root().join("CHANGELOG.md")).unwrap();
     let heading = format!("## [{}] - ", env!("CARGO_PKG_VERSION"));
     let dates: Vec<_> = changelog.lines().filter_map(|line| line.strip_prefix(&heading)).collect();

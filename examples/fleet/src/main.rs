@@ -1,12 +1,13 @@
-//! One node of a fleet: any number of these, behind nginx, share one Redis stream as their log. What is published at one
-//! is sent by all, and who loses one goes on at another where it left off.
+//! One node of a fleet. The nodes run behind nginx and share one Redis stream as their log. Each node sends the events
+//! of all nodes. If a client loses its node, it continues at another node with the next event.
 //!
-//! `examples/fleet/run` starts Redis, three nodes and nginx, and prints an address to open and a `curl` line to try. By
-//! hand, a node is `cargo run -- 127.0.0.1:8081 redis://127.0.0.1:6379/ one`; then `curl -N http://127.0.0.1:8081/events`
-//! listens, and `curl -d hello http://127.0.0.1:8081/publish` speaks.
+//! `examples/fleet/run` starts Redis, three nodes and nginx, and prints an address to open and a `curl` command to try.
+//! `cargo run -- 127.0.0.1:8081 redis://127.0.0.1:6379/ one` starts a single node. Then
+//! `curl -N http://127.0.0.1:8081/events` prints the events, and `curl -d hello http://127.0.0.1:8081/publish`
+//! publishes one.
 //!
-//! An event's id is that of its entry in the stream, the same at every node. So `Last-Event-ID` means the same at every
-//! node, and what this file has to see to is that it never means more than the node knows.
+//! The id of an event is the id of its entry in the stream, so `Last-Event-ID` means the same at every node. A client
+//! may send an id that its new node has not read yet. The node then waits for this entry.
 
 mod stream;
 
@@ -18,27 +19,32 @@ use std::time::Duration;
 use std::{env, io, process, thread};
 use stream::{Entry, Id, Log};
 
-/// How many bytes an event may have. As lines that are all empty they become six times as many.
+/// The maximum number of bytes of an event. A frame can have six times as many bytes, if all lines of the event are
+/// empty.
 const MAX_BODY: usize = 4_096;
 
-/// How long a client waits before it comes back. A browser's three seconds are long where another node is there already.
+/// How long a client waits before it reconnects. The three seconds of a browser are too long, because another node can
+/// serve the client at once.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// How long a client that is ahead of this node is kept waiting for it. Nodes are some milliseconds apart.
+/// How long a client waits for a node that has not read the client's last event yet. Nodes are a few milliseconds
+/// apart.
 const CATCH_UP: Duration = Duration::from_secs(1);
 
-/// How often a Redis that is gone is looked for.
+/// The time between two attempts to connect to Redis again.
 const RECONNECT: Duration = Duration::from_millis(200);
 
-/// nginx gives up what is silent for 15 s, so that it notices a node that hangs. This leaves room for two comments.
+/// The time without an event after which a stream sends a comment. To notice a node that hangs, nginx closes a stream
+/// after 15 s of silence.
 const KEEP_ALIVE: Duration = Duration::from_secs(5);
 
 struct Node {
     name: String,
     log: Log,
-    /// Has all that the log has: whom it tells of a gap, nobody could have told better.
+    /// The channel keeps as many events as the log, so a client that receives a `gap` event here would receive it
+    /// everywhere.
     channel: Channel,
-    /// The event that the channel was told last.
+    /// The last event that was published to the channel.
     told: Mutex<Option<Id>>,
     news: Condvar,
 }
@@ -52,14 +58,14 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         max_bytes: stream::MOST * 7 * MAX_BODY,
         keep_alive: KEEP_ALIVE,
         retry: Some(RETRY),
-        newcomers: Newcomers::Last(20), // a page shows at once what this is about
+        newcomers: Newcomers::Last(20), // a new page shows these events at once
         ..ChannelConfig::default()
     });
     let (told, news) = (Mutex::default(), Condvar::new());
     let node = Arc::new(Node { name: argument("one"), log: Log::at(&url)?, channel, told, news });
 
-    // Nobody is served before the history is there: a client with an id would be told of a gap that is none. Until then
-    // the port is closed, and nginx sends everybody elsewhere.
+    // The node reads the log before it accepts clients. Otherwise, a client with an id would receive a `gap` event
+    // although no event is lost. Until then the port is closed, and nginx sends clients to other nodes.
     let mut follower = Follower { node: node.clone(), redis: None, place: None, sure: false, idle: false };
     follower.go_on();
     thread::spawn(move || loop {
@@ -80,27 +86,28 @@ impl Node {
     fn publish(&self, mut ctx: Context<'_>) -> io::Result<Response> {
         let text = ctx.body_text()?;
         if text.is_empty() {
-            return Ok(Response::text("an event has a text\n").with_status(StatusCode::BAD_REQUEST));
+            return Ok(Response::text("the body must not be empty\n").with_status(StatusCode::BAD_REQUEST));
         }
         Ok(match self.log.append(&text) {
             Ok(id) => Response::text(id + "\n"),
             Err(error) => {
                 eprintln!("node {}: not published: {error}", self.name);
-                Response::text("Redis does not answer: the event is not acknowledged, and may yet appear\n")
+                Response::text("Redis does not answer: the event may or may not be published\n")
                     .with_status(StatusCode::SERVICE_UNAVAILABLE)
                     .header("Retry-After", "1")
             }
         })
     }
 
-    /// The channel knows all that this node has read, which is not all that a client may have from another: that client
-    /// it would tell of a gap, and send what it has already.
+    /// Subscribes a client to the channel. The client may have received an event from another node that this node has
+    /// not read yet. The channel would send such a client a `gap` event, and then events again. So the node first waits
+    /// for the event.
     fn subscribe(&self, mut ctx: Context<'_>) -> io::Result<Response> {
-        // An `EventSource` shows its page no fields of the answer. A cookie it can read.
+        // A page cannot read the header fields that an `EventSource` receives, but it can read a cookie.
         ctx.append_response_header("Set-Cookie", &format!("node={}; Path=/; SameSite=Strict", self.name))?;
         let asked = ctx.headers().get("last-event-id").filter(|id| !id.is_empty()).map(str::to_owned);
         let asked = asked.or_else(|| ctx.query("lastEventId")).unwrap_or_default();
-        // Only an id that the log does not have, for sure, is a gap for every node.
+        // If the log does not have the id, waiting is useless: the client receives a `gap` event at every node.
         let is_early = |id: Id| !self.catches_up(id) && !matches!(self.log.has(id), Ok(false));
         if asked.parse().is_ok_and(is_early) {
             return Ok(come_back());
@@ -108,14 +115,14 @@ impl Node {
         Ok(self.channel.subscribe(ctx))
     }
 
-    /// Waits until the channel has been told of that event, or of a later one.
+    /// Waits until that event or a later one was published to the channel. Returns `false` after [`CATCH_UP`].
     fn catches_up(&self, id: Id) -> bool {
         let is_behind = |told: &mut Option<Id>| *told < Some(id);
         let (_told, waited) = self.news.wait_timeout_while(self.told.lock().unwrap(), CATCH_UP, is_behind).unwrap();
         !waited.timed_out()
     }
 
-    /// Ends as with SIGKILL: no goodbye to anybody.
+    /// Ends the process at once, as SIGKILL does. Streams end without a `close` event.
     fn kill(&self, name: &str) -> StatusCode {
         if name == self.name {
             process::exit(137);
@@ -124,34 +131,34 @@ impl Node {
     }
 }
 
-/// An event stream that ends at once. Its client comes back with the id that it had, and perhaps to another node. After any
-/// other answer than a stream an `EventSource` would give up for good.
+/// Returns an event stream that ends at once. The client reconnects with the same id, perhaps to another node. After
+/// any other response, an `EventSource` would not reconnect.
 fn come_back() -> Response {
     let stream = Message::new().retry(RETRY).to_string();
     Response::bytes("text/event-stream", stream.into_bytes()).header("Cache-Control", "no-store")
 }
 
-/// Reads the log, and tells the channel.
+/// Reads the log, and publishes its entries to the channel.
 struct Follower {
     node: Arc<Node>,
     redis: Option<Connection>,
-    /// What is read next lies behind this; `None` before the history has been read.
+    /// The id after which the next read begins. `None` until the log was read for the first time.
     place: Option<Id>,
-    /// The entry at the place was read. If the log does not have it any more, something else may be missing too.
+    /// Whether the entry at `place` was read. If the log no longer has this entry, later entries may be missing too.
     sure: bool,
-    /// There was no news the last time.
+    /// Whether the last read returned no new entries.
     idle: bool,
 }
 
 impl Follower {
-    /// Reads what there is, however often Redis goes meanwhile.
+    /// Reads the new entries. If Redis fails, tries again until a read succeeds.
     fn go_on(&mut self) {
         let Err(error) = self.read() else { return };
-        eprintln!("node {}: Redis is gone: {error}", self.node.name);
+        eprintln!("node {}: cannot read from Redis, trying again: {error}", self.node.name);
         while self.read().is_err() {
             thread::sleep(RECONNECT);
         }
-        eprintln!("node {}: Redis is back", self.node.name);
+        eprintln!("node {}: reads from Redis again", self.node.name);
     }
 
     fn read(&mut self) -> RedisResult<()> {
@@ -167,9 +174,9 @@ impl Follower {
         Ok(())
     }
 
-    /// Each time from the last entry on, and with it: if that is still there, nothing behind it is gone, for Redis trims
-    /// from the old end and answers at one point in time. So there is nothing else to look after when a connection is new,
-    /// when Redis is, or when this process slept while others trimmed.
+    /// Reads the entries after `place`, and the entry at `place` itself. If this entry is still in the log, no later
+    /// entry was trimmed, because Redis trims the oldest entries first and reads all entries at the same moment. This
+    /// one check is enough after a new connection, after a restart of Redis, and after a pause of this process.
     fn news(&mut self, redis: &mut Connection, place: Id) -> RedisResult<Vec<Entry>> {
         if self.idle {
             stream::wait(redis, place)?;
@@ -179,8 +186,8 @@ impl Follower {
             entries.remove(0);
         } else if self.sure {
             if entries.is_empty() {
-                // Redis has begun anew, with nothing or with an older copy. What comes next lies behind what is there;
-                // but not behind what has come since it was asked.
+                // Redis has restarted with an empty stream or an older copy. The next read begins after the newest
+                // entry of the copy. With `min`, it also returns entries that were added after the first read.
                 let newest = stream::newest(redis, 1)?.last().map_or(Id::default(), |entry| entry.id);
                 self.place = Some(place.min(newest));
                 self.sure = false;
@@ -194,8 +201,8 @@ impl Follower {
         for Entry { id, text } in entries {
             let message = Message::new().id(id).data(text);
             if let Err(error) = self.node.channel.publish(message) {
-                // Not from one of us: `publish` takes no text that would not fit.
-                eprintln!("node {}: {id} is left out: {error}", self.node.name);
+                // Another program wrote this entry: `Node::publish` accepts only texts that fit into the channel.
+                eprintln!("node {}: the entry {id} was not sent to clients: {error}", self.node.name);
                 self.tell_gap();
             }
             (self.place, self.sure) = (Some(id), true);
@@ -204,10 +211,11 @@ impl Follower {
         self.node.news.notify_all();
     }
 
-    /// To whom had nothing, nothing is lost.
+    /// Publishes a `gap` event, unless no event was published before it. Without earlier events, no client has missed
+    /// one.
     fn tell_gap(&self) {
         if self.node.told.lock().unwrap().is_some() {
-            // It fails only when the channel is closed, which nobody does.
+            // This fails only if the channel is closed, and this program does not close it.
             let _ = self.node.channel.publish_gap();
         }
     }

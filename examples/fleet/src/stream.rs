@@ -1,4 +1,4 @@
-//! The log that the nodes share: one Redis stream, `fleet`, with the text of each event in a field named `data`.
+//! The log that the nodes share: the Redis stream `fleet`. Each entry has the text of an event in the field `data`.
 
 use redis::{cmd, Cmd, Connection, ConnectionLike, FromRedisValue, RedisResult};
 use std::collections::HashMap;
@@ -9,24 +9,24 @@ use std::time::Duration;
 
 const STREAM: &str = "fleet";
 
-/// How many entries Redis keeps at least.
+/// The minimum number of entries that Redis keeps.
 pub const KEPT: usize = 1_000;
 
-/// How many there may be. `MAXLEN ~` trims whole blocks, of 100 entries in Redis as it ships, and thus keeps up to one
-/// more; twice that is on the safe side.
+/// The maximum number of entries. `MAXLEN ~` trims only whole blocks, which have 100 entries by default, and so keeps
+/// up to one block more than [`KEPT`]. This constant allows two.
 pub const MOST: usize = KEPT + 200;
 
-/// How long Redis may take to accept a connection, or to answer: a thousand times what it takes, and no longer than one
-/// who publishes likes to wait.
+/// How long Redis may take to accept a connection or to answer. It normally takes a thousandth of this time. A client
+/// that publishes waits this long.
 const TIMEOUT: Duration = Duration::from_secs(1);
 
-/// How long Redis holds an answer back when there is no news: half of what we wait for it.
+/// How long Redis delays an answer without new entries. This is half of [`TIMEOUT`].
 const BLOCK: Duration = Duration::from_millis(500);
 
-/// As many connections are kept for those who publish. More are opened when needed.
+/// The number of idle connections that are kept for publishing. More connections are opened when they are needed.
 const IDLE: usize = 8;
 
-/// An entry's place in the stream: milliseconds and a number among them, in that order.
+/// The id of an entry: a Unix time in milliseconds, and the number of the entry within this millisecond.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Id(u64, u64);
 
@@ -56,13 +56,13 @@ pub struct Log {
 }
 
 impl Log {
-    /// Does not connect yet.
+    /// Returns the log of the Redis at this URL. The first command opens a connection.
     pub fn at(url: &str) -> RedisResult<Log> {
         Ok(Log { client: redis::Client::open(url)?, idle: Mutex::new(Vec::new()) })
     }
 
-    /// Appends an event and returns its id. After an error nobody knows whether it is in the log, so it is never sent
-    /// again from here.
+    /// Appends an event, and returns its id. After an error, the event may or may not be in the log. It is not sent
+    /// again, because that could append it twice.
     pub fn append(&self, text: &str) -> RedisResult<String> {
         self.ask(cmd("XADD").arg(STREAM).arg("MAXLEN").arg("~").arg(KEPT).arg("*").arg("data").arg(text))
     }
@@ -79,13 +79,13 @@ impl Log {
         Ok(redis)
     }
 
-    /// Asks on a connection of its own, so that nobody waits behind one whom Redis keeps waiting. One that has been idle
-    /// may be that of a Redis which has ended since: it is tried first with what may be tried twice.
+    /// Sends a command on a connection of its own, so that it does not wait for other commands. Redis may have
+    /// restarted while a connection was idle, so an idle connection is first checked with a PING.
     fn ask<T: FromRedisValue>(&self, command: &Cmd) -> RedisResult<T> {
         let idle = self.idle.lock().unwrap().pop();
         let alive = idle.and_then(|mut redis| redis.check_connection().then_some(redis));
         let mut redis = alive.map_or_else(|| self.connect(), Ok)?;
-        let answer = command.query(&mut redis)?; // after an error, its answer may still come: it is not kept
+        let answer = command.query(&mut redis)?; // after an error, the answer may arrive later: drop the connection
         let mut idle = self.idle.lock().unwrap();
         if idle.len() < IDLE {
             idle.push(redis);
@@ -94,7 +94,7 @@ impl Log {
     }
 }
 
-/// Reads the newest entries, the oldest of them first.
+/// Reads the newest `count` entries, in the order of the log.
 pub fn newest(redis: &mut Connection, count: usize) -> RedisResult<Vec<Entry>> {
     let answer = cmd("XREVRANGE").arg(STREAM).arg("+").arg("-").arg("COUNT").arg(count).query(redis)?;
     let mut entries = entries(answer);
@@ -102,7 +102,7 @@ pub fn newest(redis: &mut Connection, count: usize) -> RedisResult<Vec<Entry>> {
     Ok(entries)
 }
 
-/// Reads what there is from an id on: that entry too, if it is there.
+/// Reads the entry with this id, if it exists, and the entries after it.
 pub fn from(redis: &mut Connection, id: Id) -> RedisResult<Vec<Entry>> {
     let answer = cmd("XRANGE")
         .arg(STREAM)
@@ -114,7 +114,7 @@ pub fn from(redis: &mut Connection, id: Id) -> RedisResult<Vec<Entry>> {
     Ok(entries(answer))
 }
 
-/// Waits until there is something behind an id, but not for ever.
+/// Waits until there is an entry after this id, or until [`BLOCK`] has passed.
 pub fn wait(redis: &mut Connection, id: Id) -> RedisResult<()> {
     let mut read = cmd("XREAD");
     read.arg("COUNT").arg(1).arg("BLOCK").arg(BLOCK.as_millis() as u64);
@@ -122,10 +122,11 @@ pub fn wait(redis: &mut Connection, id: Id) -> RedisResult<()> {
     Ok(())
 }
 
-/// An entry as Redis sends it: the id, and fields by their names.
+/// An entry as Redis sends it: the id, and the fields by their names.
 type Sent = (String, HashMap<String, Vec<u8>>);
 
-/// Others may write to the stream too, and anything: what is no text is made one, and an entry without `data` is empty.
+/// Converts entries. Other programs may write to the stream too: bytes that are not UTF-8 become U+FFFD, and an entry
+/// without `data` becomes an empty event.
 fn entries(sent: Vec<Sent>) -> Vec<Entry> {
     let entry = |(id, fields): Sent| {
         let data = fields.get("data").map(Vec::as_slice).unwrap_or_default();

@@ -4,8 +4,8 @@
 //! cargo run --manifest-path examples/listener/Cargo.toml [address [seconds]]
 //! ```
 //!
-//! The address `[::]:8080` serves IPv4 and IPv6. `seconds` is the TCP user timeout: a client that no longer answers is
-//! disconnected after this time. 0 is the default of the system.
+//! The address `[::]:8080` serves IPv4 and IPv6. `seconds` is the TCP user timeout: a client whose network fails is
+//! disconnected after this time. 0 stands for the default of the system.
 
 use brooklet::{sse, Server};
 use socket2::{Domain, Socket, Type};
@@ -33,12 +33,12 @@ fn tick(mut events: sse::Connection) -> io::Result<()> {
 
 fn listen(address: SocketAddr, patience: Duration) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
-    socket.set_reuse_address(cfg!(unix))?; // as std does
+    socket.set_reuse_address(cfg!(unix))?; // as `std` does
     if address.is_ipv6() {
         socket.set_only_v6(false)?;
     }
     #[cfg(target_os = "linux")]
-    socket.set_tcp_user_timeout(Some(patience))?; // accepted connections inherit it
+    socket.set_tcp_user_timeout(Some(patience))?; // accepted connections inherit this option
     socket.bind(&address.into())?;
     socket.listen(4096)?;
     Ok(socket.into())

@@ -1,17 +1,20 @@
-//! The threads that write to subscribers. There is one broadcaster for each core, and all channels share them. A
-//! broadcaster's thread runs while it has subscribers.
+//! The threads that write to subscribers. There is one broadcaster for each core, and all channels share the
+//! broadcasters. The thread of a broadcaster runs only while the broadcaster has subscribers.
 //!
-//! `std` has no epoll. One thread can still serve ten thousand sockets:
+//! `std` has no interface to epoll. One thread can still serve ten thousand sockets, for these reasons:
 //!
-//! - **Writes** do not block. All subscribers of a channel receive the same events, so a round makes one non-blocking
-//!   write for each subscriber, with all events since the last round. A write of 16 KB takes 1.25 times as long as a
-//!   write of 100 bytes, so joining events makes a burst 15 to 25 times faster.
-//! - **Full buffers** of a client delay the next write to this client by a millisecond, and longer if they stay full.
+//! - **Writes** do not block. All subscribers of a channel receive the same events. So a round makes one write for each
+//!   subscriber, with all events since the last round. A write of 16 KB takes only 1.25 times as long as a write of 100
+//!   bytes. So joining the events of a burst makes the burst 15 to 25 times faster.
+//! - **Full buffers** of a client delay the next write to this client by 1 ms. The delay grows to at most 500 ms while
+//!   the buffers stay full.
 //! - **Clients that have left** are found by reads. A read of an idle socket takes 0.6 µs. A sweep reads 200 sockets at
-//!   a time, and each socket every 4.5 s. It drops the input, because the end of the input comes last.
+//!   a time, and each socket once in 4.5 s. The sweep drops the input, because only the end of the input shows that a
+//!   client has left.
 //!
-//! A broadcaster uses two locks, and never holds both: the lock of a channel's history, and the lock of its inbox.
-//! `publish` never waits for a socket. It waits for the next round only if more than half of the history is unsent.
+//! A broadcaster uses the lock of a channel's history and the lock of the broadcaster's inbox, but never holds both
+//! locks at once. `publish` never waits for a socket. `publish` waits for the next round only if more than half of the
+//! history is unsent.
 
 use super::hub::Hub;
 use super::server::{catch, lock, stderr, OnStop};
@@ -25,13 +28,14 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// The time in which each subscriber is swept once. So the broadcaster notices within 5 s that a client has left.
+/// The maximum time in which each subscriber is swept once. So the broadcaster notices within 5 s that a client has
+/// left.
 const SWEEP_TIME: Duration = Duration::from_millis(4_500);
 
-/// How many subscribers are swept together. A batch takes 120 µs, and may delay an event by that time.
+/// The number of subscribers in one batch of a sweep. A batch takes 120 µs, and may delay an event by this time.
 const SWEEP_BATCH: usize = 200;
 
-/// The capacity that the buffer of a round keeps after a large round, in bytes.
+/// The maximum capacity, in bytes, that the buffer of a round keeps after the round.
 const USUAL_ROUND: usize = 256 * 1024;
 
 #[derive(Default)]
@@ -45,15 +49,15 @@ struct Inbox {
     added: Vec<Subscriber>,
     /// The channels that have new events. Each channel is in the list once.
     published: Vec<Arc<Hub>>,
-    /// A server has begun to stop.
+    /// Is `true` if a server has begun to stop since the last tick.
     stopping: bool,
-    /// The number of subscribers that are about to be added. The thread does not end before they are added.
+    /// The number of subscribers that are about to be added. The thread does not end while this number is above zero.
     reserved: usize,
     running: bool,
 }
 
 /// Returns all broadcasters of the process. A broadcaster's thread starts for its first subscriber, and ends after its
-/// last one.
+/// last subscriber has left.
 pub fn all() -> &'static [Broadcaster] {
     static ALL: OnceLock<Vec<Broadcaster>> = OnceLock::new();
     ALL.get_or_init(|| {
@@ -62,8 +66,7 @@ pub fn all() -> &'static [Broadcaster] {
     })
 }
 
-/// Notifies the broadcasters of a channel that there is a new event. Does not notify a broadcaster again before its
-/// next round.
+/// Notifies the broadcasters of a channel after a new event. Does not notify a broadcaster twice before its next round.
 pub fn notify(hub: &Arc<Hub>) {
     for (index, broadcaster) in all().iter().enumerate() {
         if hub.mark_notified(index) {
@@ -77,14 +80,14 @@ thread_local! {
     static IS_BROADCASTER: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Returns whether the current thread is a broadcaster's thread. If so, it is running a hook of a channel.
+/// Returns whether the current thread is a broadcaster's thread. If so, the caller is a hook of a channel.
 pub fn is_this_thread() -> bool {
     IS_BROADCASTER.get()
 }
 
 impl Broadcaster {
-    /// Reserves a place for a subscriber, and starts the thread if it is not running. The thread does not end before
-    /// [`add`](Broadcaster::add) or [`release`](Broadcaster::release) is called.
+    /// Reserves a place for a subscriber. Starts the thread if the thread is not running. The thread does not end
+    /// before [`add`](Broadcaster::add) or [`release`](Broadcaster::release) is called.
     ///
     /// # Errors
     ///
@@ -133,7 +136,7 @@ impl Broadcaster {
         }
     }
 
-    /// Sends events to subscribers. Returns when there is nothing left to do, and the thread must end.
+    /// Sends events to subscribers. Returns when no subscriber is left and the thread must end.
     fn broadcast(&self, groups: &mut Groups) {
         while let Some(mut inbox) = self.wait(groups) {
             let added = take(&mut inbox.added);
@@ -144,7 +147,8 @@ impl Broadcaster {
         }
     }
 
-    /// Waits until the inbox has an entry, or a write or a sweep is due. Returns `None` if the thread must end.
+    /// Waits until the inbox has an entry, or until a write or a sweep is due. Returns the locked inbox. Returns `None`
+    /// if the thread must end.
     fn wait(&self, groups: &Groups) -> Option<MutexGuard<'_, Inbox>> {
         let mut inbox = self.inbox();
         while inbox.added.is_empty() && inbox.published.is_empty() && !inbox.stopping {
@@ -176,20 +180,22 @@ impl OnStop for Broadcaster {
 /// All subscribers of one broadcaster.
 #[derive(Default)]
 struct Groups {
-    /// The groups by the numbers of their channels.
+    /// The groups, by the number of the channel.
     by_channel: BTreeMap<usize, Group>,
     /// The index of the broadcaster.
     index: usize,
     sweep: Sweep,
-    /// The buffers for a round, and for a piece for a pending subscriber. They are reused.
+    /// The bytes of a round. All rounds use the same buffer.
     round: Vec<u8>,
+    /// A piece of the history for a pending subscriber. All pieces use the same buffer.
     piece: Vec<u8>,
 }
 
 /// The progress of the sweep for clients that have left. One pass sweeps all subscribers, in batches.
 #[derive(Default)]
 struct Sweep {
-    /// The channel and the subscriber at which the current pass continues, if a pass has begun.
+    /// The number of the channel and the index of the subscriber at which the current pass continues. Is `None` between
+    /// two passes.
     next: Option<(usize, usize)>,
     due: Option<Instant>,
     /// The time between two batches.
@@ -206,9 +212,9 @@ struct Group {
     round_end: u64,
     /// The id of the last event in that round, if subscribers may skip.
     last_id: Option<String>,
-    /// The time of the next round. A new event sets it to the current time.
+    /// The time of the next round. A new event sets this time to the current time.
     retry_at: Option<Instant>,
-    /// Subscribers were removed, and `on_leave` was not called yet.
+    /// Is `true` if subscribers were removed and `on_leave` was not called yet.
     has_removed: bool,
 }
 
@@ -218,12 +224,12 @@ impl Groups {
         [self.sweep.due, retry_at].into_iter().flatten().min()
     }
 
-    /// Disconnects all subscribers after a panic. Their streams end without the last chunk, because the panic may have
-    /// left a part of an event at any subscriber.
+    /// Disconnects all subscribers after a panic. The streams end without the last chunk, because each subscriber may
+    /// have received only a part of an event before the panic.
     fn disconnect_all(&mut self) {
         self.sweep = Sweep::default();
         for group in take(&mut self.by_channel).into_values() {
-            // Dropping a channel drops its hooks, and that runs code of the program.
+            // Dropping a channel drops its hooks, which may run code of the program.
             catch(move || {
                 let hub = Arc::clone(&group.hub);
                 drop(group);
@@ -270,8 +276,8 @@ impl Groups {
         group.retry_at = Some(now);
     }
 
-    /// Sets the time of the next batch, so that the pass ends in time even if subscribers were added since it began.
-    /// Subscribers that have left do not delay the next batch.
+    /// Sets the time of the next batch, so that the pass ends in time even if subscribers were added since the pass
+    /// began. Subscribers that have left do not make the pause longer.
     fn schedule_sweep(&mut self, now: Instant) {
         let mut subscribers = 0;
         let mut time = SWEEP_TIME;
@@ -284,8 +290,8 @@ impl Groups {
             return;
         }
         if self.sweep.next.is_none() {
-            // If the previous pass had more subscribers, the new pass keeps the shorter pause of that pass. With a
-            // longer pause, the last subscribers would wait too long.
+            // If the previous pass had more subscribers, the new pass keeps the shorter pause of the previous pass.
+            // With a longer pause, the last subscribers would wait too long.
             self.sweep.pause = pause(time, subscribers.max(self.sweep.subscribers));
             self.sweep.subscribers = subscribers;
         }
@@ -338,7 +344,7 @@ impl Groups {
     }
 }
 
-/// Returns the time between two batches of a pass over `subscribers` that takes `time`.
+/// Returns the pause between two batches if a pass over this number of subscribers takes `time`.
 fn pause(time: Duration, subscribers: usize) -> Duration {
     time / subscribers.div_ceil(SWEEP_BATCH) as u32
 }

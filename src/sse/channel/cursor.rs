@@ -1,13 +1,14 @@
-//! The cursor of a subscriber: how much of the history was sent, and which bytes are next. It writes to any [`Write`].
+//! The cursor of a subscriber: how much of the history was sent, and which bytes are next. A cursor writes to any
+//! [`Write`].
 //!
 //! ```text
 //! up to date  The offset is the end of the last round. All such subscribers receive the same bytes, in one write each.
 //! pending     The client took only a part. The offset is the end of that part, and the history keeps the rest.
 //! evicted     The next event is no longer in the history. The subscriber is disconnected, or skips with a `gap` event.
 //! ```
-//! The offset may be inside a chunk while the chunk is in the history. A subscriber that may skip must be able to
-//! finish a chunk that is evicted. So it keeps a reference to a copy of the chunk, which it shares with other
-//! subscribers.
+//! The offset may be inside a chunk while the chunk is in the history. A subscriber that may skip must receive the rest
+//! of a chunk even if the chunk is evicted. So the cursor then keeps a reference to a copy of the chunk. All
+//! subscribers share this copy.
 
 use super::begun::BegunChunks;
 use super::framing::Framing;
@@ -21,10 +22,10 @@ use std::sync::Arc;
 
 pub struct Cursor {
     offset: u64,
-    /// The offset at which the subscriber began, or continued after a `gap` event. The subscriber was sent no event
-    /// before this offset.
+    /// The offset at which the subscriber began, or continued after a `gap` event. The value is 0 if the subscriber
+    /// resumed. If `offset` is past `start`, the client has received the event before `offset`.
     start: u64,
-    /// The state of a pending subscriber. It is `None` for most subscribers.
+    /// The state of a pending subscriber. Is `None` for most subscribers.
     carry: Option<Box<Carry>>,
 }
 
@@ -84,14 +85,15 @@ impl Cursor {
         Cursor { offset, start: offset, carry: None }
     }
 
-    /// Returns a cursor at the oldest event in the history, which first sends the chunk of a `gap` event.
+    /// Returns a cursor at the oldest event in the history. The cursor first sends `unsent`, which is the rest of the
+    /// chunk of a `gap` event.
     fn after_gap(history: &History, unsent: Vec<u8>, last_id: Option<String>) -> Cursor {
         let carry = Some(Box::new(Carry { unsent: Unsent::new(unsent), last_id }));
         Cursor { offset: history.start(), start: history.start(), carry }
     }
 
-    /// Returns a cursor past the newest event. If there is a `last_event_id`, the cursor first sends a `gap` event. The
-    /// history must not contain this id.
+    /// Returns a cursor at the end of the history. If there is a `last_event_id`, the cursor first sends a `gap` event.
+    /// The history must not contain this id.
     pub fn from_now(history: &History, last_event_id: Option<&str>) -> Cursor {
         let mut cursor = Cursor { offset: history.end(), start: history.end(), carry: None };
         if let Some(id) = last_event_id {
@@ -103,7 +105,7 @@ impl Cursor {
     }
 
     /// Adds a message to the carry. If the message has the id of an event in the history, moves the cursor to the end
-    /// of this event.
+    /// of the event in the history.
     pub fn push_first(&mut self, history: &History, message: &Message) {
         let carry = self.carry.get_or_insert_with(Box::default);
         let mut unsent = carry.unsent.bytes().to_vec();
@@ -129,8 +131,8 @@ impl Cursor {
         self.offset
     }
 
-    /// Returns the offset and the number of bytes to send before it. A write that sends bytes changes one of these
-    /// values.
+    /// Returns the offset, and the number of carried bytes to send before the bytes at that offset. A write that sends
+    /// bytes changes one of these values.
     pub fn progress_key(&self) -> (u64, usize) {
         (self.offset, self.carry.as_ref().map_or(0, |carry| carry.unsent.bytes().len()))
     }
@@ -182,8 +184,8 @@ impl Cursor {
         Ok(Progress::Pending)
     }
 
-    /// Remembers the id of the last event that was sent, if the history still has it. Only subscribers that may skip
-    /// need this id.
+    /// Remembers the id of the last event that was sent, if the history still has this id. Only subscribers that may
+    /// skip need this id.
     pub fn remember_last_id(&mut self, history: &History) {
         if self.offset <= self.start {
             return;
@@ -202,7 +204,7 @@ impl Cursor {
     }
 
     /// Sends a `gap` event, and continues at the oldest event in the history. If the client takes no bytes, the cursor
-    /// does not change, and the next attempt may send a longer gap.
+    /// does not change. The `gap` event of the next attempt may then stand for more events.
     ///
     /// # Errors
     ///
@@ -217,7 +219,7 @@ impl Cursor {
         Ok(if sent == chunk.len() { Progress::UpToDate } else { Progress::Pending })
     }
 
-    /// Sends the carry, and returns whether all of it was sent.
+    /// Sends the carry, and returns whether the whole carry was sent.
     fn send_carry(&mut self, socket: &mut impl Write) -> io::Result<bool> {
         if let Some(carry) = &mut self.carry {
             carry.unsent.sent += write(socket, carry.unsent.bytes())?;
@@ -230,7 +232,7 @@ impl Cursor {
 }
 
 /// Returns a `gap` event, which stands for missing events. Its data has two lines: the id of the last event before the
-/// gap, and the id of the first event after it. A line is empty if its id is not known.
+/// gap, and the id of the first event after the gap. A line is empty if its id is not known.
 pub fn gap(before: Option<&str>, after: Option<&str>) -> Message {
     let data = format_args!("{}\n{}", before.unwrap_or(""), after.unwrap_or(""));
     Message::new().event("gap").data(data).without_id()
@@ -289,13 +291,14 @@ mod tests {
         is_gap: bool,
     }
 
-    /// A client that reconnects. It resumes after the last id that it received in a complete frame.
+    /// A client that reconnects, and then resumes after the last id that it received in a complete frame.
     struct Client {
         cursor: Cursor,
         lag: Lag,
         begun: Rc<BegunChunks>,
         framing: Framing,
-        /// The current connection. Its socket may have an incomplete chunk, or an incomplete frame for HTTP/1.0.
+        /// The current connection. The received bytes may end with an incomplete chunk, or with an incomplete frame for
+        /// HTTP/1.0.
         output: Output<Socket>,
         /// The events of all connections.
         events: Vec<Event>,
@@ -449,7 +452,7 @@ mod tests {
         assert!(shared.upgrade().is_none(), "the copy is freed");
     }
 
-    /// Appends, subscribes, sends, evicts and resumes in a random order, with writes of every size.
+    /// Appends, subscribes, sends, evicts and resumes in a random order, with writes of random sizes.
     #[test]
     fn events_in_any_interleaving_arrive_once_and_in_order_or_after_a_gap() {
         let mut random = Random(0x2545_f491_4f6c_dd1d);

@@ -1,8 +1,8 @@
 //! The history: the events that a channel keeps. This module does no I/O.
 //!
-//! The stream of a channel is a sequence of chunks, as they are sent. Each chunk has the frame of an event. An offset
-//! is the number of bytes since the start of this stream. A subscriber's offset shows which chunk is next, and how much
-//! of it was sent:
+//! The stream of a channel is the sequence of chunks that the channel sends. Each chunk contains the frame of one
+//! event. An offset is the number of bytes since the start of this stream. A subscriber's offset shows which chunk is
+//! next, and how much of the chunk was sent:
 //!
 //! ```text
 //!            start                  offset              end
@@ -10,10 +10,10 @@
 //! ```
 //!
 //! Ids have the form `<epoch>-<sequence>`. The sequence number counts the events of the history. The epoch is a random
-//! text for each channel in each run of the program, so an id from another history is recognized. A restored history continues the
-//! sequence numbers in a new epoch, and keeps the epoch of each event. So the id of a lost event is never mistaken for
-//! a later event. A message may have its own id. Such an id is found by a search, and an id that the history gave is
-//! found in one step.
+//! text for each channel in each run of the program. So a history recognizes an id from another history. A restored
+//! history continues the sequence numbers in a new epoch, and keeps the epoch of each restored event. So the id of a
+//! lost event is never mistaken for the id of a later event. A message may have its own id. The history searches all
+//! frames for such an id. An id that the history gave is found without a search.
 
 use super::http::chunked::{chunk_length, push_size_line, CHUNK_END, LAST_CHUNK};
 use super::http::Response;
@@ -42,7 +42,7 @@ impl fmt::Display for Id {
 }
 
 impl From<Id> for Response {
-    /// Returns a response with the id as text, for a handler that publishes an event.
+    /// Returns a response with the id as its text.
     fn from(id: Id) -> Response {
         Response::from(id.0)
     }
@@ -50,7 +50,7 @@ impl From<Id> for Response {
 
 #[derive(Debug)]
 pub struct History {
-    /// The runs whose events are kept. The last one is the current run.
+    /// The runs whose events are kept. The last run is the current run.
     runs: VecDeque<Run>,
     /// The chunks that are kept.
     bytes: VecDeque<u8>,
@@ -67,8 +67,8 @@ pub struct History {
     scratch: Vec<u8>,
 }
 
-/// A run of the program. Its sequence numbers begin at `first_sequence`, and end before the `first_sequence` of the
-/// next run.
+/// A run of the program. The sequence numbers of a run begin at `first_sequence`, and end before the `first_sequence`
+/// of the next run.
 #[derive(Debug)]
 struct Run {
     epoch: String,
@@ -78,8 +78,8 @@ struct Run {
 impl Run {
     /// Returns a run that begins now.
     fn new(first_sequence: u64) -> Run {
-        // The epoch has six random letters and digits. It is short because every event has it. The probability that two
-        // runs have the same epoch is one in two billion.
+        // The epoch has six random letters and digits. The epoch is short because every event contains it. The
+        // probability that two runs have the same epoch is one in two billion.
         let digit = |_| char::from_digit(jitter(0..36) as u32, 36).expect("below 36");
         Run { epoch: (0..6).map(digit).collect(), first_sequence }
     }
@@ -98,7 +98,7 @@ pub enum FrameId {
     Given,
     /// The message had its own id.
     Own(String),
-    /// The event has no id, so a client cannot resume after it.
+    /// The event has no id, so a client cannot resume after this event.
     Absent,
 }
 
@@ -131,7 +131,8 @@ impl History {
         }
     }
 
-    /// Appends a message, gives it an id if it has none, and evicts the oldest events beyond the limits.
+    /// Appends a message. Gives an id to a message without an id. Evicts the oldest events if the history would exceed
+    /// a limit.
     ///
     /// # Errors
     ///
@@ -147,14 +148,14 @@ impl History {
         encoded
     }
 
-    /// Encodes a message as the next frame, and gives it an id if it has none. [`push`](History::push) then appends the
-    /// frame.
+    /// Encodes a message as the next frame. Gives an id to a message without an id. [`push`](History::push) then
+    /// appends the frame.
     ///
     /// # Errors
     ///
     /// After an error, `out` may end with an incomplete frame.
     ///
-    /// - Returns `InvalidInput` if the format cannot hold the message.
+    /// - Returns `InvalidInput` if the message is not valid.
     /// - Returns `InvalidInput` if the chunk is larger than `max_bytes`.
     pub fn encode(&self, message: &Message, out: &mut Vec<u8>) -> io::Result<Id> {
         message.check()?;
@@ -183,13 +184,14 @@ impl History {
         self.first_sequence + self.frames.len() as u64
     }
 
-    /// Appends an event of an earlier run. The caller must do this before it publishes events in this run, and
+    /// Appends an event of an earlier run. The caller must restore all events before it appends events of this run.
     /// `sequence` must be one more than in the previous call.
     #[allow(dead_code)] // unused in a copy without `file`
     pub fn restore(&mut self, epoch: &str, sequence: u64, frame: &[u8], id: FrameId) {
         let mut present = self.runs.pop_back().expect("there is always a current run");
         match self.runs.back() {
-            // The start of this run is not known. Zero is safe, because clients have only ids that the run gave.
+            // The first sequence number of this run is not known. Zero is safe, because clients have only ids that the
+            // run gave.
             None => {
                 self.first_sequence = sequence;
                 self.runs.push_back(Run { epoch: epoch.to_owned(), first_sequence: 0 });
@@ -226,7 +228,7 @@ impl History {
         self.append_frame(frame, FrameId::of(message));
     }
 
-    /// Appends a frame as a chunk, and evicts the oldest events beyond the limits.
+    /// Appends a frame as a chunk. Before that, evicts the oldest events if the history would exceed a limit.
     fn append_frame(&mut self, frame: &[u8], id: FrameId) {
         let length = chunk_length(frame.len());
         while self.frames.len() >= self.max_events || self.bytes.len() + length > self.max_bytes {
@@ -235,8 +237,7 @@ impl History {
             }
         }
         if self.bytes.capacity() - self.bytes.len() < length {
-            // This doubles the capacity as a deque does, but not beyond `max_bytes`, unless the `close` event needs
-            // more.
+            // The capacity doubles, as in a `VecDeque`, but only up to `max_bytes`, unless one event needs more.
             let needed = self.bytes.len() + length;
             let capacity = (2 * self.bytes.capacity()).min(self.max_bytes).max(needed);
             self.bytes.reserve_exact(capacity - self.bytes.len());
@@ -276,8 +277,8 @@ impl History {
         self.offset_of(self.frames.len().saturating_sub(frames))
     }
 
-    /// Returns whether the events past `offset` take more than half of `max_events` or `max_bytes`. If so, as many more
-    /// events would evict some of them.
+    /// Returns whether the events past `offset` take more than half of `max_events` or `max_bytes`. If so, the same
+    /// number of new events would evict some of these events.
     pub fn is_half_past(&self, offset: u64) -> bool {
         let frames = self.frames.len() - self.frame_at(offset);
         let bytes = self.end().saturating_sub(offset.max(self.start));
@@ -289,7 +290,8 @@ impl History {
         self.frame_at(offset) < self.frames.len()
     }
 
-    /// Returns the bytes from `offset` to the end, in two slices. Returns `None` if some of them were evicted.
+    /// Returns the bytes from `offset` to the end, in two slices. Returns `None` if some of these bytes were evicted,
+    /// or if `offset` is past the end.
     pub fn since(&self, offset: u64) -> Option<(&[u8], &[u8])> {
         let skipped = usize::try_from(offset.checked_sub(self.start)?).ok()?;
         let (front, back) = self.bytes.as_slices();
@@ -299,11 +301,12 @@ impl History {
         Some((&[], back.get(skipped - front.len()..)?))
     }
 
-    /// Returns the offset after the event with this id. Returns `None` if the id is not known, or if an event after it
-    /// was evicted.
+    /// Returns the offset after the event with this id. Returns `None` if the id is not known, or if a later event was
+    /// evicted.
     pub fn find(&self, id: &str) -> Option<u64> {
-        // An event's own id may look like an id that the history gave. So this searches the own ids before the id of
-        // the last evicted event. A restored history does not know that event, and assumes its id.
+        // An event's own id may look like an id that the history gave. So this function searches the own ids before it
+        // compares the id of the last evicted event. A restored history does not know the id of the last evicted event,
+        // and assumes that the earlier run gave this id.
         self.find_given(id).or_else(|| self.find_own(id)).or_else(|| self.find_evicted(id))
     }
 
@@ -327,13 +330,12 @@ impl History {
         is_last_evicted.then_some(self.start)
     }
 
-    /// Returns the first id at or past `offset`. Returns `None` if no event there has an id.
+    /// Returns the first id of the events at or past `offset`. Returns `None` if none of these events has an id.
     pub fn first_id_from(&self, offset: u64) -> Option<String> {
         (self.frame_at(offset)..self.frames.len()).find_map(|index| self.id_of(index))
     }
 
-    /// Returns the last id of the frames whose chunks end at or before `offset`. Returns `None` if that id is not
-    /// known.
+    /// Returns the last id of the frames whose chunks end at or before `offset`. Returns `None` if no such id is known.
     pub fn last_id_before(&self, offset: u64) -> Option<String> {
         if let Some(id) = (0..self.frame_at(offset)).rev().find_map(|index| self.id_of(index)) {
             return Some(id);
@@ -344,7 +346,7 @@ impl History {
         self.id_text(&self.last_evicted, self.first_sequence - 1)
     }
 
-    /// Returns the end of the chunk that contains `offset`. Returns `offset` itself if it is between two chunks.
+    /// Returns the end of the chunk that contains `offset`. Returns `offset` itself if it is not inside a chunk.
     pub fn chunk_end(&self, offset: u64) -> u64 {
         let index = self.frame_at(offset);
         match self.frames.get(index) {
@@ -353,7 +355,8 @@ impl History {
         }
     }
 
-    /// Returns the index of the frame whose chunk contains the byte at `offset`.
+    /// Returns the index of the frame whose chunk contains the byte at `offset`, or the number of frames if `offset` is
+    /// at or past the end.
     fn frame_at(&self, offset: u64) -> usize {
         self.frames.partition_point(|frame| frame.end <= offset)
     }
@@ -544,7 +547,8 @@ mod tests {
         );
     }
 
-    /// The id before the first event is assumed to be given, unless an event has it as its own id.
+    /// A restored history does not know the event before its first event, and assumes that this event had a given id.
+    /// If another event has the same id as its own id, `find` returns the offset after that other event.
     #[test]
     fn own_id_with_the_number_before_a_restored_history_is_found() {
         let mut history = history(10, 1_000);
@@ -576,7 +580,7 @@ mod tests {
         assert_eq!(
             (history.find("e-0"), history.last_id_before(history.start())),
             (None, None),
-            "the position of the evicted gap event is not known any more"
+            "the last evicted event is the gap event, which has no id"
         );
     }
 }

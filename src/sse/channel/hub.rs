@@ -1,9 +1,9 @@
 //! The state that a channel shares with its broadcasters: the history and its lock, and the number of subscribers of
 //! each broadcaster.
 //!
-//! The history is locked while events are appended or copied, and never while a file is written. It is not locked
-//! during a write to a socket, except for the `gap` event of a subscriber that skips. That write does not block.
-//! Publishers to a channel with a store also lock the store. Broadcasters never lock it.
+//! The history is locked while events are appended or copied, and never while a file is written. The history is not
+//! locked during a write to a socket, except for the `gap` event of a subscriber that skips. This write does not block.
+//! Publishers to a channel with a store also lock the store. A broadcaster locks the store only if a hook publishes.
 
 use super::begun::BegunChunks;
 use super::cursor::{Cursor, Progress};
@@ -18,12 +18,12 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-/// How long `publish` waits for a round to begin. A round to ten thousand subscribers takes less time.
+/// The maximum time that `publish` waits until a round begins. A round to ten thousand subscribers takes less time.
 const PUBLISH_WAIT: Duration = Duration::from_millis(100);
 
-/// A channel with fewer subscribers than this has one broadcaster: two would each put fewer events into one write. With
-/// 100 subscribers, 100 events a second and two cores, a second broadcaster makes half of the deliveries 11 % faster. A
-/// burst of events then takes 1.5 times as long.
+/// A channel with fewer subscribers than this number uses one broadcaster. With two broadcasters, each write contains
+/// fewer events. With 100 subscribers, 100 events a second and two cores, a second broadcaster shortens the median time
+/// of a delivery by 11 %. A burst of events then takes 1.5 times as long.
 const ONE_BROADCASTER: usize = 32;
 
 /// The shared state of a channel.
@@ -38,7 +38,7 @@ pub struct Hub {
     begun: BegunChunks,
     pub tags: Tags,
     subscribers: AtomicUsize,
-    /// One shard for each broadcaster.
+    /// The shards, one for each broadcaster.
     shards: Vec<Shard>,
     pub on_join: Mutex<Option<Hook>>,
     pub on_leave: Mutex<Option<Hook>>,
@@ -50,7 +50,7 @@ pub enum End {
     /// The streams end with a `close` event. The response to a client that subscribes later is 204.
     Close,
     /// The streams end without a `close` event. A client that subscribes later receives the events that it missed. If
-    /// it missed none, the response is 204.
+    /// the client missed no event, the response is 204.
     Finish,
 }
 
@@ -64,8 +64,8 @@ struct State {
     /// The offset at which the last round of each broadcaster ended.
     round_ends: Vec<u64>,
     /// The value of `round_ends` when a publisher last waited without success. No publisher waits for a broadcaster
-    /// again until its round end changes. So a hook that blocks a broadcaster delays one event by `PUBLISH_WAIT`, and
-    /// not every event.
+    /// again until the broadcaster's round end changes. So a hook that blocks a broadcaster delays one event by
+    /// `PUBLISH_WAIT`, and not every event.
     given_up: Vec<u64>,
 }
 
@@ -73,7 +73,7 @@ struct State {
 #[derive(Default)]
 struct Shard {
     subscribers: AtomicUsize,
-    /// Whether the broadcaster was notified of a new event and has not begun to send it.
+    /// Is `true` if the broadcaster was notified of a new event, and has not begun the next round.
     notified: AtomicBool,
 }
 
@@ -121,9 +121,9 @@ impl Hub {
         lock(&self.state)
     }
 
-    /// Returns the index of the broadcaster for the next subscriber. A channel with few subscribers has one
-    /// broadcaster. A channel with many subscribers uses the broadcaster with the fewest of them, because a round takes
-    /// longer with more subscribers.
+    /// Returns the index of the broadcaster for the next subscriber. A channel with fewer than [`ONE_BROADCASTER`]
+    /// subscribers uses one broadcaster. Otherwise this function chooses the broadcaster with the fewest subscribers of
+    /// this channel, because a round takes longer with more subscribers.
     pub fn next_shard(&self) -> usize {
         if self.subscribers() < ONE_BROADCASTER {
             return self.number % self.shards.len();
@@ -132,9 +132,9 @@ impl Hub {
         (0..self.shards.len()).min_by_key(subscribers).unwrap_or(0)
     }
 
-    /// Appends a message to the store, if there is one, and to the history. Waits first while a broadcaster has more
-    /// than half of the history to send, unless the caller is a broadcaster. `message` may depend on the events before
-    /// it.
+    /// Appends a message to the store, if there is one, and to the history. Before that, waits while a broadcaster has
+    /// more than half of the history to send, unless the caller is a broadcaster. The closure `message` receives the
+    /// history of the earlier events.
     pub fn append(&self, message: impl FnOnce(&History) -> Message, is_broadcaster: bool) -> io::Result<Id> {
         let state = if is_broadcaster { self.state() } else { self.wait_for_broadcasters() };
         match &self.store {
@@ -163,8 +163,8 @@ impl Hub {
     }
 
     /// Waits until no broadcaster has more than half of the history to send, at most for `PUBLISH_WAIT`. Returns the
-    /// locked state. Without this wait, a loop that publishes 200,000 events evicts most of them before any of 50
-    /// subscribers receives them. With it, all subscribers receive all events.
+    /// locked state. Without this wait, a loop that publishes 200,000 events evicts most of the events before any of 50
+    /// subscribers receives an event. With this wait, all subscribers receive all events.
     fn wait_for_broadcasters(&self) -> MutexGuard<'_, State> {
         let waited = self
             .round_begun
@@ -189,8 +189,8 @@ impl Hub {
         false
     }
 
-    /// Ends the channel: refuses later messages, appends the end of the streams, and closes the store. A second call
-    /// has no effect.
+    /// Ends the channel: refuses later messages, appends the `close` event (for [`End::Close`]) and the last chunk, and
+    /// closes the store. A second call has no effect.
     pub fn end(&self, end: End) {
         let mut store = self.store.as_ref().map(lock); // so a second call also waits until the store is closed
         let mut state = self.state();
@@ -207,31 +207,32 @@ impl Hub {
         }
     }
 
-    /// Marks a broadcaster as notified. Returns whether the caller must notify it: the broadcaster has subscribers, and
-    /// was not notified before.
+    /// Marks a broadcaster as notified if it has subscribers. Returns `true` if the mark is new. The caller must then
+    /// notify the broadcaster.
     pub fn mark_notified(&self, index: usize) -> bool {
         let shard = &self.shards[index];
         !shard.is_empty() && !shard.notified.swap(true, Ordering::SeqCst)
     }
 
-    /// Clears the mark. A broadcaster calls this before each round, so that later events notify it again.
+    /// Clears the mark of a broadcaster. Each broadcaster calls this function before a round, so that later events set
+    /// the mark again.
     pub fn clear_notified(&self, index: usize) {
         self.shards[index].notified.store(false, Ordering::SeqCst);
     }
 
     /// Returns the cursor of a new subscriber, which also receives all events that are published later. Returns `None`
-    /// if the channel has ended and has no events for the subscriber.
+    /// if the channel was closed, or if it was finished and has no events for the subscriber.
     pub fn cursor(&self, last_event_id: Option<&str>) -> Option<Cursor> {
         self.state().cursor(last_event_id, self.config.newcomers)
     }
 
     /// Returns the cursor of a new subscriber that receives the message of `first`, and then the events that are
     /// published later. If the message has the id of an event in the history, the subscriber receives the events after
-    /// that event. If the subscriber can resume, `first` is not called.
+    /// that event. Does not call `first` if the subscriber can resume, or if the channel was closed.
     ///
     /// # Errors
     ///
-    /// Returns `InvalidInput` if the format cannot hold the message.
+    /// Returns `InvalidInput` if the message is not valid.
     pub fn cursor_with(
         &self,
         last_event_id: Option<&str>,
@@ -253,8 +254,8 @@ impl Hub {
         Ok(Some(cursor))
     }
 
-    /// Counts a subscriber at a broadcaster. Events that are published from now on notify this broadcaster. It sends
-    /// earlier events past the cursor when it adds the subscriber.
+    /// Counts a subscriber of the broadcaster with this index. Events that are published after this call notify the
+    /// broadcaster. The broadcaster sends earlier events past the cursor when it adds the subscriber.
     pub fn count_subscriber(self: &Arc<Hub>, index: usize) -> Counted {
         let mut state = self.state();
         if self.shards[index].is_empty() {
@@ -265,19 +266,18 @@ impl Hub {
         Counted { hub: Arc::clone(self), index }
     }
 
-    /// Calls a hook, if there is one. Does not hold the lock of the slot during the call, because the hook may set
-    /// another hook.
+    /// Calls a hook, if there is one. Does not hold the lock during the call, because the hook may set another hook.
     pub fn call(&self, hook: &Mutex<Option<Hook>>) {
         let hook = lock(hook).clone();
         if let Some(hook) = hook {
-            // The closure owns the hook. If the hook is replaced during the call, `catch` also catches a panic of its
-            // drop.
+            // The closure owns the hook. If the hook is replaced during the call, `catch` also catches a panic in the
+            // destructor of the replaced hook.
             catch(move || hook(self.subscribers()));
         }
     }
 
-    /// Copies the bytes of a broadcaster's next round: from `offset`, or from the start of the history if that is
-    /// later, to the end.
+    /// Copies the bytes of a broadcaster's next round into `out`. The bytes begin at `offset`, or at the start of the
+    /// history if `offset` is before the start. The bytes end at the end of the history.
     pub fn copy_round(&self, index: usize, offset: u64, out: &mut Vec<u8>) -> Copied {
         let mut state = self.state();
         let base = state.copy(offset, usize::MAX, out);
@@ -291,8 +291,9 @@ impl Hub {
         Copied { base, ended: state.end.is_some(), last_id }
     }
 
-    /// Copies about `max` bytes, up to the end of a chunk: from `offset`, or from the start of the history if that is
-    /// later. Returns the offset of the first byte.
+    /// Copies `max` bytes of the history, and the rest of the last copied chunk. Copies fewer bytes if the history ends
+    /// earlier. The bytes begin at `offset`, or at the start of the history if `offset` is before the start. Returns
+    /// the offset of the first byte.
     pub fn copy(&self, offset: u64, max: usize, out: &mut Vec<u8>) -> u64 {
         self.state().copy(offset, max, out)
     }
@@ -302,8 +303,7 @@ impl Hub {
         (self.config.lag == Lag::Skip).then_some(&self.begun)
     }
 
-    /// Lets the cursor of a pending subscriber remember the id of the last event that was sent, if the subscriber may
-    /// skip.
+    /// Stores the id of the last event that a pending subscriber was sent. Does nothing if subscribers may not skip.
     pub fn remember_last_id(&self, cursor: &mut Cursor) {
         if self.config.lag == Lag::Skip {
             cursor.remember_last_id(&self.state().history);
@@ -315,7 +315,7 @@ impl Hub {
     }
 }
 
-/// The count of one subscriber. Dropping it decreases the number of subscribers.
+/// The count of one subscriber. Dropping this value decreases the number of subscribers.
 pub struct Counted {
     pub hub: Arc<Hub>,
     /// The index of the subscriber's broadcaster.

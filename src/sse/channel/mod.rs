@@ -1,9 +1,9 @@
 //! Channels, which send each event to many subscribers.
 //!
-//! A channel keeps one history of the published events. A subscriber is a socket and an offset in that history, and the
-//! bytes past the offset are still to be sent. So a subscriber has no queue, and a slow subscriber takes no more memory
-//! than others. One lock protects both the search for the offset of a new subscriber and the append of an event, so no
-//! event is lost between the two.
+//! A channel keeps one history of the published events. A subscriber is a socket and an offset in that history. The
+//! bytes past this offset have not been sent to the subscriber. So a slow subscriber needs no queue. The same lock is
+//! held while an event is appended and while the offset of a new subscriber is determined. So a new subscriber misses
+//! no event.
 
 use super::connection::{start_response, MIN_KEEP_ALIVE};
 use super::framing::Framing;
@@ -55,25 +55,25 @@ pub use subscription::Subscription;
 /// ```
 ///
 /// - [`subscribe`](Channel::subscribe) adds a client. [`subscribe_with`](Channel::subscribe_with) adds a client with a
-///   first message, an end time or a tag. [`disconnect`](Channel::disconnect) finds clients by their tags.
+///   first message, an end time or a tag. [`disconnect`](Channel::disconnect) disconnects clients by their tags.
 /// - [`publish`](Channel::publish) sends an event to all subscribers.
 /// - [`on_join`](Channel::on_join), [`on_leave`](Channel::on_leave) and [`subscribers`](Channel::subscribers) report
 ///   how many subscribers there are.
-/// - [`close`](Channel::close) ends all streams with a `close` event, and [`finish`](Channel::finish) ends them without
-///   that event.
+/// - [`close`](Channel::close) ends all streams with a `close` event, and [`finish`](Channel::finish) ends all streams
+///   without this event.
 ///
 /// Clones are handles to the same channel. When the last handle is dropped, the channel ends its streams as
 /// [`finish`](Channel::finish) does. An `EventSource` then reconnects.
 ///
 /// # Resuming and the gap event
 ///
-/// A channel gives each event an id and keeps the last events in its history. A client that lost its connection
-/// reconnects with the id of the last event that it received, and the channel sends the later events. So each
-/// subscriber receives every event once and in order.
+/// A channel gives an id to each event without an id, and keeps the last events in its history. When a client
+/// reconnects, it sends the id of the last event that it received, and the channel sends the later events. So the
+/// client receives every event once and in order, as long as the history has the events.
 ///
 /// If the history no longer has an event that the client missed, the client receives a `gap` event first, and then the
 /// events of the history. The data of the `gap` event has two lines: the id of the last event that the client received,
-/// and the id of the first event that follows. A line is empty if its id is not known.
+/// and the id of the first event that follows. A line is empty if the id is not known.
 ///
 /// ```text
 /// GET /news HTTP/1.1
@@ -93,41 +93,42 @@ pub use subscription::Subscription;
 /// source.addEventListener("gap", () => location.reload());
 /// ```
 ///
-/// [`ChannelConfig`] sets the size of the history. [`Channel::open`] keeps the history in a file, so that clients can
-/// also resume after a restart of the program. Without a file, a client that reconnects after a restart receives a
-/// `gap` event.
+/// [`max_events`](ChannelConfig::max_events) and [`max_bytes`](ChannelConfig::max_bytes) limit the history.
+/// [`Channel::open`] keeps the history in a file, so that clients can also resume after a restart of the program.
+/// Without a file, a client that reconnects after a restart receives a `gap` event.
 ///
 /// # Slow subscribers
 ///
-/// A slow subscriber delays neither [`publish`](Channel::publish) nor the other subscribers. The setting
+/// A slow subscriber does not delay [`publish`](Channel::publish) or the other subscribers. The setting
 /// [`lag`](ChannelConfig::lag) applies to a subscriber whose next event was evicted from the history. A subscriber that
-/// reads nothing for 30 s is disconnected. After that, the kernel may keep up to 1.8 MiB of unsent bytes for this
-/// client, until the client closes its connection or the kernel gives up. The socket option `TCP_USER_TIMEOUT` bounds
-/// that time: see [Streams that end](super#streams-that-end).
+/// has unsent events and receives no bytes for 30 s is disconnected. After a disconnection, the kernel may keep up to
+/// 1.8 MiB of unsent bytes for this client, until the client closes its connection or the kernel gives up. The socket
+/// option `TCP_USER_TIMEOUT` bounds that time: see [Streams that end](super#streams-that-end).
 ///
 /// # Costs
 ///
-/// A subscriber takes a file descriptor, 380 bytes in this process and about 2 KB in the kernel, and no thread. Each
-/// subscriber counts against [`max_taken_over`](super::super::Config::max_taken_over), which is 10,000 by default. One
-/// thread for each core sends the events of all channels.
+/// A subscriber uses one file descriptor, 380 bytes of memory in the process and about 2 KB in the kernel, but no
+/// thread. Each subscriber counts against [`max_taken_over`](super::super::Config::max_taken_over), which is 10,000 by
+/// default. One thread for each core sends the events of all channels.
 ///
-/// These numbers were measured with a release build of version 0.1.0, events of 110 bytes, and two cores of a virtual
-/// machine that also ran the clients:
+/// The numbers in this table were measured with a release build of version 0.1.0 and with events of 110 bytes. The
+/// server and the clients ran together on two cores of a virtual machine.
 ///
-/// | | |
+/// | load or call | result |
 /// |---|---|
 /// | 9,500 subscribers, events published as fast as possible | 3.6 million deliveries a second |
 /// | 1,000 subscribers, events published as fast as possible | 2.6 million deliveries a second, also with a file |
 /// | 9,500 subscribers, two events a second | 50 % of the deliveries within 27 ms, 99 % within 61 ms |
 /// | `publish` without a file | 0.2 µs |
 /// | `publish` with a file | 1.8 µs, and a few milliseconds when the file is rotated |
-/// | `publish` with a file and [`SyncPolicy::Always`] | 0.2 ms: the time of one sync on this disk |
+/// | `publish` with a file and [`SyncPolicy::Always`] | 0.2 ms, which is the time of one sync on this disk |
 ///
 /// # A channel for each user or topic
 ///
-/// A map of channels must remove channels without subscribers, or it grows without bound. But it must not remove a
-/// channel that another thread has just taken from the map to subscribe a client. This map removes channels before it
-/// grows, and keeps each channel that has subscribers or is referenced outside of the map:
+/// A program with a map of channels must remove channels without subscribers, because the map would otherwise grow
+/// without bound. The program must not remove a channel that another thread has just looked up to subscribe a client.
+/// The program in this example removes unused channels before the map grows. A channel stays in the map while it has
+/// subscribers or a reference outside the map:
 ///
 /// ```
 /// use brooklet::sse::Channel;
@@ -156,7 +157,8 @@ pub struct Channel {
     publisher: Arc<Publisher>,
 }
 
-/// The part of a channel that its clones share. Broadcasters hold only the hub, so the last clone finishes the channel.
+/// The part of a channel that its clones share. Broadcasters reference only the hub, so dropping the last clone
+/// finishes the channel.
 struct Publisher {
     hub: Arc<Hub>,
 }
@@ -198,24 +200,26 @@ impl Channel {
         Channel { publisher: Arc::new(Publisher { hub }) }
     }
 
-    /// Subscribes the client. Takes the request's connection over, and returns the response that the handler must
+    /// Subscribes the client of a request. Takes over the connection, and returns the response that the handler must
     /// return.
     ///
-    /// A client that sends `Last-Event-ID` resumes after that event. A client that cannot set header fields can send
-    /// `lastEventId` in the query ([`last_event_id`](super::super::Request::last_event_id) describes both).
+    /// A client that sends an id in the field `Last-Event-ID` resumes after the event with this id. A client that
+    /// cannot set header fields can send the id as `lastEventId` in the query.
+    /// [`last_event_id`](super::super::Request::last_event_id) describes the field and the query.
     ///
     /// The response is 204 if the channel was closed, or if it was finished and has no events for the client. An
     /// `EventSource` does not reconnect after a 204. The response is 503 if the thread that sends the events cannot be
-    /// started.
+    /// started, or if [`max_taken_over`](super::super::Config::max_taken_over) connections are already taken over.
     ///
-    /// A HEAD request receives only the head. Every other method receives the stream. A handler for POST must read the
-    /// body before it subscribes the client, because a client that sends more than 64 KiB at once is disconnected.
+    /// The response to a HEAD request is only the head. The response to a request with any other method is the stream.
+    /// A handler for POST must read the body before it subscribes the client. The channel disconnects a client with 64
+    /// KiB or more of unread input.
     pub fn subscribe(&self, ctx: Context<'_>) -> Response {
         self.subscribe_with(ctx, Subscription::new())
     }
 
     /// Subscribes the client as [`subscribe`](Channel::subscribe) does, with a first message, an end time or a tag. The
-    /// response is 500 if the format cannot hold the first message.
+    /// response is 500 if the first message is not valid.
     ///
     /// ```
     /// use brooklet::{sse, Context, Response};
@@ -261,16 +265,16 @@ impl Channel {
         no_result
     }
 
-    /// Publishes an event, and returns its id. If the message has no id, the channel gives it one. If the message has
-    /// an id, no other event must have the same id.
+    /// Publishes an event, and returns its id. If the message has no id, the channel gives an id to the event. If the
+    /// message has an id, no other event may have the same id.
     ///
-    /// Returns as soon as the event is in the history. If the channel has a file, the event is in the file too. A
+    /// Returns as soon as the event is in the history. If the channel has a file, the event is then also in the file. A
     /// channel with a file publishes one event at a time, and waits for the disk if the setting
-    /// [`sync`](ChannelConfig::sync) requires it.
+    /// [`sync`](ChannelConfig::sync) requires a sync.
     ///
-    /// Does not wait for subscribers to receive the event. If more than half of the history is unsent, blocks until the
-    /// next round of writes begins, at most for 100 ms. So a burst of events does not evict the next event of every
-    /// subscriber.
+    /// Does not wait until subscribers receive the event. If the unsent events take more than half of the history,
+    /// blocks until the channel begins to send them, at most for 100 ms. So a burst of events usually does not evict
+    /// events that no subscriber has received.
     ///
     /// ```
     /// use brooklet::sse::{Channel, Message};
@@ -286,26 +290,29 @@ impl Channel {
     ///
     /// # Errors
     ///
-    /// After an error, the event is not in the history, and the next call may succeed. The event is not in the file either,
-    /// unless the disk failed while a part of the event was removed again.
+    /// After an error, the event is not in the history, and a later call may succeed. The channel also removes the
+    /// event from the file. If the disk reports an error for this removal, the event may still be in the file.
     ///
-    /// - Returns `InvalidInput` if the format cannot hold the message.
+    /// - Returns `InvalidInput` if the message is not valid.
     /// - Returns `InvalidInput` if the event is larger than [`max_bytes`](ChannelConfig::max_bytes).
     /// - Returns `BrokenPipe` if the channel was closed or finished.
     /// - Returns the error of the file system if the file cannot be written, for example because the disk is full.
-    /// - Returns the error of a sync that failed since the last call. The earlier events were sent, but a power failure
-    ///   may lose them.
+    /// - Returns `Other` or `AlreadyExists` if another program has truncated, removed or replaced a file of the
+    ///   channel.
+    /// - Returns the error of a sync that failed since the last call. Subscribers receive the earlier events, but a
+    ///   power failure may lose these events.
     pub fn publish(&self, message: impl Into<Message>) -> io::Result<Id> {
         let message = message.into();
         self.append(|_| message)
     }
 
-    /// Publishes a `gap` event. Call this if the channel relays events from another source, and the source has lost
-    /// events.
+    /// Publishes a `gap` event. Call this method if the channel relays events from another source, and the source has
+    /// lost events.
     ///
-    /// Every subscriber receives the `gap` event. A client that reconnects with the id of an event before the gap also receives it. The data is
-    /// the id of the last published event, followed by an empty line because the next id is not known. A `gap` event
-    /// has no id, so a client that reconnects directly after this event receives the event again.
+    /// Every subscriber receives the `gap` event. A client that reconnects with the id of an event before the gap also
+    /// receives the `gap` event. The data has two lines: the id of the last event before the gap, and an empty line,
+    /// because the next id is not known. A `gap` event has no id, so a client that reconnects directly after this event
+    /// receives the event again.
     ///
     /// # Errors
     ///
@@ -322,20 +329,21 @@ impl Channel {
         Ok(id)
     }
 
-    /// Returns the number of subscribers. A client that has left is counted for at most 5 s more.
+    /// Returns the number of subscribers. A client that has closed its connection is counted for at most 5 s more.
     pub fn subscribers(&self) -> usize {
         self.publisher.hub.subscribers()
     }
 
-    /// Disconnects each subscriber for whose [tag](Subscription::tag) `select` returns `true`. Returns the number of
-    /// these subscribers. Subscribers without a tag stay.
+    /// Calls `select` with the [tag](Subscription::tag) of each subscriber, and disconnects the subscriber if `select`
+    /// returns `true`. Returns the number of disconnected subscribers. Subscribers without a tag stay connected.
     ///
-    /// A disconnected subscriber receives no event that is published after this returns. It receives no `close` event
-    /// either, so an `EventSource` reconnects, and a guard or the handler can refuse the new request.
+    /// A disconnected subscriber receives no event that is published after this method has returned. The subscriber
+    /// also receives no `close` event. So an `EventSource` reconnects, and a guard or the handler can refuse the new
+    /// request.
     ///
-    /// A handler may have checked a user and not yet called `subscribe_with` when this is called. So it should check
-    /// the user again after `subscribe_with`, and call this method for a user that has been banned since the first
-    /// check.
+    /// This method does not find a client whose handler has checked the user but has not yet called `subscribe_with`.
+    /// So a handler should check the user again after `subscribe_with`. If the user was banned after the first check,
+    /// the handler should call this method.
     ///
     /// ```
     /// # fn logout(channel: &brooklet::sse::Channel, user: &str) {
@@ -351,8 +359,8 @@ impl Channel {
         disconnected
     }
 
-    /// Calls `hook` with the number of subscribers after a client has subscribed, in the thread that subscribed it.
-    /// The hook may publish. A second call replaces the first hook.
+    /// Sets a hook, which runs after each new subscription in the thread that subscribed the client. The hook receives
+    /// the channel and the number of subscribers. The hook may publish. A second call replaces the first hook.
     ///
     /// ```
     /// # let room = brooklet::sse::Channel::new();
@@ -365,12 +373,12 @@ impl Channel {
         self.set_hook(&self.publisher.hub.on_join, hook);
     }
 
-    /// Calls `hook` with the number of subscribers after one or more clients have left. A second call replaces the
-    /// first hook.
+    /// Sets a hook, which runs after one or more subscribers were removed. The hook receives the channel and the number
+    /// of subscribers. A second call replaces the first hook.
     ///
-    /// The hook runs in a thread that sends the events of channels, so it must be quick. It may publish, but then
-    /// subscribers wait for the file if the channel has one. It should use the channel that it receives, because a hook
-    /// that owns a clone keeps the channel open forever.
+    /// The hook runs in a thread that sends the events of channels, so the hook must be quick. The hook may publish. If
+    /// the channel has a file, the subscribers of this thread then wait for the file. The hook should use the channel
+    /// that it receives, because a hook that owns a clone keeps the channel open forever.
     ///
     /// ```
     /// # let room = brooklet::sse::Channel::new();
@@ -382,23 +390,22 @@ impl Channel {
         self.set_hook(&self.publisher.hub.on_leave, hook);
     }
 
-    /// Closes the channel and all its clones. Each subscriber receives the events that were published, then a `close`
-    /// event, and then the end of the stream. The stream is complete: it ends with the last chunk. Has no effect if the
-    /// channel was already closed or finished.
+    /// Closes the channel and all its clones. Each subscriber receives the published events, a `close` event, and the
+    /// last chunk of the stream. Has no effect if the channel was already closed or finished.
     ///
-    /// Does not wait for the subscribers. If the channel has a file, blocks until a sync that is due is done. The file can
-    /// then be opened again.
+    /// Does not wait for the subscribers. If the channel has a file, runs a pending sync and closes the file. Another
+    /// channel can then open the file.
     pub fn close(&self) {
         self.publisher.end(End::Close);
     }
 
-    /// Ends the channel as [`close`](Channel::close) does, but without a `close` event. Use it for clients that treat
-    /// an unknown event as an error.
+    /// Ends the channel as [`close`](Channel::close) does, but without a `close` event. Use this method for clients
+    /// that treat an unknown event as an error.
     ///
     /// A client that subscribes later still receives the events that it has missed, and then the end of the stream. The
-    /// response is 204 if the client has missed no event. The channel recognizes this by the id that the client sends.
-    /// So the last event must have an id, and so must a [first](Subscription::first) message. The setting
-    /// [`newcomers`](ChannelConfig::newcomers) selects the events for a client without an id.
+    /// response is 204 if the client has missed no event. The channel recognizes such a client by the id that the
+    /// client sends. So the last event must have an id, and a [first](Subscription::first) message must also have an
+    /// id. The setting [`newcomers`](ChannelConfig::newcomers) selects the events for a client without an id.
     ///
     /// ```
     /// use brooklet::sse::{Channel, ChannelConfig, Newcomers};
@@ -416,8 +423,8 @@ impl Channel {
         self.publisher.end(End::Finish);
     }
 
-    /// Sets a hook. The hook receives the channel, and the slot keeps only a weak reference to it: a channel that owned
-    /// itself would never be dropped.
+    /// Stores a hook in `slot`. The stored hook has only a weak reference to the channel, because a channel that owned
+    /// a reference to itself would never be dropped.
     fn set_hook(&self, slot: &Mutex<Option<Hook>>, hook: impl Fn(&Channel, usize) + Send + Sync + 'static) {
         let publisher = Arc::downgrade(&self.publisher);
         let hook: Hook = Arc::new(move |subscribers| {
@@ -430,14 +437,15 @@ impl Channel {
     }
 }
 
-/// Returns the time at which a connection that begins now reaches its maximum age, or a random time up to a tenth
-/// earlier.
+/// Returns the end time of a subscription that begins now: after `max_age`, or after a random time that is up to a
+/// tenth shorter.
 fn end_of_age(max_age: Option<Duration>) -> Option<Instant> {
     let max_age = max_age?;
     Instant::now().checked_add(max_age - max_age / 1_000 * server::jitter(0..100) as u32)
 }
 
-/// Sends the head of a subscriber's response, and the reconnection time if there is one.
+/// Sends the head of a subscriber's response, and the reconnection time if there is one. Returns the socket, which is
+/// then non-blocking.
 fn start_stream(conn: Connection, retry: Option<Duration>) -> io::Result<Output<Socket>> {
     let conn = start_response(conn, retry)?;
     let framing = Framing::of(conn.request());

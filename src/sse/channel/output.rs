@@ -7,8 +7,8 @@ use std::io::{self, Write};
 /// A non-blocking socket to which chunks are written.
 pub struct Output<S> {
     pub socket: S,
-    /// The position of the next byte within its chunk, for an HTTP/1.0 client. Such clients are rare, so copying their
-    /// bytes is acceptable.
+    /// The decoder that removes the chunks for an HTTP/1.0 client. Such clients are rare, so copying their bytes is
+    /// acceptable.
     decoder: Option<Box<Decoder>>,
 }
 
@@ -20,7 +20,8 @@ impl<S> Output<S> {
 }
 
 impl<S: Write> Write for Output<S> {
-    /// Writes chunks. Returns how many bytes of the chunks were taken, including their framing.
+    /// Writes chunks. Returns the number of bytes of `chunks` that must not be written again. For an HTTP/1.0 client,
+    /// this number includes the chunk framing, although the framing is not sent.
     fn write(&mut self, chunks: &[u8]) -> io::Result<usize> {
         let Some(decoder) = &mut self.decoder else { return self.socket.write(chunks) };
         let mut frames = vec![0; chunks.len()];
@@ -71,8 +72,8 @@ pub mod tests {
 
     const CHUNKS: &[u8] = b"9\r\ndata: x\n\n\r\n2\r\n:\n\r\n0\r\n\r\n";
 
-    /// Writes pieces of `piece` bytes to a socket that takes `room` bytes at a time, and returns the bytes that it
-    /// received.
+    /// Writes pieces of `piece` bytes to a socket that takes `room` bytes at a time, and returns the bytes that the
+    /// socket received.
     fn receive(framing: Framing, piece: usize, room: usize) -> Vec<u8> {
         let mut output = Output::new(Socket { room, received: Vec::new() }, framing);
         let mut left = CHUNKS;

@@ -3,8 +3,8 @@
 //! ```text
 //! up to date  The subscriber receives each round in one write.
 //! pending     The client's buffers were full. The write is tried again, at growing intervals.
-//! removed     The client has left, or has taken no bytes for 30 s. Or its next event was evicted, and it may not skip.
-//!             Or its subscription is over.
+//! removed     The client has left or has taken no bytes for 30 s, the subscription or the channel has ended,
+//!             or the next event was evicted and the subscriber may not skip.
 //! ```
 
 use super::cursor::{Cursor, Progress};
@@ -20,18 +20,19 @@ use std::net::Shutdown;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// A client that takes no bytes for this long is disconnected. Other writes of this server have the same limit.
+/// The time after which a client that takes no bytes is disconnected. The default write timeout of a stream is the
+/// same.
 const STALL: Duration = Duration::from_secs(30);
 
-/// A write to a subscriber whose buffers are full is tried again after `MIN_RETRY`. Later it is tried again after an
-/// eighth of the time in which the subscriber took no bytes, at most after `MAX_RETRY`. A failed write costs about 2
-/// µs, so stalled subscribers take little time, and slow subscribers wait only briefly.
+/// The minimum and the maximum time after which a write to full buffers is tried again. Between these bounds, the time
+/// is an eighth of the time in which the client has taken no bytes. A failed write takes about 2 µs, so stalled
+/// subscribers take little time.
 const MIN_RETRY: Duration = Duration::from_millis(1);
 const MAX_RETRY: Duration = Duration::from_millis(500);
 
-/// The first write to a pending subscriber is a small piece, because the subscriber may take nothing. After a complete
-/// piece, the next piece is four times as large. After a piece of `LAST_PIECE` bytes, the broadcaster continues with
-/// the other subscribers.
+/// The sizes of the first and the last piece that a pending subscriber is sent in one round, in bytes. The first piece
+/// is small, because the client may take no bytes. After a complete piece, the next piece is four times as large. After
+/// a piece of `LAST_PIECE` bytes, the broadcaster continues with the other subscribers.
 const FIRST_PIECE: usize = 4 * 1024;
 const LAST_PIECE: usize = 256 * 1024;
 
@@ -43,7 +44,7 @@ pub struct Subscriber {
     last_sent: Instant,
     /// `Some` while the client's buffers are full.
     backoff: Option<Backoff>,
-    /// The server had begun to stop before the round was copied, so the stream ends after this round.
+    /// Is `true` if the server had begun to stop before the round was copied. The stream then ends after this round.
     stopping: bool,
     /// The time at which the subscription ends.
     until: Option<Instant>,
@@ -53,14 +54,14 @@ pub struct Subscriber {
 
 #[derive(Clone, Copy)]
 struct Backoff {
-    /// The time at which the client last took bytes.
+    /// The time of the first write that would block since the client last took bytes.
     since: Instant,
     retry_at: Instant,
 }
 
 impl Backoff {
-    /// Returns the backoff after a write that would block. `before` is the current backoff, or `None` if the write has
-    /// sent bytes. Returns `None` if the client has taken no bytes for `STALL`.
+    /// Returns the backoff after a write that would block. `before` is the current backoff, or `None` if the client has
+    /// taken bytes since the last call. Returns `None` if the client has taken no bytes for `STALL`.
     fn next(before: Option<Backoff>, now: Instant) -> Option<Backoff> {
         let since = before.map_or(now, |before| before.since);
         let silence = now.saturating_duration_since(since);
@@ -74,9 +75,10 @@ pub struct Round<'a> {
     /// The offset of the first byte.
     pub base: u64,
     pub bytes: &'a [u8],
-    /// The channel has ended, and these are its last bytes.
+    /// Is `true` if the channel has ended. The round then has the last bytes of the channel.
     pub ended: bool,
-    /// The offset at which the previous round ended, and the id of its last event if subscribers may skip.
+    /// The offset at which the previous round ended, and the id of the last event in that round. The id is `None` if
+    /// subscribers may not skip.
     pub previous: (u64, Option<&'a str>),
 }
 
@@ -94,7 +96,7 @@ impl Subscriber {
         Subscriber { output, cursor, last_sent, backoff: None, stopping: false, until: None, tag: None, counted }
     }
 
-    /// Limits the subscription: it ends at the time `until`, or when the tag is disconnected.
+    /// Limits the subscription. A subscription ends at the time `until`, or when its tag is disconnected.
     pub fn with_bounds(self, until: Option<Instant>, tag: Option<Arc<Tag>>) -> Subscriber {
         Subscriber { until, tag, ..self }
     }
@@ -107,8 +109,8 @@ impl Subscriber {
         &self.output.socket
     }
 
-    /// Checks whether the server is stopping. The caller must call this before it copies the round. An event that was
-    /// published before the stop is then in the round, and is sent before the `close` event.
+    /// Checks whether the server is stopping. The caller must call this function before it copies the round. An event
+    /// that was published before the stop is then in the round, and is sent before the `close` event.
     pub fn observe_stop(&mut self) {
         self.stopping = self.output.socket.observe_stop();
     }
@@ -158,7 +160,8 @@ impl Subscriber {
         }
     }
 
-    /// Sends the bytes before the round, in pieces of the history from the cursor to the end.
+    /// Sends the bytes from the cursor to the end of the history, in pieces of growing size. Stops after the largest
+    /// piece.
     fn catch_up(&mut self, round: &Round<'_>, hub: &Hub, piece: &mut Vec<u8>) -> io::Result<Progress> {
         let lag = hub.config().lag;
         let mut size = FIRST_PIECE;
@@ -194,8 +197,8 @@ impl Subscriber {
     }
 
     /// Ends the stream of a subscriber that is up to date, if the channel has ended or the server is stopping. The
-    /// history of a channel that has ended contains the last chunk. If only the server is stopping, this sends a
-    /// `close` event and the last chunk.
+    /// history of a channel that has ended contains the last chunk. If only the server is stopping, this function sends
+    /// a `close` event and the last chunk.
     fn finish_if_over(&mut self, round: &Round<'_>, hub: &Hub) -> Outcome {
         if !round.ended && !self.stopping {
             return Outcome::UpToDate;
@@ -226,16 +229,18 @@ impl Subscriber {
         self.finish(&chunks);
     }
 
-    /// Sends the last bytes, and closes the connection.
+    /// Sends the last bytes, and ends the server's half of the connection. Dropping the subscriber then closes the
+    /// socket.
     fn finish(&mut self, chunks: &[u8]) {
         let _ = self.output.write(chunks);
         let _ = self.socket().shutdown(Shutdown::Write);
         self.drain_input(); // unread input would turn the close into a reset
     }
 
-    /// Drops the client's input, and sends a keep-alive comment if one is due: no bytes were sent for `keep_alive`, and
-    /// all bytes up to `end` were sent. Returns `false` in three cases: the client has left, the client has received
-    /// no keep-alive comment for `STALL`, or the subscription is over.
+    /// Drops the client's input. Sends a keep-alive comment if all bytes up to `end` were sent, and if no bytes were
+    /// sent for `keep_alive`. Returns `false` if the subscriber must be removed: the client has left, the subscription
+    /// is over, or a keep-alive comment cannot be sent. If the client's buffers are full, the function tries again for
+    /// the time `STALL`.
     pub fn sweep(&mut self, now: Instant, keep_alive: Duration, end: u64) -> bool {
         if !self.drain_input() {
             return false;
@@ -264,7 +269,8 @@ impl Subscriber {
     }
 
     /// Reads and drops the client's input, which has no meaning in an event stream. Returns `false` if the client has
-    /// left. Also returns `false` if there are more than 64 KiB of input, because the end of the input could be missed.
+    /// left. Also returns `false` after 64 reads with input (64 KiB), because unread input would hide the end of the
+    /// input.
     fn drain_input(&mut self) -> bool {
         let mut scratch = [0; 1024];
         for _ in 0..64 {

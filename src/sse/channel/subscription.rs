@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Instant;
 
-/// Options for [`Channel::subscribe_with`](super::Channel::subscribe_with). Here a new client first receives the
-/// current state, and then each change:
+/// Options for [`Channel::subscribe_with`](super::Channel::subscribe_with). In this example, a new client first
+/// receives the current state, and then each change:
 ///
 /// ```
 /// use brooklet::{sse, Context, Response};
@@ -51,32 +51,33 @@ impl<'a> Subscription<'a> {
         Subscription::default()
     }
 
-    /// Sends a first message to this client: the message that `first` returns. Later events follow it. The client
-    /// receives this message instead of the events that [`newcomers`](super::ChannelConfig::newcomers) selects.
+    /// Sets the first message for this client, which the closure `first` returns. Later events follow the first
+    /// message. The client receives the first message instead of the events that
+    /// [`newcomers`](super::ChannelConfig::newcomers) selects.
     ///
-    /// `first` is not called for a client that resumes, because the channel sends that client the events that
-    /// it missed. If a client reconnects
-    /// with an id that is not in the history, it receives a `gap` event with an empty second line, and then the first
-    /// message.
+    /// `first` is not called for a client that resumes, because the channel sends that client the events that it
+    /// missed. If a client sends an id but cannot resume, the client receives a `gap` event with an empty second line,
+    /// and then the first message.
     ///
-    /// `first` may lock the state, publish, or wait for a thread that does. Events that are published while it runs are
-    /// sent after the first message, even if the state already contains them. To prevent such duplicates, give the
-    /// message the [id](Message::id) of the last event that the state contains, as in the example above. The client
-    /// then receives only the events after that event.
+    /// `first` may lock the program's state, publish, or wait for a thread that locks or publishes. Events that are
+    /// published while `first` runs are sent after the first message, even if the first message already contains the
+    /// changes. To prevent such duplicates, give the message the [id](Message::id) of the last event that changed the
+    /// state, as in the example above. The client then receives only the events after that event.
     #[must_use]
     pub fn first<M: Into<Message>>(self, first: impl FnOnce() -> M + 'a) -> Subscription<'a> {
         Subscription { first: Some(Box::new(|| first().into())), ..self }
     }
 
     /// Ends the subscription at this time, for example when a token expires. The client is sent no event after this
-    /// time, and its connection ends within 5 s as for [`max_age`](super::ChannelConfig::max_age).
+    /// time, and its connection ends within 5 s without a `close` event. If the channel has a
+    /// [`max_age`](super::ChannelConfig::max_age), the earlier of the two times applies.
     #[must_use]
     pub fn until(self, until: Instant) -> Subscription<'a> {
         Subscription { until: Some(until), ..self }
     }
 
-    /// Sets the tag by which [`Channel::disconnect`](super::Channel::disconnect) finds the client, for example the name
-    /// of a user or a session. Several clients may have the same tag.
+    /// Sets the tag by which [`Channel::disconnect`](super::Channel::disconnect) finds the client. Examples are a
+    /// user's name or the id of a session. Several clients may have the same tag.
     #[must_use]
     pub fn tag(self, tag: impl Into<String>) -> Subscription<'a> {
         Subscription { tag: Some(tag.into()), ..self }
@@ -119,8 +120,8 @@ impl Tags {
         tag
     }
 
-    /// Marks the tags for which `select` returns `true`, and returns the number of these tags. The list is not locked
-    /// while `select` runs.
+    /// Marks the tags for which `select` returns `true`. Returns the number of newly marked tags. The list is not
+    /// locked while `select` runs.
     pub fn disconnect(&self, mut select: impl FnMut(&str) -> bool) -> usize {
         let mut live: Vec<_> = lock(&self.tags).iter().filter_map(Weak::upgrade).collect();
         live.retain(|tag| !tag.is_disconnected() && select(&tag.text));

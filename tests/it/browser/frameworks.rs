@@ -1,5 +1,5 @@
-//! Frameworks that put HTML from the server into a page, as their packages come: htmx with the example, Turbo and Datastar with
-//! the events that the documentation of `sse` shows.
+//! Frameworks that put HTML from the server into a page. The tests use their unchanged packages: htmx with the example
+//! `htmx`, Turbo and Datastar with the events in the documentation of `sse`.
 
 use super::super::examples::{program, Example};
 use super::super::machine::installed;
@@ -14,7 +14,7 @@ use std::time::Duration;
 
 const HTMX: &str = "npm/node_modules/htmx.org/dist";
 const TURBO: &str = "npm/node_modules/@hotwired/turbo/dist/turbo.es2017-umd.js";
-/// Datastar 1.0.1, which npm does not have. The Python package `starhtml` 0.7.0 contains this file.
+/// Datastar 1.0.1. npm does not have this version, but the Python package `starhtml` 0.7.0 contains the file.
 const DATASTAR: &str = "datastar.js";
 
 fn turbo(text: &str) -> Message {
@@ -33,7 +33,7 @@ fn datastar(text: &str) -> Message {
 }
 
 #[test]
-fn events_of_turbo_and_datastar_are_as_documented() {
+fn event_of_turbo_or_datastar_is_as_documented() {
     let stream =
         "data: <turbo-stream action=\"append\" target=\"log\"><template><li>new</li></template></turbo-stream>\n\n";
     assert_eq!(turbo("new").to_string(), stream);
@@ -47,7 +47,7 @@ fn events_of_turbo_and_datastar_are_as_documented() {
     }
 }
 
-/// Serves a page whose head and body are these, the script of a framework as `/script.js`, and a channel as `/events`.
+/// Serves a page with this head and body, the script of a framework at `/script.js`, and a channel at `/events`.
 fn serve_page(script: &str, head: &str, body: &str) -> (Running, Channel) {
     let script = installed(script);
     let name = script.file_name().unwrap().to_str().unwrap().to_owned();
@@ -69,8 +69,8 @@ fn serve_page(script: &str, head: &str, body: &str) -> (Running, Channel) {
     (server, channel)
 }
 
-/// Publishes events before the page subscribes, while it is there, after its connection was lost, and after its stream ended as
-/// a whole one. The page shows each event once and in order.
+/// Publishes events before the page subscribes, while it is connected, after its connection was lost, and after its
+/// stream ended regularly. The page must show each event once and in order.
 fn assert_shows_each_event_once(server: &Running, channel: &Channel, event: fn(&str) -> Message) {
     let stage = Stage::new(server.address());
     let publish = |text: &str| drop(channel.publish(event(text)).unwrap());
@@ -83,11 +83,11 @@ fn assert_shows_each_event_once(server: &Running, channel: &Channel, event: fn(&
     publish("after a lost connection");
     page.until("log.children.length === 3");
     assert!(channel.disconnect(|tag| tag == "page") > 0);
-    publish("after a whole stream");
+    publish("after a stream ended");
     page.until("log.children.length === 4");
     publish("last");
     page.until("log.children.length === 5");
-    let expected = ["before", "größer 世界 & \u{1f600}", "after a lost connection", "after a whole stream", "last"];
+    let expected = ["before", "größer 世界 & \u{1f600}", "after a lost connection", "after a stream ended", "last"];
     assert_eq!(page.list("[...log.children].map(line => line.textContent)"), expected);
     let ids = stage.requests("/events");
     assert!(ids.len() >= 3 && ids[0].is_none() && ids[1..].iter().all(Option::is_some), "{ids:?}");
@@ -95,7 +95,7 @@ fn assert_shows_each_event_once(server: &Running, channel: &Channel, event: fn(&
 
 #[test]
 #[ignore = "needs Chromium and npm's @hotwired/turbo: cargo test -- --ignored browser"]
-fn turbo_shows_each_event_once() {
+fn turbo_after_lost_connection_shows_each_event_once() {
     let source = "<turbo-stream-source src=/events></turbo-stream-source>";
     let (server, channel) = serve_page(TURBO, "<script src=/script.js></script>", source);
     assert_shows_each_event_once(&server, &channel, turbo);
@@ -103,7 +103,7 @@ fn turbo_shows_each_event_once() {
 
 #[test]
 #[ignore = "needs Chromium, and Datastar as target/datastar.js: cargo test -- --ignored datastar"]
-fn datastar_shows_each_event_once() {
+fn datastar_after_lost_connection_shows_each_event_once() {
     let source = "<div data-init=\"@get('/events', {retry: 'always'})\"></div>";
     let (server, channel) = serve_page(DATASTAR, "<script type=module src=/script.js></script>", source);
     assert_shows_each_event_once(&server, &channel, datastar);
@@ -111,7 +111,7 @@ fn datastar_shows_each_event_once() {
 
 #[test]
 #[ignore = "needs Chromium, and Datastar as target/datastar.js: cargo test -- --ignored datastar"]
-fn datastar_without_retry_reconnects_after_a_lost_connection_only() {
+fn datastar_without_retry_reconnects_only_after_lost_connection() {
     let source = "<div data-init=\"@get('/events')\"></div>";
     let notes = "<script>ended = 0; addEventListener('datastar-fetch', event => ended += event.detail.type === 'finished', true)</script>";
     let head = format!("{notes}<script type=module src=/script.js></script>");
@@ -137,7 +137,7 @@ fn htmx_at(address: SocketAddr, scripts: &Path) -> Example {
 
 #[test]
 #[ignore = "needs Chromium and npm's htmx.org: cargo test -- --ignored browser"]
-fn htmx_page_shows_votes_of_all_and_survives_a_restart() {
+fn htmx_page_after_restart_shows_all_votes() {
     let scripts = installed(HTMX);
     let poll = htmx_at(SocketAddr::from(([127, 0, 0, 1], 0)), &scripts);
     let address = poll.address;
@@ -151,7 +151,7 @@ fn htmx_page_shows_votes_of_all_and_survives_a_restart() {
     for page in [&mut ada, &mut grace] {
         shows(page, "0,1,0");
     }
-    assert_eq!(ada.run("document.activeElement.textContent"), "tea", "a button keeps the focus");
+    assert_eq!(ada.run("document.activeElement.textContent"), "tea", "the button must keep the focus");
     assert_eq!(poll.post("/vote/gin", ""), 404);
     stage.cut();
     assert_eq!(poll.post("/vote/water", ""), 204);

@@ -1,15 +1,16 @@
-//! Real browsers: headless Chromium, and a script in the page that talks to the test over the server itself.
+//! Tests in a real browser: headless Chromium. A script in the page, the probe, runs the commands of the test.
 //!
 //! ```text
-//! Chromium ──── stage, a server ──── what is tested: an example's program, or a server of the test
-//!               /         the page, with the probe added
-//!               /probe/…  commands to the page, as events, and its answers
-//!               the rest  passed on byte by byte, noted, and cut when the test says so
+//! Chromium ──── stage, a server ──── the tested server: the program of an example, or a server of the test
+//!               /         the page, with the probe
+//!               /probe/…  the commands of the test, as events, and the answers of the page
+//!               the rest  requests that are recorded and forwarded, until the test cuts their connections
 //! ```
-//! So no driver is needed, and a page is seen from inside: its text, its buttons, its `EventSource`. Each page has a
-//! browser of its own, which starts in half a second: it is the only window, in front, and no timer in it is throttled.
+//! The tests therefore need no browser driver. A test can read the texts, the buttons and each `EventSource` of a page.
+//! Each page has a browser of its own, which starts in half a second. The page is its only window, so its timers are
+//! not throttled.
 //!
-//! Ignored, as not every machine has Chromium. Run them with `cargo test -- --ignored browser`.
+//! The tests are ignored, because not every machine has Chromium. Run them with `cargo test -- --ignored browser`.
 
 mod frameworks;
 mod pages;
@@ -27,17 +28,17 @@ use std::sync::mpsc::{self, Receiver};
 use std::thread;
 use std::time::Duration;
 
-/// How long anything may take: a machine that builds something else at the same time is slow.
+/// The timeout of every step. It is long, because a machine that also runs a build is slow.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Numbers for profiles and commands.
+/// The number of the next profile or command.
 static NUMBER: AtomicU64 = AtomicU64::new(0);
 
-/// A Chromium that runs until this is dropped, with a profile of its own.
+/// A running Chromium with a profile of its own. Dropping it ends the browser.
 struct Chromium {
     child: Child,
     profile: PathBuf,
-    /// What all of its processes have written to standard error, once the last of them has ended.
+    /// Receives the standard error of all its processes, after the last process has ended.
     complaints: Receiver<String>,
 }
 
@@ -48,10 +49,10 @@ impl Chromium {
         let spawned = Command::new("chromium")
             .args(["--headless", "--disable-gpu", "--no-first-run", "--disable-component-update", "--disable-sync"])
             .args(["--disable-background-networking", "--disable-breakpad"])
-            // A page opens other tabs by itself, and the timers of a tab in the background are not throttled.
+            // Pages may open tabs, and the timers of background tabs are not throttled.
             .args(["--disable-popup-blocking", "--disable-background-timer-throttling"])
             .args(["--disable-renderer-backgrounding", "--disable-backgrounding-occluded-windows"])
-            // Containers run as root, where Chromium has no sandbox, and have a small /dev/shm.
+            // Containers have a small /dev/shm and run the tests as root. Chromium has no sandbox as root.
             .args(["--no-sandbox", "--disable-dev-shm-usage"])
             .arg(format!("--user-data-dir={}", profile.display()))
             .arg(url)
@@ -73,7 +74,8 @@ impl Chromium {
         Chromium { child, profile, complaints }
     }
 
-    /// Ends it, and its other processes, which end when they miss it.
+    /// Ends the browser process, and returns the standard error. The other processes of the browser then end by
+    /// themselves.
     fn end(&mut self) -> String {
         let _ = self.child.kill();
         let _ = self.child.wait();
@@ -88,10 +90,10 @@ impl Drop for Chromium {
     }
 }
 
-/// The page of a stage, open in a browser.
+/// A page of a stage that is open in a browser.
 pub struct Page<'s> {
     stage: &'s Stage,
-    /// The probe listens to it.
+    /// The stream on which the probe receives commands.
     commands: sse::Connection,
     _chromium: Chromium,
 }
@@ -109,25 +111,25 @@ impl<'s> Page<'s> {
     /// Reloads the page, as a user does.
     #[track_caller]
     pub fn reload(&mut self) {
-        self.send("location.reload()"); // an answer may or may not come
-        self.commands = self.stage.next_page().expect("the page does not come back");
+        self.send("location.reload()"); // the page may or may not answer this command
+        self.commands = self.stage.next_page().expect("the page did not load again");
     }
 
-    /// Evaluates a script in the page, and returns its value as text: what it resolves to, if that is a promise.
+    /// Evaluates a script in the page, and returns its value as text. If the value is a promise, waits for its result.
     #[track_caller]
     pub fn run(&mut self, script: &str) -> String {
         self.try_run(script).unwrap_or_else(|| panic!("no answer to: {script}"))
     }
 
-    /// Waits for a condition in the page to hold.
+    /// Waits until a condition in the page is true.
     #[track_caller]
     pub fn until(&mut self, condition: &str) {
         if self.try_run(&format!("until(() => {condition})")).is_none() {
-            panic!("not in {PATIENCE:?}: {condition}; the page shows: {}", self.run("document.body.innerText"));
+            panic!("timed out waiting for {condition}; the page shows: {}", self.run("document.body.innerText"));
         }
     }
 
-    /// Evaluates a script whose value is an array of texts.
+    /// Evaluates a script whose value is an array of texts, and returns the texts.
     #[track_caller]
     pub fn list(&mut self, script: &str) -> Vec<String> {
         let joined = self.run(&format!("({script}).map(text => text + \"\\x1e\").join(\"\")"));

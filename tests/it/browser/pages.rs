@@ -1,4 +1,4 @@
-//! The pages of the examples, each with the program that serves it, as somebody sees them who uses them.
+//! The pages of the examples, as a user sees them in a browser. Each test runs the program that serves the page.
 
 use super::super::examples::{program, Example};
 use super::stage::UNPROBED;
@@ -7,7 +7,7 @@ use brooklet::StatusCode;
 use std::io::Write;
 use std::process::Command;
 
-/// Makes the next stream of `/v1` end after five chunks as a whole one, as a proxy does that does not forward how it ended.
+/// Ends the next stream of `/v1` after five chunks, as if it were complete. Some proxies do this when they lose a server.
 const HIDE_A_LOST_CONNECTION: &str = r#"
     const real = fetch;
     window.fetch = async (...request) => {
@@ -19,7 +19,7 @@ const HIDE_A_LOST_CONNECTION: &str = r#"
     };
 "#;
 
-/// Cuts the connections of the page, which says so until it is back.
+/// Cuts the connections of the page, and waits until the page reports this.
 fn cut(stage: &Stage, page: &mut Page<'_>) {
     page.run("void (window.lost = until(() => document.body.innerText.includes('trying to reconnect')))");
     stage.cut();
@@ -28,7 +28,7 @@ fn cut(stage: &Stage, page: &mut Page<'_>) {
 
 #[test]
 #[ignore = "needs Chromium: cargo test -- --ignored browser"]
-fn clock_shows_three_ticks_and_does_not_come_back() {
+fn clock_page_after_close_event_does_not_reconnect() {
     let clock = Example::start("clock");
     let stage = Stage::new(clock.address);
     let mut page = Page::open(&stage);
@@ -40,22 +40,22 @@ fn clock_shows_three_ticks_and_does_not_come_back() {
 
 #[test]
 #[ignore = "needs Chromium: cargo test -- --ignored browser"]
-fn chat_shows_everybody_what_anybody_says_as_text_and_loses_nothing_when_it_is_cut() {
+fn chat_page_after_lost_connection_shows_each_message_once() {
     let chat = Example::start("chat");
     let stage = Stage::new(chat.address);
     let (mut ada, mut grace) = (Page::open(&stage), Page::open(&stage));
     let say = |text: &str| assert_eq!(chat.post("/say", text), 204);
     for page in [&mut ada, &mut grace] {
-        page.until("present.textContent === '2 here'");
+        page.until("present.textContent === '2 people are here'");
     }
     let mut said = vec!["<b>hello</b><img src=x onerror=alert(1)><script>alert(2)</script>", "世界 \u{1f600} größer"];
     for (page, text) in [&mut ada, &mut grace].into_iter().zip(&said) {
-        // As keys do: into what has the focus.
+        // This inserts the text into the focused element, as keys do.
         page.run(&format!("text.focus(), document.execCommand('insertText', false, {text:?})"));
         page.run("document.querySelector('button').click()");
         page.until("text.value === ''");
     }
-    say("two\nlines"); // which no line of input can
+    say("two\nlines"); // a user cannot type two lines into the input
     said.push("two\nlines");
     let all = |page: &mut Page<'_>, said: &[&str]| {
         page.until(&format!("said.children.length >= {}", said.len()));
@@ -71,7 +71,7 @@ fn chat_shows_everybody_what_anybody_says_as_text_and_loses_nothing_when_it_is_c
     said.extend(["meanwhile", "and more"]);
     for page in [&mut ada, &mut grace] {
         all(page, &said);
-        page.until("present.textContent === '2 here'");
+        page.until("present.textContent === '2 people are here'");
     }
     let ids = stage.requests("/room");
     assert!(ids.len() == 4 && ids[2..].iter().all(Option::is_some), "{ids:?}");
@@ -79,7 +79,7 @@ fn chat_shows_everybody_what_anybody_says_as_text_and_loses_nothing_when_it_is_c
 
 #[test]
 #[ignore = "needs Chromium: cargo test -- --ignored browser"]
-fn tail_shows_the_lines_without_colours_as_they_come_late_comers_the_last_of_them_and_the_end() {
+fn tail_page_shows_lines_without_colours_and_the_end() {
     let mut tail = Example::start("tail");
     let stage = Stage::new(tail.address);
     let mut input = tail.child.stdin.take().unwrap();
@@ -107,14 +107,14 @@ fn tail_shows_the_lines_without_colours_as_they_come_late_comers_the_last_of_the
     let line = |n: usize| format!("  line <b>{n}</b> größer\n");
     let from = |first: usize| (first..200).map(line).chain(["the input has ended\n".to_owned()]).collect::<Vec<_>>();
     assert_eq!(shown(&mut first), from(0));
-    assert_eq!(shown(&mut late), from(100), "a hundred lines");
-    assert_eq!(stage.requests("/lines").len(), 3, "the first page, again after the cut, the late one");
+    assert_eq!(shown(&mut late), from(100), "the newcomer must show the last hundred lines");
+    assert_eq!(stage.requests("/lines").len(), 3, "the first page connects twice, and the second page once");
     assert!(tail.child.wait().unwrap().success());
 }
 
 #[test]
 #[ignore = "needs Chromium: cargo test -- --ignored browser"]
-fn dashboard_draws_what_it_is_sent_and_counts_who_looks() {
+fn dashboard_page_draws_each_sample_and_counts_pages() {
     let dashboard = Example::start("dashboard");
     let stage = Stage::new(dashboard.address);
     let mut first = Page::open(&stage);
@@ -132,7 +132,7 @@ fn dashboard_draws_what_it_is_sent_and_counts_who_looks() {
         "[...document.querySelectorAll('path:not(.area)')].map(path => path.getAttribute('d').match(/[^ML]+/g))";
     let is_within = "point => point.split(' ').every(at => at >= 0 && at <= 100)";
     let drawn = format!("{charts}.map(points => points.length === view.samples.length && points.every({is_within}))");
-    assert_eq!(second.run(&drawn), "true,true,true", "a point for each sample, and each within its chart");
+    assert_eq!(second.run(&drawn), "true,true,true", "each chart must show a point for each sample");
     drop(second);
     first.until("[...document.querySelectorAll('output')][2].value === '1'");
     assert_eq!(stage.requests("/samples"), [None, None]);
@@ -140,14 +140,14 @@ fn dashboard_draws_what_it_is_sent_and_counts_who_looks() {
     let lines = "document.querySelector('path:not(.area)').getAttribute('d').match(/M[^M]+/g)";
     let points = format!("{lines}.map(line => line.split('L').length)");
     let drawn = first.run(&format!("draw({{ state: 'trying to reconnect', samples: {outage} }}), {points}"));
-    assert_eq!(drawn, "2,3", "no line is drawn through an outage");
+    assert_eq!(drawn, "2,3", "no line must be drawn through an outage");
     assert_eq!(first.run("document.querySelector('.axis :last-child').textContent !== 'now'"), "true");
 }
 
-/// Chromium opens six connections to a server. The first tab has two, one of them for the probe.
+/// Chromium opens at most six connections to a server. The first tab has two, and one of them is for the probe.
 #[test]
 #[ignore = "needs Chromium: cargo test -- --ignored browser"]
-fn dashboard_in_seven_tabs_has_one_stream_which_another_tab_continues_when_its_own_is_closed() {
+fn dashboard_in_seven_tabs_shares_one_stream() {
     let dashboard = Example::start("dashboard");
     let stage = Stage::new(dashboard.address);
     let mut page = Page::open(&stage);
@@ -163,10 +163,10 @@ fn dashboard_in_seven_tabs_has_one_stream_which_another_tab_continues_when_its_o
 
     page.run("sources[0].close(), others[0].isOld = true, others[0].location.reload()");
     page.until(&format!("!others[0].isOld && others.every(tab => {shown} === '1')"));
-    page.until(&all); // though the stream has nothing more for it
+    page.until(&all); // although the stream was closed
 
     page.reload();
-    page.run(&format!("void ({})", open("''"))); // the same tabs, by their names
+    page.run(&format!("void ({})", open("''"))); // finds the same tabs by their names
     page.until("view.state === 'connected' && view.samples.length > 0");
     page.run(&format!("before = {times}.at(-1)"));
     page.until(&format!("{times}.at(-1) > before"));
@@ -177,14 +177,14 @@ fn dashboard_in_seven_tabs_has_one_stream_which_another_tab_continues_when_its_o
     assert!(ids.len() == 2 && ids[1].is_some(), "{ids:?}");
 }
 
-/// Of one page, because all of them have the same `follow`.
+/// Tests one page only, because all pages have the same `follow`.
 #[test]
 #[ignore = "needs Chromium: cargo test -- --ignored browser"]
-fn page_whose_stream_was_refused_opens_another_with_the_last_id() {
+fn page_after_refused_stream_continues_after_last_id() {
     let chat = Example::start("chat");
     let stage = Stage::new(chat.address);
     let mut page = Page::open(&stage);
-    page.until("present.textContent === 'you alone'");
+    page.until("present.textContent === 'only you are here'");
     let mut said = vec!["before"];
     let say = |text: &str| assert_eq!(chat.post("/say", text), 204);
     say("before");
@@ -199,7 +199,7 @@ fn page_whose_stream_was_refused_opens_another_with_the_last_id() {
     say("meanwhile");
     stage.refuse(None);
     said.push("meanwhile");
-    page.until("present.textContent === 'you alone' && !say.disabled");
+    page.until("present.textContent === 'only you are here' && !say.disabled");
     page.until("said.children.length === 2");
 
     // Now the browser reconnects by itself. The id in its field is newer than the id in the query.
@@ -216,11 +216,11 @@ fn page_whose_stream_was_refused_opens_another_with_the_last_id() {
 
 #[test]
 #[ignore = "needs Chromium: cargo test -- --ignored browser"]
-fn chat_leaves_a_reader_who_has_scrolled_up_and_shows_what_was_not_sent_apart() {
+fn chat_page_scrolled_up_stays_and_shows_unsent_message() {
     let chat = Example::start("chat");
     let stage = Stage::new(chat.address);
     let mut page = Page::open(&stage);
-    page.until("present.textContent === 'you alone'");
+    page.until("present.textContent === 'only you are here'");
     let hint = |page: &mut Page<'_>| page.run("getComputedStyle(said, '::before').content");
     assert_eq!(hint(&mut page), "\"Nobody has said anything yet.\"");
     let mut count = 0;
@@ -249,7 +249,7 @@ fn chat_leaves_a_reader_who_has_scrolled_up_and_shows_what_was_not_sent_apart() 
 
 #[test]
 #[ignore = "needs Chromium: cargo test -- --ignored browser"]
-fn buttons_are_disabled_while_the_server_is_gone() {
+fn page_without_server_disables_its_buttons() {
     let mut chat = Example::start("chat");
     let mut progress = Example::start("progress");
     let (chat_stage, progress_stage) = (Stage::new(chat.address), Stage::new(progress.address));
@@ -274,7 +274,7 @@ fn buttons_are_disabled_while_the_server_is_gone() {
 
 #[test]
 #[ignore = "needs Chromium: cargo test -- --ignored browser"]
-fn progress_moves_survives_a_reload_and_cancels() {
+fn progress_page_after_reload_shows_running_job() {
     let progress = Example::start("progress");
     let stage = Stage::new(progress.address);
     let mut page = Page::open(&stage);
@@ -300,17 +300,17 @@ fn progress_moves_survives_a_reload_and_cancels() {
 
 #[test]
 #[ignore = "needs Chromium: cargo test -- --ignored browser"]
-fn tokens_page_resumes_an_answer_and_tells_half_from_whole() {
+fn tokens_page_after_lost_connection_completes_the_answer() {
     let tokens = Example::start("tokens");
     let address = tokens.address;
     let stage = Stage::new(address);
     let mut page = Page::open(&stage);
     let lose_and_return = |page: &mut Page<'_>, lose: &dyn Fn(&mut Page<'_>)| {
         page.run(
-            "void (window.half = until(() => state.textContent === 'half an answer: connection lost, trying again'))",
+            "void (window.lost = until(() => state.textContent === 'incomplete answer: connection lost, trying again'))",
         );
         lose(page);
-        page.run("half");
+        page.run("lost");
         page.until("state.textContent === 'answering'");
     };
     page.run(HIDE_A_LOST_CONNECTION);
@@ -318,7 +318,7 @@ fn tokens_page_resumes_an_answer_and_tells_half_from_whole() {
     page.until("text.textContent.includes('stream')");
     lose_and_return(&mut page, &|page| drop(page.run("lose.click()")));
     lose_and_return(&mut page, &|_| stage.cut());
-    page.until("state.textContent === 'the whole answer'");
+    page.until("state.textContent === 'complete answer'");
     let whole = page.run("text.textContent");
     assert!(whole.starts_with("A brooklet is a small stream. ") && whole.ends_with(" long."), "{whole}");
     assert_eq!(whole.split(' ').count(), page.run("new Set(text.childNodes).size").parse::<usize>().unwrap() - 2);
@@ -328,10 +328,10 @@ fn tokens_page_resumes_an_answer_and_tells_half_from_whole() {
     page.run("ask.click()");
     page.until("text.textContent.includes('stream')");
     drop(tokens);
-    page.until("state.textContent === 'half an answer: connection lost, trying again'");
+    page.until("state.textContent === 'incomplete answer: connection lost, trying again'");
     let mut again = std::process::Command::new(super::super::examples::program("tokens"));
     again.arg(address.to_string());
     let _tokens = Example::run(again);
-    page.until("state.textContent === 'half an answer: the server no longer has the rest'");
+    page.until("state.textContent === 'incomplete answer: the server no longer has the rest'");
     assert_eq!(page.run("[ask.disabled, lose.disabled]"), "false,true");
 }

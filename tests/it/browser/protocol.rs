@@ -1,4 +1,4 @@
-//! `EventSource` itself, as Chromium has it: what arrives, and when it comes back and when not.
+//! The `EventSource` of Chromium: the events that it receives, and when it reconnects.
 
 use super::super::event_stream::{nasty_texts, parse, send_nasty};
 use super::super::support::{serve, Running};
@@ -10,7 +10,8 @@ use std::ops::Range;
 use std::sync::{mpsc, Arc, Mutex};
 use std::time::{Duration, Instant};
 
-/// `listen` keeps what comes of these kinds, as `kind|id|data`, and stops at `close`.
+/// A page with two functions. `watch` records the events of these kinds as `kind|id|data`. `listen` also stops at
+/// `close`.
 const PAGE: &str = r#"<!doctype html><meta charset="utf-8"><link rel="icon" href="data:,">
 <script>
   const watch = (url, ...kinds) => {
@@ -29,7 +30,8 @@ const PAGE: &str = r#"<!doctype html><meta charset="utf-8"><link rel="icon" href
   const pause = milliseconds => new Promise(go => setTimeout(go, milliseconds));
 </script>"#;
 
-/// Far shorter than the 3 s that Chromium waits by itself, and than the pause in which it must not come back.
+/// The time that the page waits before it reconnects. It is shorter than the 3 s of Chromium, and shorter than the
+/// pause during which the page must not reconnect.
 const RETRY: Duration = Duration::from_millis(50);
 
 fn stage(build: impl FnOnce(Server) -> Server) -> (Running, Stage) {
@@ -40,8 +42,8 @@ fn stage(build: impl FnOnce(Server) -> Server) -> (Running, Stage) {
 
 #[test]
 #[ignore = "needs Chromium: cargo test -- --ignored browser"]
-fn events_arrive_as_they_were_sent() {
-    let long = "é世\u{1f600}".repeat(30_000); // any buffer ends within a character
+fn events_of_all_forms_arrive_as_sent() {
+    let long = "é世\u{1f600}".repeat(30_000); // a buffer may end in the middle of a character
     let sent = long.clone();
     let (_server, stage) = stage(move |server| {
         server.get("/events", move |ctx| {
@@ -76,10 +78,10 @@ fn events_arrive_as_they_were_sent() {
     assert_eq!(page.run("[source.opened, source.failed]"), "1,0");
 }
 
-/// The browser agrees with the parser that the other tests read streams with.
+/// The other tests read streams with the parser of this suite. It must agree with the browser.
 #[test]
 #[ignore = "needs Chromium: cargo test -- --ignored browser"]
-fn every_sequence_of_nasty_pieces_arrives_as_the_parser_of_this_suite_says() {
+fn sequence_of_nasty_pieces_arrives_as_parsed_here() {
     let texts = nasty_texts(2);
     let (server, stage) = stage(move |server| {
         server.get("/events", move |ctx| {
@@ -92,7 +94,7 @@ fn every_sequence_of_nasty_pieces_arrives_as_the_parser_of_this_suite_says() {
     let expected = parse(server.get("/events").text().as_bytes());
     let expected: Vec<_> = expected.iter().map(|e| format!("{}|{}|{}", e.kind, e.last_event_id, e.data)).collect();
     let mut page = Page::open(&stage);
-    // The name of an event comes as the data of the one before it.
+    // The data of each event is the name of the next event.
     page.run(
         "source = listen('/events'); \
          source.addEventListener('message', ({ data }) => source.addEventListener(data, source.keep))",
@@ -101,12 +103,12 @@ fn every_sequence_of_nasty_pieces_arrives_as_the_parser_of_this_suite_says() {
     assert_eq!(page.list("source.got"), expected);
 }
 
-/// Each stream ends with half an event, which does not count: neither its data nor its id. Every second one also ends in the
-/// middle of a chunk.
+/// Each stream ends with an incomplete event. The browser must ignore its data and its id. Every second stream also
+/// ends in the middle of a chunk.
 #[test]
 #[ignore = "needs Chromium: cargo test -- --ignored browser"]
-fn a_stream_that_was_cut_goes_on_behind_the_last_whole_event_after_the_time_it_was_told() {
-    const CUTS: usize = 12; // with its own 3 s the browser would take longer than `PATIENCE`
+fn event_source_after_cut_stream_waits_retry_and_resumes() {
+    const CUTS: usize = 12; // with the 3 s of Chromium, the test would take longer than `PATIENCE`
     const LAST_RETRY: Duration = Duration::from_millis(700);
     let times = Arc::new(Mutex::new(Vec::new()));
     let noted = Arc::clone(&times);
@@ -146,7 +148,7 @@ fn a_stream_that_was_cut_goes_on_behind_the_last_whole_event_after_the_time_it_w
 
 #[test]
 #[ignore = "needs Chromium: cargo test -- --ignored browser"]
-fn a_channels_subscriber_that_is_cut_again_and_again_gets_every_event_once_and_in_order() {
+fn subscriber_after_each_cut_receives_every_event_once() {
     const NUMBERS: usize = 2_000;
     const CUTS: usize = 5;
     let config = ChannelConfig { retry: Some(RETRY), max_events: 2 * NUMBERS, ..ChannelConfig::default() };
@@ -161,10 +163,10 @@ fn a_channels_subscriber_that_is_cut_again_and_again_gets_every_event_once_and_i
         numbers.for_each(|n| drop(channel.publish(format!("{n} {padding}")).unwrap()));
     };
     publish(0..1);
-    page.until("source.got.length === 1"); // from here on there is an id to come back with
+    page.until("source.got.length === 1"); // now the page has an id with which it can resume
     for cut in 1..=CUTS {
         publish(NUMBERS * (cut - 1) / CUTS + 1..NUMBERS * cut / CUTS - 100);
-        stage.cut(); // while those are under way
+        stage.cut(); // while the events are being sent
         publish(NUMBERS * cut / CUTS - 100..NUMBERS * cut / CUTS + 1);
         page.until(&format!("source.got.length > {}", NUMBERS * cut / CUTS - 100));
     }
@@ -178,7 +180,7 @@ fn a_channels_subscriber_that_is_cut_again_and_again_gets_every_event_once_and_i
 
 #[test]
 #[ignore = "needs Chromium: cargo test -- --ignored browser"]
-fn what_the_history_no_longer_has_is_a_gap_event_in_its_place() {
+fn subscriber_after_evicted_events_receives_gap_event() {
     let channel = Channel::with_config(ChannelConfig { max_events: 2, ..ChannelConfig::default() });
     let feed = channel.clone();
     let [_, second, third] = ["evicted", "second", "third"].map(|text| channel.publish(text).unwrap());
@@ -201,45 +203,45 @@ fn what_the_history_no_longer_has_is_a_gap_event_in_its_place() {
 
 #[test]
 #[ignore = "needs Chromium: cargo test -- --ignored browser"]
-fn close_and_204_end_it_for_good_and_a_plain_end_does_not() {
+fn event_source_after_close_event_or_204_does_not_reconnect() {
     let channel = Channel::with_config(ChannelConfig { retry: Some(RETRY), ..ChannelConfig::default() });
     let feed = channel.clone();
     let (_server, stage) = stage(move |server| {
-        let goodbye = |mut events: sse::Connection| {
+        let ending = |mut events: sse::Connection| {
             events.send_message(Message::new().retry(RETRY))?;
             events.close()
         };
         server
-            .get("/goodbye", move |ctx| sse::stream(ctx, goodbye))
+            .get("/ending", move |ctx| sse::stream(ctx, ending))
             .get("/channel", move |ctx| feed.subscribe(ctx))
     });
     let mut page = Page::open(&stage);
-    page.run("good = listen('/goodbye')");
+    page.run("good = listen('/ending')");
     page.until("good.readyState === EventSource.CLOSED");
-    // Pages that do not call `close()` come back: for ever, or until a channel that is closed answers 204.
-    page.run("deaf = watch('/goodbye')");
+    // A page that does not call `close()` reconnects again and again. A closed channel ends this with a 204.
+    page.run("deaf = watch('/ending')");
     page.until("deaf.opened > 2");
     page.run("deaf.close()");
     page.run("channel = watch('/channel')");
     page.until("channel.readyState === EventSource.OPEN");
     channel.close();
     page.until("channel.readyState === EventSource.CLOSED");
-    let asked = stage.requests("/goodbye").len();
-    page.run("pause(500)"); // ten times what they were told to wait
-    assert_eq!(stage.requests("/goodbye").len(), asked);
+    let asked = stage.requests("/ending").len();
+    page.run("pause(500)"); // ten times `RETRY`
+    assert_eq!(stage.requests("/ending").len(), asked);
     assert_eq!(page.run("[good.opened, good.failed, good.got]"), "1,0,close||close");
     assert_eq!(stage.requests("/channel"), [None, None]);
-    assert_eq!(page.run("[channel.opened, channel.failed, channel.got]"), "1,2,close||close", "an end, and 204");
+    assert_eq!(page.run("[channel.opened, channel.failed, channel.got]"), "1,2,close||close", "the end and the 204");
 }
 
 #[test]
 #[ignore = "needs Chromium: cargo test -- --ignored browser"]
-fn a_page_of_another_origin_reads_and_changes_nothing_unless_it_was_named() {
+fn page_of_other_origin_is_refused_unless_allowed() {
     let (_server, stage) = stage(|server| server);
     let mut page = Page::open(&stage);
     let other = |build: &dyn Fn(Server) -> Server| {
-        let (told, tellings) = mpsc::channel();
-        let told = Mutex::new(told);
+        let (report, reports) = mpsc::channel();
+        let report = Mutex::new(report);
         let changed = Arc::new(Mutex::new(0));
         let change = Arc::clone(&changed);
         let events = |mut events: sse::Connection| match events.last_event_id().map(str::to_owned) {
@@ -254,28 +256,28 @@ fn a_page_of_another_origin_reads_and_changes_nothing_unless_it_was_named() {
                     "changed"
                 })
                 .on_response(move |exchange| {
-                    let _ = told.lock().unwrap().send((exchange.method, exchange.status));
+                    let _ = report.lock().unwrap().send((exchange.method, exchange.status));
                 })
         });
-        (server, changed, tellings)
+        (server, changed, reports)
     };
-    // `localhost` is another site besides: the browser then holds more against it.
+    // For the browser, `localhost` is also another site than 127.0.0.1, so its strictest rules apply.
     let url = |server: &Running, path: &str| format!("'http://localhost:{}{path}'", server.address().port());
 
-    let (server, changed, tellings) = other(&|server| server);
+    let (server, changed, reports) = other(&|server| server);
     page.run(&format!("foreign = listen({})", url(&server, "/events")));
     page.until("foreign.readyState === EventSource.CLOSED");
     assert_eq!(page.run("[foreign.opened, foreign.failed]"), "0,1");
     page.run(&format!("fetch({}, {{ method: 'POST', mode: 'no-cors', body: 'text' }})", url(&server, "/")));
-    let told = [(); 2].map(|()| tellings.recv_timeout(PATIENCE).unwrap());
-    assert!(told.contains(&(Some(Method::Post), Some(StatusCode::FORBIDDEN))), "{told:?}");
+    let received = [(); 2].map(|()| reports.recv_timeout(PATIENCE).unwrap());
+    assert!(received.contains(&(Some(Method::Post), Some(StatusCode::FORBIDDEN))), "{received:?}");
     assert_eq!(*changed.lock().unwrap(), 0);
 
-    let (server, changed, _tellings) = other(&|server| server.allow_origin(&stage.origin()));
+    let (server, changed, _reports) = other(&|server| server.allow_origin(&stage.origin()));
     page.run(&format!("named = listen({})", url(&server, "/events")));
     page.until("named.readyState === EventSource.CLOSED");
     assert_eq!(page.list("named.got"), ["message|7|first", "message|8|7", "close|8|close"]);
-    // The field makes the browser ask first.
+    // Because of this header field, the browser sends a preflight request first.
     let post = format!("fetch({}, {{ method: 'POST', headers: {{ 'X-Own': 'x' }} }})", url(&server, "/"));
     assert_eq!(page.run(&format!("{post}.then(answer => answer.text())")), "changed");
     assert_eq!(*changed.lock().unwrap(), 1);

@@ -1,4 +1,4 @@
-//! Between a browser and the server that it is to see: adds the probe to the page, and passes everything else on.
+//! A server between the browser and the tested server. It adds the probe to the page, and forwards all other requests.
 
 use super::super::support::{serve, Client, Running};
 use super::PATIENCE;
@@ -9,7 +9,7 @@ use std::sync::mpsc::{self, Receiver};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-/// Keeps the page's sources, before the page makes its first.
+/// A script at the beginning of the page, which records each `EventSource` of the page in `sources`.
 const SOURCES: &str = r#"<script>
   window.sources = [];
   window.EventSource = class extends EventSource {
@@ -21,8 +21,8 @@ const SOURCES: &str = r#"<script>
 </script>
 "#;
 
-/// Evaluates what the test sends, and posts what came of it. `until` asks again and again: what it waits for may be a
-/// variable or what somebody typed, and nothing tells of their changes.
+/// The probe: evaluates each command of the test, and posts the result. `until` checks its condition every 10 ms,
+/// because no event reports the change of a variable or of an input.
 const PROBE: &str = r#"
 <script>
   window.until = async condition => {
@@ -35,9 +35,10 @@ const PROBE: &str = r#"
 </script>
 "#;
 
-/// The query that asks for the page as it is, without the probe's connection.
+/// The query with which `/` answers with the unchanged page. Without the probe, the page has one connection less.
 pub const UNPROBED: &str = "unprobed";
 
+/// The server between the browser and the tested server.
 pub struct Stage {
     server: Running,
     relay: Arc<Relay>,
@@ -45,19 +46,19 @@ pub struct Stage {
     answers: Receiver<(String, Result<String, String>)>,
 }
 
-/// What is passed on, and what was.
+/// The forwarded requests and their connections.
 struct Relay {
     to: SocketAddr,
-    /// Each request: its path, and the last id that it has in a field or in its query.
+    /// Each request: its path, and the last event id in its header or query.
     requests: Mutex<Vec<(String, Option<String>)>>,
-    /// The answer to each request, which is then not passed on.
+    /// The status with which each request is answered instead of being forwarded.
     refusal: Mutex<Option<StatusCode>>,
-    /// The browser's ends of what is being passed on.
+    /// The connections from the browser that are being forwarded.
     open: Mutex<Vec<TcpStream>>,
 }
 
 impl Stage {
-    /// A stage in front of a server.
+    /// Starts a stage in front of the server at this address.
     pub fn new(to: SocketAddr) -> Stage {
         let relay =
             Arc::new(Relay { to, requests: Mutex::default(), refusal: Mutex::default(), open: Mutex::default() });
@@ -80,14 +81,14 @@ impl Stage {
                     io::Result::Ok(no_result)
                 })
                 .post("/probe/{number}/{outcome}", move |mut ctx| {
-                    ctx.limit_body(16 * 1024 * 1024); // what a page has received may be long
+                    ctx.limit_body(16 * 1024 * 1024); // the events that a page has received may be long
                     let text = ctx.body_text()?;
                     let outcome = if ctx.param("outcome") == "value" { Ok(text) } else { Err(text) };
                     let answer = answer.lock().unwrap().send((ctx.param("number").to_owned(), outcome));
                     answer.map(|()| "").map_err(io::Error::other)
                 })
-                .route(Method::Get, "/{*rest}", move |ctx| get.pass_on(ctx))
-                .route(Method::Post, "/{*rest}", move |ctx| post.pass_on(ctx))
+                .route(Method::Get, "/{*rest}", move |ctx| get.forward(ctx))
+                .route(Method::Post, "/{*rest}", move |ctx| post.forward(ctx))
         });
         Stage { server, relay, pages, answers }
     }
@@ -96,46 +97,47 @@ impl Stage {
         format!("http://{}", self.server.address())
     }
 
-    /// Cuts every connection that is being passed on, wherever it is.
+    /// Cuts every forwarded connection immediately.
     pub fn cut(&self) {
         for socket in self.relay.open.lock().unwrap().drain(..) {
-            let _ = socket.shutdown(Shutdown::Both); // an error means that it has ended by itself
+            let _ = socket.shutdown(Shutdown::Both); // an error means that the connection has already ended
         }
     }
 
-    /// Answers each request with this status from now on, or passes it on again. Open connections stay.
+    /// From now on, answers each request with this status, or with `None` forwards requests again. Open connections
+    /// stay.
     pub fn refuse(&self, refusal: Option<StatusCode>) {
         *self.relay.refusal.lock().unwrap() = refusal;
     }
 
-    /// The last ids with which a path was asked for so far.
+    /// Returns the last event id of each request for this path.
     pub fn requests(&self, path: &str) -> Vec<Option<String>> {
         let requests = self.relay.requests.lock().unwrap();
         requests.iter().filter(|(asked, _)| asked == path).map(|(_, id)| id.clone()).collect()
     }
 
-    /// The probe of a page that is being loaded.
+    /// Waits for the probe of a page that is being loaded, and returns its stream of commands.
     pub fn next_page(&self) -> Option<sse::Connection> {
         self.pages.recv_timeout(PATIENCE).ok()
     }
 
-    /// What came of a command, or `None` if nothing has.
+    /// Waits for the result of a command. Returns `None` if the page does not answer.
     pub fn answer(&self, number: u64) -> Option<Result<String, String>> {
         let deadline = Instant::now() + PATIENCE;
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
             let (answered, outcome) = self.answers.recv_timeout(left).ok()?;
             if answered == number.to_string() {
-                return Some(outcome); // others are late answers, to what is not waited for any more
+                return Some(outcome); // other answers belong to commands that have timed out
             }
         }
     }
 }
 
 impl Relay {
-    /// Hands a request to the server as it came, but that its connection is for this request alone, and copies back what
-    /// comes.
-    fn pass_on(&self, mut ctx: Context<'_>) -> io::Result<Response> {
+    /// Forwards a request to the tested server, with `Connection: close` as the only change, and copies the response
+    /// back.
+    fn forward(&self, mut ctx: Context<'_>) -> io::Result<Response> {
         let mut request = format!("{} {} HTTP/1.1\r\n", ctx.method(), ctx.request().target()).into_bytes();
         for (name, value) in ctx.headers().iter().filter(|(name, _)| !name.eq_ignore_ascii_case("connection")) {
             request.extend([name.as_bytes(), b": ", value, b"\r\n"].concat());
@@ -154,7 +156,7 @@ impl Relay {
         std::thread::scope(|scope| {
             scope.spawn(|| {
                 let _ = io::copy(&mut conn.tcp_stream(), &mut io::sink());
-                let _ = server.shutdown(Shutdown::Both); // the browser has left, or was cut
+                let _ = server.shutdown(Shutdown::Both); // the browser has left, or the test has cut the connection
             });
             let _ = io::copy(&mut &server, &mut conn.tcp_stream());
             let _ = conn.tcp_stream().shutdown(Shutdown::Both);

@@ -8,19 +8,18 @@
 //! Most of its scenarios call tools of the suite's own names. They are here, on the same server.
 
 use super::example::Example;
+use super::mcp::{add_endpoint, Call, Outcome, Tool};
 use brooklet::{Running, Server};
-use mcp::{Mcp, Stream, Tool};
 use serde_json::{json, Value};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Command;
+use std::thread;
 use std::time::Duration;
 
 /// Those that need no tool of the suite's.
-pub const OF_ANY_SERVER: [&str; 6] = [
-    "server-initialize", "logging-set-level", "ping", "tools-list", "server-sse-multiple-streams",
-    "dns-rebinding-protection",
-];
+pub const OF_ANY_SERVER: [&str; 5] =
+    ["server-initialize", "ping", "tools-list", "server-sse-multiple-streams", "dns-rebinding-protection"];
 
 pub const OF_TOOLS: [&str; 8] = [
     "tools-call-simple-text", "tools-call-image", "tools-call-audio", "tools-call-embedded-resource",
@@ -86,10 +85,10 @@ fn resource() -> Value {
     json!({"type": "resource", "resource": resource})
 }
 
-fn steps(_: &Value, stream: &Stream) -> mcp::Outcome {
+fn steps(_: &Value, call: &Call) -> Outcome {
     for done in [0, 50, 100] {
-        stream.progress(done, 100);
-        stream.wait(Duration::from_millis(50))?;
+        call.progress(done, 100)?;
+        thread::sleep(Duration::from_millis(50)); // the suite expects it
     }
     Ok(json!([text()]))
 }
@@ -119,5 +118,5 @@ fn start() -> Running {
     ];
     let entry = |name: &str, schema: &Value| json!({"name": name, "description": name, "inputSchema": schema});
     let tools = tools.into_iter().map(|(name, schema, tool)| (entry(name, schema), tool)).collect();
-    Mcp::new(tools).add_to(Server::bind("127.0.0.1:0").unwrap()).spawn().unwrap()
+    add_endpoint(Server::bind("127.0.0.1:0").unwrap(), tools).spawn().unwrap()
 }

@@ -2,11 +2,11 @@
 
 use super::client::Client;
 use super::conformance::{OF_ANY_SERVER, OF_TOOLS};
+use super::mcp::{MAX_CALLS, MAX_SESSIONS, PATIENCE};
 use serde_json::json;
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
 
 /// Ends with this.
 pub struct Example {
@@ -69,12 +69,17 @@ fn slow_tool_reports_each_number() {
     }
 }
 
-/// The README names the defaults and the scenarios as they are.
+/// The README names the limits, the lines and the scenarios as they are.
 #[test]
 fn readme_says_what_is_true() {
     let readme = include_str!("../../README.md");
-    assert_eq!(mcp::Mcp::new(Vec::new()).patience, Duration::from_secs(30));
-    assert!(readme.contains("the tool stops about 30 s later"));
+    let lines = include_str!("../../src/main.rs").lines();
+    let code = lines.clone().filter(|line| !line.is_empty() && !line.trim_start().starts_with("//"));
+    assert!(lines.clone().count() <= 220);
+    assert!(readme.contains(&format!("| {} |", code.count())), "lines of code");
+    assert!(readme.contains(&format!("about {} s later", PATIENCE.as_secs())));
+    assert!(readme.contains(&format!("{},000 sessions exist", MAX_SESSIONS / 1_000)));
+    assert!(readme.contains(&format!("{MAX_CALLS} calls of slow tools")));
     for scenario in OF_ANY_SERVER.iter().chain(&OF_TOOLS) {
         let name = scenario.strip_prefix("tools-call").filter(|_| *scenario != "tools-call-simple-text");
         assert!(readme.contains(&format!("{}`", name.unwrap_or(scenario))), "{scenario}");

@@ -8,6 +8,9 @@ mod calls;
 mod client;
 mod conformance;
 mod example;
+#[allow(dead_code)] // `main` and the two tools
+#[path = "../../src/main.rs"]
+mod mcp;
 mod messages;
 mod sessions;
 mod tools;

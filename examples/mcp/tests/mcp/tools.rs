@@ -1,14 +1,13 @@
 //! Tools that do what a test needs, in a server that runs in the test's process.
 
+use super::mcp::{add_endpoint, Call, Outcome, Tool};
 use brooklet::{Running, Server};
-use mcp::{Mcp, Outcome, Stream, Tool};
 use serde_json::{json, Value};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::Mutex;
-use std::time::Duration;
 
-/// A server whose calls wait for their client for so long.
-pub fn start(patience: Duration) -> Running {
+/// All servers of this process share the sessions and the calls.
+pub fn start() -> Running {
     let entry = |name: &str| json!({"name": name, "description": name, "inputSchema": {"type": "object"}});
     let tools = vec![
         (entry("echo"), Tool::Quick(|arguments| Ok(json!([{"type": "text", "text": arguments["text"]}])))),
@@ -17,9 +16,7 @@ pub fn start(patience: Duration) -> Running {
         (entry("panic"), Tool::Slow(|_, _| panic!("on purpose"))),
         (entry("large"), Tool::Slow(|_, _| Ok(json!([{"type": "text", "text": "x".repeat(5 << 20)}])))),
     ];
-    let mut mcp = Mcp::new(tools);
-    mcp.patience = patience;
-    mcp.add_to(Server::bind("127.0.0.1:0").unwrap()).spawn().unwrap()
+    add_endpoint(Server::bind("127.0.0.1:0").unwrap(), tools).spawn().unwrap()
 }
 
 /// The test's end of a running call of `steps`.
@@ -47,27 +44,19 @@ impl Steps {
     }
 }
 
-/// Reports a step whenever the test says so, and ends when the test has dropped its end.
-fn steps(arguments: &Value, stream: &Stream) -> Outcome {
+/// Reports a step whenever the test lets it, and ends when the test has dropped its end.
+fn steps(arguments: &Value, call: &Call) -> Outcome {
     let index = arguments["index"].as_u64().ok_or("there is no index")? as usize;
     let (next, stopped) = {
         let (none, sender) = (mpsc::channel().1, mpsc::channel().0);
         std::mem::replace(&mut STEPS.lock().unwrap()[index], (none, sender))
     };
     let mut done = 0;
-    loop {
-        match next.try_recv() {
-            Ok(()) => {
-                done += 1;
-                stream.progress(done, 10);
-            }
-            Err(mpsc::TryRecvError::Disconnected) => break,
-            Err(mpsc::TryRecvError::Empty) => {
-                if let Err(why) = stream.wait(Duration::from_millis(5)) {
-                    let _ = stopped.send(why.clone());
-                    return Err(why);
-                }
-            }
+    while next.recv().is_ok() {
+        done += 1;
+        if let Err(why) = call.progress(done, 10) {
+            let _ = stopped.send(why.clone());
+            return Err(why);
         }
     }
     Ok(json!([{"type": "text", "text": format!("{done} steps")}]))

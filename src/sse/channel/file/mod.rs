@@ -1,40 +1,43 @@
-//! The file of a channel. Each event is written to the file before it is sent. Opening the file restores the history.
+//! The file of a channel. Each event is written to the file before the event is sent. Opening the file restores the
+//! history.
 //!
-//! The file is an event stream of [records](record), in two segments. Together they contain at least the history:
+//! The file is an event stream of [records](record), in two segments. Together, the two segments contain at least the
+//! events of the history:
 //!
 //! ```text
 //! news.sse       The current segment. Records are appended until its frames would exceed max_bytes.
 //! news.sse.old   The previous segment, which does not change. A rotation replaces it.
 //! news.sse.new   The next segment, until its first record is written.
 //! ```
-//! Both segments are locked while the channel is open, and only a locked file is renamed. So a program that opens the
-//! path finds a locked file, even during a rotation.
+//! Both segments are locked while the channel is open, and only a locked file is renamed. So another program that opens
+//! the channel finds a locked file, even during a rotation.
 //!
-//! If a write fails, its bytes are truncated. If the process dies in a write, it leaves a torn record, and its event
-//! was neither sent nor reported as published. Opening the file truncates a torn record. If the process dies between
-//! the two renames of a rotation, opening the file finishes the rotation.
+//! If a write fails, the channel truncates the bytes of the write. If the process dies during a write, the file may end
+//! with a torn record. The event of a torn record was not sent, and `publish` did not return the id of the event.
+//! Opening the file truncates a torn record. If the process dies between the two renames of a rotation, opening the
+//! file finishes the rotation.
 //!
-//! The state after an error:
+//! This table shows the state after an error:
 //!
 //! | failed step | content of the files | next call |
 //! |---|---|---|
-//! | reading, in `open` | unchanged | starts again |
-//! | renaming or truncating, in `open` | the same events | starts again |
+//! | reading, in `open` | unchanged | reads the files again |
+//! | renaming or truncating, in `open` | the same events | reads the files again |
 //! | a check before the write | unchanged | checks again |
 //! | the write or the sync of a record | unchanged, because the record is truncated | writes its own record there |
-//! | the truncation of that record | perhaps a record that was not published | truncates it first; `open` restores it |
-//! | a sync by the syncer's thread | all events, but a power failure may lose them | returns the error once |
-//! | a rotation before its first rename | unchanged, and perhaps a file `.new` | clears `.new` |
-//! | the second rename | all events; the current segment is still `.new` | renames it first, or returns the error |
-//! | the sync of the directory | less than the history, if `.old` was replaced | syncs the directory first |
+//! | the truncation after such an error | perhaps a record that was not published | truncates first; `open` restores it |
+//! | a sync by the syncer's thread | all events, but a power failure may lose events | returns the error once |
+//! | a rotation before its first rename | unchanged, and perhaps a file `.new` | truncates `.new` to zero bytes |
+//! | the second rename | all events; the current segment is still `.new` | renames `.new` first, or returns the error |
+//! | the sync of the directory | fewer events than the history, if `.old` was replaced | syncs the directory first |
 //!
-//! If the second rename fails, the event is still published, because `open` finds its record. If the sync of the
-//! directory fails, a later crash loses the events of the replaced segment that are still in the history. A client that
-//! resumes after one of these events receives a `gap` event.
+//! If the second rename fails, the event is still published, because `open` finds the record of the event. If the sync
+//! of the directory fails, a restart of the program loses the events of the replaced segment, even if the history still
+//! has these events. A client that resumes after such an event then receives a `gap` event.
 //!
 //! Two features are left out. Concurrent publishers do not share one sync (group commit). The channel does not repair a
-//! file that another program has removed or truncated. It checks the file once before each sync, because the check
-//! costs as much as a write. If the check fails, `publish` returns an error.
+//! file that another program has removed or truncated. The channel checks for such a change only once for each sync,
+//! because the check takes as long as a write. If the check finds a change, `publish` returns an error.
 
 use super::history::{History, Id};
 use super::message::Message;
@@ -54,12 +57,12 @@ mod segment;
 mod syncer;
 
 impl Channel {
-    /// Opens a channel that also keeps its history in a file. After a restart of the program, clients resume as if
-    /// nothing had happened: each client receives the events after the last one that it received.
+    /// Opens a channel that also keeps its history in a file. After a restart of the program, each client that
+    /// reconnects receives the events that it missed.
     ///
-    /// Creates the file if it does not exist. Otherwise restores the last events from the file, up to
-    /// [`max_events`](ChannelConfig::max_events) and [`max_bytes`](ChannelConfig::max_bytes), and continues to count
-    /// ids.
+    /// Creates the file if it does not exist. Otherwise restores the last events from the file, at most
+    /// [`max_events`](ChannelConfig::max_events) events with at most [`max_bytes`](ChannelConfig::max_bytes) bytes. The
+    /// numbers in new ids continue the numbers in the restored ids.
     ///
     /// ```no_run
     /// use brooklet::sse;
@@ -72,8 +75,8 @@ impl Channel {
     ///
     /// # The files
     ///
-    /// The file is an event stream, so you can read it with `cat`, with `tail -F`, and with any parser of event
-    /// streams. Each event follows a comment with a checksum:
+    /// The file is an event stream. `cat`, `tail -F` and any parser of event streams can read the file. A comment with
+    /// a checksum comes before each event:
     ///
     /// ```text
     /// : an event log of brooklet, version 1
@@ -83,35 +86,36 @@ impl Channel {
     /// id: k3j9x2-140
     /// ```
     ///
-    /// When the events in the file would exceed [`max_bytes`](ChannelConfig::max_bytes), [`publish`](Channel::publish)
-    /// rotates the file: it renames `news.sse` to `news.sse.old`, which replaces the earlier `news.sse.old`. It writes
-    /// the next file as `news.sse.new`, and then renames it to `news.sse`. So the directory must be writable, or
-    /// `publish` returns an error. The two files take at most twice `max_bytes`, and about 20 bytes more for each
-    /// event.
+    /// If the events in the file would exceed [`max_bytes`](ChannelConfig::max_bytes), [`publish`](Channel::publish)
+    /// rotates the file in three steps. First, `publish` writes the event to the new file `news.sse.new`. Second,
+    /// `publish` renames `news.sse` to `news.sse.old`, which replaces the earlier `news.sse.old`. Third, `publish`
+    /// renames `news.sse.new` to `news.sse`. `publish` returns an error if the directory is not writable. After a
+    /// rotation, the two files take at most twice `max_bytes`, and about 20 bytes more for each event.
     ///
-    /// Do not truncate, rename or remove the files while the channel is open. Programs such as logrotate do that. This
-    /// loses events, and `publish` returns an error from the next sync on.
+    /// Do not let a program such as logrotate truncate, rename or remove the files while the channel is open. Such a
+    /// change can lose events. [`publish`](Channel::publish) notices a truncated or removed file at the next sync, and
+    /// then returns an error.
     ///
     /// # Crashes and power failures
     ///
     /// An event is in the file before [`publish`](Channel::publish) returns, and before a subscriber receives it. So a
-    /// crash of the process loses no event. If the process died during a write, `open` removes the incomplete event
-    /// from the end of the file, and prints a line to standard error.
+    /// crash of the process loses no published event. If the process died during a write, `open` removes the incomplete
+    /// event from the end of the file, and prints a line to standard error.
     ///
     /// The setting [`sync`](ChannelConfig::sync) decides how many events a power failure can lose. No id is given
     /// twice, so a client that had received a lost event receives a `gap` event when it reconnects.
     ///
     /// If the disk is full, `publish` returns an error, and no subscriber receives the event. The streams continue, and
-    /// later events are published when there is space again.
+    /// later calls succeed when the disk has space again.
     ///
     /// # Errors
     ///
-    /// After an error, the files contain the same events as before. The message of the error contains the path.
+    /// After an error, the files contain the same events as before. The error's message contains the path.
     ///
     /// - Returns `WouldBlock` if another process, or another channel of this process, has the file open. An advisory
-    ///   lock detects this. The lock needs Rust 1.89. If the program is built with an older compiler, two channels can
-    ///   open the same file, and damage it.
-    /// - Returns `InvalidData` if the file is not the file of a channel, or if an event in it was changed or is
+    ///   lock detects this if the program was built with Rust 1.89 or later, and if the file system supports locks.
+    ///   Otherwise two channels can open the same file and damage the file.
+    /// - Returns `InvalidData` if the file is not the file of a channel, or if an event in the file was changed or is
     ///   missing.
     /// - Returns `InvalidInput` if the path is not a regular file, for example a directory.
     /// - Returns the error of the file system if a file cannot be opened, read, renamed or truncated.
@@ -131,12 +135,13 @@ pub struct Journal {
     path: PathBuf,
     sync: SyncPolicy,
     max_bytes: usize,
-    /// This field is before `segment`, so that it is dropped first, and the file is synced while it is locked.
+    /// This field must come before `segment`, because fields are dropped in this order. So the last sync runs while the
+    /// file is still locked.
     syncer: Option<Syncer>,
     segment: Segment,
-    /// The segment before the current one. It is kept for its lock.
+    /// The previous segment, which stays open so that it stays locked.
     previous: Option<Segment>,
-    /// Whether the directory must be synced, because it may not have the names of the files on the disk.
+    /// Is `true` if the directory must be synced, because the names of the files may not be on the disk.
     dir_sync_pending: bool,
     /// The record to write next.
     staged: Vec<u8>,
@@ -145,7 +150,7 @@ pub struct Journal {
 }
 
 impl Journal {
-    /// Opens the files at a path, and restores the history from them. Creates the file if there is none.
+    /// Opens the files of a channel, and restores the history from these files. Creates the file if it does not exist.
     ///
     /// # Errors
     ///
@@ -242,8 +247,9 @@ impl Journal {
         synced
     }
 
-    /// Renames the current segment to its path, unless it has that name. It has another name if an earlier rename
-    /// failed, or if the process died between the two renames of a rotation.
+    /// Renames the current segment from `.new` to the path of the channel, unless the segment has this path already.
+    /// The segment is still `.new` if the second rename of a rotation failed, or if the process died before that
+    /// rename.
     fn finish_rotation(&mut self) -> io::Result<()> {
         if self.segment.path() == self.path {
             return Ok(());
@@ -269,7 +275,8 @@ impl Journal {
         Ok(())
     }
 
-    /// Waits until the names of the files are on the disk, so that each file has its name after a power failure.
+    /// Syncs the directory, so that each file has its name after a power failure. Does nothing with
+    /// [`SyncPolicy::Never`].
     fn sync_names(&mut self) -> io::Result<()> {
         self.dir_sync_pending = self.sync != SyncPolicy::Never;
         if !self.dir_sync_pending {
@@ -299,7 +306,7 @@ impl Store for Journal {
         if self.dir_sync_pending {
             self.sync_names()?;
         }
-        // The check costs as much as a write, so it runs once before each sync.
+        // The check takes as long as a write, so it runs only once for each sync.
         let begins_sync = match &self.syncer {
             Some(syncer) => !syncer.is_pending(),
             None => self.sync == SyncPolicy::Always,
@@ -322,8 +329,8 @@ impl Store for Journal {
     }
 }
 
-/// Returns whether the records of a segment continue the previous segment. They do not if a power failure has lost the
-/// end of the previous segment, or if one of the files belongs to another channel.
+/// Returns whether the records of a segment continue the records of the previous segment. Returns `false` if a power
+/// failure has lost the end of the previous segment, or if one of the files belongs to another channel.
 fn follows(scan: &Scan<'_>, previous: &Scan<'_>) -> bool {
     match (previous.records.last(), scan.records.first()) {
         (Some(last), Some(first)) => last.sequence + 1 == first.sequence,
@@ -331,7 +338,7 @@ fn follows(scan: &Scan<'_>, previous: &Scan<'_>) -> bool {
     }
 }
 
-/// Opens the current segment and reads its bytes. Returns `None` if there is none.
+/// Opens the current segment, and reads the bytes of the file. Returns `None` if there is no such segment.
 fn open_present(path: &Path) -> io::Result<Option<(Segment, Vec<u8>)>> {
     if let Some(opened) = Segment::open(path)? {
         return Ok(Some(opened));
@@ -346,8 +353,8 @@ fn open_present(path: &Path) -> io::Result<Option<(Segment, Vec<u8>)>> {
     Ok(is_begun.then_some((segment, bytes)))
 }
 
-/// Creates the file of the next segment. If a failed rotation has left such a file, clears it, because its record was
-/// not published.
+/// Creates the file of the next segment. If a failed rotation has left such a file, truncates the file to zero bytes,
+/// because the record in it was not published.
 fn open_next(path: &Path) -> io::Result<Segment> {
     let Some((mut segment, bytes)) = Segment::open(path)? else { return Segment::create(path) };
     if record::scan(&bytes) == Err(ScanError::NotALog) {
@@ -357,7 +364,8 @@ fn open_next(path: &Path) -> io::Result<Segment> {
     Ok(segment)
 }
 
-/// Syncs a directory, if the system can. Windows cannot open a directory, and some file systems cannot sync one.
+/// Syncs a directory, if the system supports this. Windows cannot open a directory, and some file systems cannot sync a
+/// directory.
 fn sync_directory(path: &Path) -> io::Result<()> {
     let synced = File::open(path).and_then(|directory| directory.sync_all());
     match synced {
@@ -367,8 +375,9 @@ fn sync_directory(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Returns the absolute path of the file that a path leads to. The file need not exist. With this path, a rotation
-/// renames the file and not a link to it, and does not depend on the working directory.
+/// Returns the absolute path of a file, and resolves all links. The file does not need to exist. With the returned
+/// path, a rotation renames the file itself and not a link to the file. The returned path does not depend on the
+/// working directory.
 fn canonical(path: &Path) -> io::Result<PathBuf> {
     let error = match fs::canonicalize(path) {
         Ok(canonical) => return Ok(canonical),
@@ -388,7 +397,7 @@ fn canonical(path: &Path) -> io::Result<PathBuf> {
     Ok(directory.join(name))
 }
 
-/// Returns a path with a suffix appended to its name.
+/// Returns a path with a suffix after the file name.
 fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);
@@ -402,7 +411,7 @@ mod tests {
     use std::io::Read;
     use std::time::Instant;
 
-    /// The file cannot be synced, so an error shows that `publish` has tried to sync it.
+    /// The file in this test cannot be synced, so an error shows that `publish` has tried to sync the file.
     #[test]
     fn publish_syncs_according_to_the_policy() {
         const EVERY: SyncPolicy = SyncPolicy::Every(Duration::from_millis(20));
@@ -468,7 +477,8 @@ mod tests {
         fs::remove_dir_all(directory).unwrap();
     }
 
-    /// `open` refuses a previous segment that ends with a torn record.
+    /// `open` returns an error for a previous segment that ends with a torn record. So a rotation must truncate the
+    /// record first.
     #[test]
     fn rotation_truncates_a_torn_record_first() {
         let (_other, mut segment) = unsyncable();
@@ -483,7 +493,7 @@ mod tests {
         );
     }
 
-    /// If the name of a file is not on the disk, a power failure may lose its events.
+    /// If the name of a file is not on the disk, a power failure may lose the events in the file.
     #[test]
     fn publish_fails_until_the_directory_is_synced() {
         for (sync, published) in

@@ -1,6 +1,6 @@
 //! Records: the frames in a channel's file. This module does no I/O.
 //!
-//! The file is a valid event stream. Comments, which a parser skips, contain the data for checking it:
+//! The file is a valid event stream. Comments, which a parser skips, contain the data for checking the file:
 //!
 //! ```text
 //! : an event log of brooklet, version 1
@@ -15,8 +15,9 @@
 //! ```
 //!
 //! The line before each frame has a checksum, and the epoch and sequence number of the event. The checksum is a CRC-32,
-//! as in Ethernet and zlib. It covers all later bytes up to the end of the frame. So a reader can check whether a
-//! record is complete, and whether the record before it is missing.
+//! as in Ethernet and zlib. The checksum covers the bytes from the end of the checksum to the end of the frame. With
+//! the checksum, a reader can check whether a record is complete. With the sequence numbers, a reader can check whether
+//! a record is missing.
 
 use super::history::FrameId;
 use std::ops::Range;
@@ -36,7 +37,7 @@ impl Record<'_> {
     /// Returns the id in the frame.
     pub fn id(&self) -> FrameId {
         let lines = std::str::from_utf8(self.frame).unwrap_or_default().lines();
-        // Of several ids in one frame, the last one applies (WHATWG HTML 9.2.6).
+        // If a frame has several ids, the last id applies (WHATWG HTML 9.2.6).
         let Some(id) = lines.rev().find_map(|line| line.strip_prefix("id: ")) else {
             return FrameId::Absent;
         };
@@ -47,13 +48,14 @@ impl Record<'_> {
     }
 }
 
-/// The place of the checksum in a record. It has eight hexadecimal digits.
+/// The range of bytes in a record that contains the checksum, in eight hexadecimal digits.
 const CHECKSUM: Range<usize> = 2..10;
 
-/// A limit that no sequence number reaches. It keeps the count from overflowing after a file with a larger number.
+/// The limit of sequence numbers. A record with this number or a larger number is not valid, so that later numbers do
+/// not overflow.
 const MAX_SEQUENCE: u64 = u64::MAX / 2;
 
-/// Appends the line before the frame. The caller then appends the frame, and completes the record with
+/// Appends the comment before a frame, with zeros as the checksum. The caller then appends the frame, and calls
 /// [`write_checksum`].
 pub fn start(id: &str, out: &mut Vec<u8>) {
     out.extend_from_slice(b": 00000000 ");
@@ -90,7 +92,7 @@ pub fn parse(bytes: &[u8]) -> Option<(Record<'_>, usize)> {
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Scan<'a> {
     pub records: Vec<Record<'a>>,
-    /// The length of the header and the complete records. Later bytes are a torn record.
+    /// The length of the header and the complete records. Any later bytes are a torn record.
     pub valid_length: usize,
 }
 
@@ -99,12 +101,12 @@ pub struct Scan<'a> {
 pub enum ScanError {
     /// The file does not begin with the header.
     NotALog,
-    /// The record at this byte was changed, or the record before it is missing.
+    /// The record that begins at this byte was changed, or the previous record is missing.
     Damaged(usize),
 }
 
-/// Reads a whole file. The last write may be torn. A torn write leaves an incomplete record without a blank line. After
-/// a power failure, it may leave zeros.
+/// Reads the bytes of a whole file. The last write may be torn. A torn write leaves an incomplete record without a
+/// blank line. After a power failure, a torn write may also leave zeros.
 pub fn scan(bytes: &[u8]) -> Result<Scan<'_>, ScanError> {
     let mut scan = Scan::default();
     if !bytes.starts_with(HEADER) {
@@ -129,7 +131,8 @@ pub fn scan(bytes: &[u8]) -> Result<Scan<'_>, ScanError> {
 /// The smallest unit that a disk writes, in bytes.
 const SECTOR: usize = 512;
 
-/// Returns whether a sector of these bytes was not written, and no complete record follows it.
+/// Returns whether at least [`SECTOR`] of these bytes in a row are zero, and no complete record begins after a blank
+/// line. The disk has then not written all bytes.
 fn is_unwritten(bytes: &[u8]) -> bool {
     if !bytes.split(|byte| *byte != 0).any(|zeros| zeros.len() >= SECTOR) {
         return false;
@@ -144,13 +147,14 @@ fn is_unwritten(bytes: &[u8]) -> bool {
     true
 }
 
-/// Returns the length of the bytes up to the first blank line, with that line.
+/// Returns the length of the bytes up to the first blank line, including that line. Returns `None` without a blank
+/// line.
 fn block_length(bytes: &[u8]) -> Option<usize> {
     let blank_line = bytes.windows(2).position(|pair| pair == b"\n\n")?;
     Some(blank_line + 2)
 }
 
-/// The remainder for each value of a byte, with the lowest bit first (ISO 3309).
+/// The remainder of the CRC for each value of a byte, with the lowest bit first (ISO 3309).
 const CRC_TABLE: [u32; 256] = {
     let mut table = [0; 256];
     let mut byte = 0;

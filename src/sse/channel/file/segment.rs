@@ -1,4 +1,5 @@
-//! A segment: one file of records. It is locked, read as a whole, appended to, and truncated after a torn write.
+//! A segment, which is one file of records. This module locks the file, reads the whole file, appends records, and
+//! truncates torn records.
 
 use super::record::{self, Scan, ScanError, HEADER};
 use std::fmt::Display;
@@ -6,20 +7,20 @@ use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, ErrorKind, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
-/// The number of attempts to open a file. After each attempt the path may lead to another file, because the previous
-/// owner of the lock may rotate the file between the open and the lock. Normally this happens at most once.
+/// The maximum number of attempts to open a file. The previous owner of the lock may rotate the file between the open
+/// and the lock. The path then leads to another file. Usually this happens at most once.
 const ATTEMPTS: usize = 10;
 
 #[derive(Debug)]
 pub struct Segment {
     path: PathBuf,
-    /// The file, with its cursor where the next record begins.
+    /// The file. The cursor of the file is where the next record begins.
     file: File,
-    /// The length of the header and the complete records.
+    /// The length of the header and the complete records, in bytes.
     length: u64,
-    /// The number of bytes of `length` that are frames.
+    /// The number of bytes of all frames in the file.
     frame_bytes: usize,
-    /// Whether a failed write may have left bytes past `length`.
+    /// Is `true` if a failed write may have left bytes past `length`.
     torn: bool,
 }
 
@@ -28,7 +29,11 @@ impl Segment {
     ///
     /// # Errors
     ///
-    /// Returns the error of the file system, with the path. All errors of this type contain the path.
+    /// The errors of all methods of this type contain the path.
+    ///
+    /// - Returns `WouldBlock` if another process or another channel has locked the file.
+    /// - Returns `InvalidInput` if the path is not a regular file.
+    /// - Returns the error of the file system if the file cannot be opened, locked or read.
     pub fn open(path: &Path) -> io::Result<Option<(Segment, Vec<u8>)>> {
         for _ in 0..ATTEMPTS {
             let file = match open_file(&mut OpenOptions::new(), path) {
@@ -45,12 +50,12 @@ impl Segment {
         Err(path_error(path, ErrorKind::WouldBlock, "another program renames this file again and again"))
     }
 
-    /// Creates and locks a file, which must not exist. After an error, removes it, unless another program has locked
-    /// it.
+    /// Creates and locks a file, which must not exist. If the lock fails, removes the file, unless another program has
+    /// locked the file.
     pub fn create(path: &Path) -> io::Result<Segment> {
         let file = open_file(OpenOptions::new().create_new(true), path)?;
         let locked = Segment::lock(path, file);
-        // If another program holds the lock, it has opened the file since, and the file stays.
+        // If another program holds the lock, that program has already opened the file, so the file stays.
         if locked.as_ref().is_err_and(|error| error.kind() != ErrorKind::WouldBlock) {
             let _ = fs::remove_file(path);
         }
@@ -71,7 +76,7 @@ impl Segment {
         Ok(Segment { path: path.to_owned(), file, length: 0, frame_bytes: 0, torn: false })
     }
 
-    /// Returns whether a path leads to this file.
+    /// Returns whether a path leads to the file of this segment.
     pub fn is_same_file(&self, path: &Path) -> io::Result<bool> {
         let this = self.file.metadata().map_err(|error| with_path(&self.path, error))?;
         Ok(metadata(path)?.is_some_and(|there| is_same(&this, &there)))
@@ -103,8 +108,8 @@ impl Segment {
         self.frame_bytes
     }
 
-    /// Appends a record whose frame is `frame_bytes` bytes long, and syncs it if `sync` is `true`. After an error, the file is
-    /// unchanged.
+    /// Appends a record that contains a frame of `frame_bytes` bytes. If `sync` is `true`, also syncs the file. After
+    /// an error, truncates the record. If this fails too, the next write truncates the record first.
     pub fn append(&mut self, record: &[u8], frame_bytes: usize, sync: bool) -> io::Result<()> {
         self.truncate_torn()?;
         self.torn = true;
@@ -122,7 +127,7 @@ impl Segment {
         }
     }
 
-    /// Writes a record, after the header if the file is empty. Returns the number of bytes that were written.
+    /// Writes a record, after the header if the file is empty. Returns the number of written bytes.
     fn write(&mut self, record: &[u8], sync: bool) -> io::Result<u64> {
         let header = if self.length == 0 { HEADER } else { b"" };
         self.file.write_all(header)?;
@@ -164,8 +169,7 @@ impl Segment {
             .map_err(|error| with_path(&self.path, error))
     }
 
-    /// Truncates the bytes that a failed write has left. After an error, the bytes are still there, and the next call
-    /// tries again.
+    /// Truncates the bytes that a failed write has left past `length`. After an error, the next call tries again.
     pub fn truncate_torn(&mut self) -> io::Result<()> {
         if !self.torn {
             return Ok(());
@@ -184,7 +188,7 @@ impl Segment {
         self.file.sync_data().map_err(|error| with_path(&self.path, error))
     }
 
-    /// Returns another handle to the file, for a thread that syncs it.
+    /// Returns another handle to the file, for a thread that syncs the file.
     pub fn try_clone_file(&self) -> io::Result<File> {
         self.file.try_clone().map_err(|error| with_path(&self.path, error))
     }
@@ -197,8 +201,8 @@ fn open_file(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
     options.read(true).write(true).open(path).map_err(|error| with_path(path, error))
 }
 
-/// Returns the metadata of the file at a path, or `None` if the file does not exist. In contrast, [`Path::exists`] also
-/// returns `false` after an error, and the channel would then overwrite or ignore a file.
+/// Returns the metadata of the file at a path, or `None` if the file does not exist. [`Path::exists`] also returns
+/// `false` after an error. So with `Path::exists`, the channel could overwrite or ignore a file.
 pub fn metadata(path: &Path) -> io::Result<Option<Metadata>> {
     match path.metadata() {
         Ok(metadata) => Ok(Some(metadata)),
@@ -226,21 +230,21 @@ pub fn path_error(path: &Path, kind: ErrorKind, what: impl Display) -> io::Error
     io::Error::new(kind, format!("{}: {what}", path.display()))
 }
 
-/// Returns the same error, with a path before its message.
+/// Returns an error of the same kind. The message of the returned error is the path and the message of `error`.
 pub fn with_path(path: &Path, error: io::Error) -> io::Error {
     path_error(path, error.kind(), error)
 }
 
 impl Drop for Segment {
-    /// Unlocks the file. Closing the file does not unlock it while another process has it open. A child process has it
-    /// open until it executes its own program.
+    /// Unlocks the file. Closing the file does not release the lock while another process has the file open. A child
+    /// process has the file open until the child executes its own program.
     fn drop(&mut self) {
         let _ = unlock(&self.file);
     }
 }
 
-/// Replacements for [`File::try_lock`] and [`File::unlock`], which exist from Rust 1.89 on. The replacements lock
-/// nothing. If both exist, Rust calls the method of the type, and not the method of the trait.
+/// Replacements for [`File::try_lock`] and [`File::unlock`], which exist from Rust 1.89 on. The replacements do
+/// nothing. If `File` has the methods, Rust calls the methods of `File` and not the methods of this trait.
 #[allow(dead_code)] // unused from Rust 1.89 on
 trait Unlocked {
     fn try_lock(&self) -> io::Result<()>;
@@ -267,20 +271,20 @@ fn unlock(file: &File) -> io::Result<()> {
     file.unlock()
 }
 
-/// Returns whether both belong to the same file.
+/// Returns whether both values describe the same file.
 #[cfg(unix)]
 fn is_same(one: &Metadata, other: &Metadata) -> bool {
     use std::os::unix::fs::MetadataExt;
     (one.dev(), one.ino()) == (other.dev(), other.ino())
 }
 
-/// Returns `true`. Other systems do not report the identity of a file, and do not rename a file that is open.
+/// Returns `true`, because `std` does not report the identity of a file on other systems.
 #[cfg(not(unix))]
 fn is_same(_: &Metadata, _: &Metadata) -> bool {
     true
 }
 
-/// Returns whether the file has no name any more.
+/// Returns whether the file no longer has a name.
 #[cfg(unix)]
 fn is_removed(metadata: &Metadata) -> bool {
     std::os::unix::fs::MetadataExt::nlink(metadata) == 0
@@ -291,8 +295,8 @@ fn is_removed(_: &Metadata) -> bool {
     false
 }
 
-/// Returns whether a file of `length` bytes begins with the header. A file that was truncated and then written to
-/// begins with zeros.
+/// Returns whether a file of `length` bytes begins with the header, or is empty. If another program truncates the file,
+/// the next write leaves zeros at the start of the file.
 #[cfg(unix)]
 fn has_header(file: &File, length: u64) -> io::Result<bool> {
     let mut header = [0; HEADER.len()];
@@ -317,7 +321,8 @@ pub mod tests {
     use super::*;
     use std::os::unix::net::UnixStream;
 
-    /// Returns a segment that can be written to while the other end is open. It can be neither synced nor truncated.
+    /// Returns a segment that can be written to while the returned stream is open. The segment cannot be synced or
+    /// truncated.
     pub fn unsyncable() -> (UnixStream, Segment) {
         let (other, file) = unsyncable_file();
         (other, Segment { path: "no/such/folder/log.sse".into(), file, length: 0, frame_bytes: 0, torn: false })

@@ -1,5 +1,5 @@
-//! Syncs a file some time after a write, in a thread that starts, waits, syncs and ends. Without writes, no thread
-//! runs.
+//! The syncer, which syncs a file some time after a write. A thread is started for each sync, waits, syncs the file,
+//! and ends. While there are no writes, no thread runs.
 
 use super::server::lock;
 use super::server::stderr;
@@ -23,9 +23,9 @@ struct Shared {
     file: Mutex<Option<File>>,
     /// Notified when the channel ends.
     ended: Condvar,
-    /// Whether a write is not synced yet. A thread will sync it.
+    /// Is `true` if a sync is scheduled and has not begun.
     pending: AtomicBool,
-    /// The error of a sync that failed, until it is returned.
+    /// The error of the last failed sync, until [`Syncer::take_error`] returns the error.
     error: Mutex<Option<io::Error>>,
 }
 
@@ -45,17 +45,18 @@ impl Syncer {
         *lock(&self.shared.file) = Some(file);
     }
 
-    /// Returns the error of a sync, if one has failed since the last call.
+    /// Returns the error of the last failed sync, if a sync has failed since the last call.
     pub fn take_error(&self) -> io::Result<()> {
         lock(&self.shared.error).take().map_or(Ok(()), Err)
     }
 
-    /// Returns whether a write is not synced yet.
+    /// Returns whether a sync is scheduled and has not begun.
     pub fn is_pending(&self) -> bool {
         self.shared.pending.load(Ordering::SeqCst)
     }
 
-    /// Schedules a sync after a write, unless one is scheduled already.
+    /// Schedules a sync after a write, unless a sync is already scheduled. If the thread cannot be started, syncs at
+    /// once.
     pub fn schedule(&self) {
         if self.shared.pending.swap(true, Ordering::SeqCst) {
             return;
@@ -70,7 +71,8 @@ impl Syncer {
 }
 
 impl Shared {
-    /// Syncs after the interval, or as soon as the channel is dropped.
+    /// Waits for the interval, and then syncs the file. Returns early if the syncer is dropped, because the drop runs
+    /// the sync.
     fn sync_after(&self, interval: Duration) {
         let waited = self.ended.wait_timeout_while(lock(&self.file), interval, |file| file.is_some());
         self.sync(waited.unwrap_or_else(PoisonError::into_inner).0);
@@ -85,7 +87,7 @@ impl Shared {
 }
 
 impl Drop for Syncer {
-    /// Runs a pending sync, and ends the thread.
+    /// Runs a pending sync, and ends the thread. Prints the error of a failed sync to standard error.
     fn drop(&mut self) {
         if self.is_pending() {
             self.shared.sync(lock(&self.shared.file));
