@@ -99,7 +99,7 @@ impl Files {
         Ok(Files { root })
     }
 
-    /// Returns the response to a GET or HEAD request for the file at `path`. The handler returns this response.
+    /// Returns the response to a GET or HEAD request for the file at `path`. Return this response from the handler.
     ///
     /// `path` is relative to the directory of `Files`. The names in `path` are separated by `/`, and must already be
     /// percent-decoded, as the result of [`Context::param`] is. An empty `path` means the directory itself.

@@ -51,8 +51,9 @@ impl Request {
 
     /// Returns the normalized path, or `*` for `OPTIONS *`.
     ///
-    /// All spellings of a path have the same normalized path (RFC 3986 6.2.2). An escape is decoded if the server also
-    /// accepts its character unescaped in a path. Every other escape is kept, with hexadecimal digits in upper case.
+    /// All spellings of a path have the same normalized path (RFC 3986 6.2.2). An escape is decoded if a path may also
+    /// contain the escaped character without an escape. Every other escape is kept, with hexadecimal digits in upper
+    /// case.
     /// For example, `/%70rivate/caf%c3%a9` becomes `/private/caf%C3%A9`, and `%2F` stays `%2F`.
     ///
     /// Guards, routes and handlers see the same normalized path. If the path has a segment `.` or `..`, escaped or not,
@@ -88,8 +89,8 @@ impl Request {
     /// # }
     /// ```
     pub fn cookie(&self, name: &str) -> Option<&str> {
-        // There may be several fields, because HTTP/2 allows a client to split the field, and a proxy may forward each
-        // part as a field (RFC 9113 8.2.3).
+        // A request may have several `Cookie` fields: an HTTP/2 client may split this field, and a proxy may forward
+        // each part as a field of its own (RFC 9113 8.2.3).
         for field in self.headers.get_all("cookie") {
             for pair in field.split(|&b| b == b';').map(ascii::trim_ows) {
                 let value = pair.strip_prefix(name.as_bytes()).and_then(|rest| rest.strip_prefix(b"="));

@@ -462,7 +462,8 @@ impl From<Box<dyn std::error::Error + Send + Sync>> for Response {
 
 /// Converts a boxed error into a response. The error may be of a type that cannot be sent to another thread. If the
 /// error or one of its sources is an [`Error`], the response has the status and the message of this `Error`. Otherwise
-/// the response is a 500. The cause of this 500 is an error with the messages of the boxed error and its sources.
+/// the response is a 500. The cause of this 500 is a new error. Its text joins the messages of the boxed error and of
+/// the sources.
 impl From<Box<dyn std::error::Error>> for Response {
     fn from(error: Box<dyn std::error::Error>) -> Response {
         if let Some(answer) = Error::find(&*error) {

@@ -1,8 +1,9 @@
 //! A mark for errors of a client's socket.
 //!
 //! An error of the client's socket means that the client is gone. The error can have many kinds, for example a reset, a
-//! broken pipe, "host unreachable" from a router, or a timeout of TCP. The pipe of a child process can return an error
-//! of the same kind, but that error is an error of the program. The kind does not distinguish the two errors. So the
+//! broken pipe, "host unreachable" from a router, or a timeout of TCP. A handler can also write to the pipe of a child
+//! process. That pipe can return an error of the same kind, which does not mean that the client is gone. The kind does
+//! not distinguish the two errors. So the
 //! socket marks its errors when they occur.
 
 use std::error::Error;

@@ -16,7 +16,7 @@ use std::net::{SocketAddr, TcpStream};
 /// `TCP_NODELAY` is set.
 ///
 /// [`Handle::shutdown`](super::Handle::shutdown) ends the input of the connection, so a blocked read returns `Ok(0)`.
-/// The program can still write until the grace is over. The server then disconnects the client.
+/// The program can still write until the grace period is over. The server then disconnects the client.
 ///
 /// ```no_run
 /// use brooklet::{Context, Response};

@@ -61,7 +61,8 @@ pub fn refuse_with_cors(stream: &mut TcpStream, allowed: &HostAndOrigin) -> u64 
     body_bytes
 }
 
-/// Reads until `head` contains a whole head or is full, the input ends, or [`HEAD_WAIT`] is over. Returns the number of
+/// Reads the head of a request into `head`. Stops at the end of the request head, when `head` is full, at the end of
+/// the input, or after [`HEAD_WAIT`]. Returns the number of
 /// bytes that were read.
 fn read_head(stream: &mut TcpStream, head: &mut [u8]) -> usize {
     let started = Instant::now();

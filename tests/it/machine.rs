@@ -37,7 +37,7 @@ pub fn descriptor_limit() -> usize {
     }
 }
 
-/// Returns the number of tests that the harness runs at once.
+/// Returns the number of tests that the harness runs at the same time.
 fn tests_at_once() -> usize {
     let arguments: Vec<_> = std::env::args().collect();
     let value = |argument: usize| arguments.get(argument + 1).cloned();

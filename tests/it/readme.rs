@@ -40,7 +40,7 @@ Server::bind("127.0.0.1:0")?
     .post("/visits", move |_| format!("{}\n", visits.fetch_add(1, Relaxed) + 1))
     // A `brooklet::Error` has a status. Any other error is a 500: its text goes to standard error and not to the client.
     .get("/notes/{id}", |_| -> Result<String, Error> { Err(Error::new(StatusCode::NOT_FOUND, "no such note")) })
-    .before(|ctx| ctx.path().starts_with("/private").then(|| StatusCode::FORBIDDEN.into())) // a guard
+    .before(|ctx| ctx.path().starts_with("/private").then(|| StatusCode::FORBIDDEN.into())) // `None` calls the handler
     };
     Ok(server)
 }
@@ -96,7 +96,7 @@ fn recipe_of_stream_sends_first_event() {
 
 #[rustfmt::skip]
 fn hello_is_greeted() -> io::Result<()> {
-let server = Server::bind("127.0.0.1:0")?.get("/", |_| "hello\n").spawn()?; // dropping it stops it
+let server = Server::bind("127.0.0.1:0")?.get("/", |_| "hello\n").spawn()?; // dropping `server` stops it
 let mut client = TcpStream::connect(server.local_addr())?;
 client.write_all(b"GET / HTTP/1.0\r\n\r\n")?;
 assert!(io::read_to_string(client)?.ends_with("\r\n\r\nhello\n"));

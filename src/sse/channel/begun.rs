@@ -1,4 +1,4 @@
-//! The chunks that subscribers have received in part, in a channel whose subscribers may skip. All subscribers share
+//! The chunks of which subscribers have received only a part, in a channel with `Lag::Skip`. All subscribers share
 //! one copy of a chunk, so the memory for a chunk does not grow with the number of slow subscribers.
 
 use super::server::lock;

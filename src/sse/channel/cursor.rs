@@ -6,7 +6,8 @@
 //! pending     The client took only a part. The offset is the end of that part, and the history keeps the rest.
 //! evicted     The next event is no longer in the history. The subscriber is disconnected, or skips with a `gap` event.
 //! ```
-//! The offset may be inside a chunk while the chunk is in the history. A subscriber that may skip must receive the rest
+//! With `Lag::Disconnect`, the offset can be inside a chunk. If this chunk is evicted, the subscriber is disconnected.
+//! A subscriber that may skip must receive the rest
 //! of a chunk even if the chunk is evicted. So the cursor then keeps a reference to a copy of the chunk. All
 //! subscribers share this copy.
 

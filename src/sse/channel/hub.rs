@@ -132,8 +132,9 @@ impl Hub {
         (0..self.shards.len()).min_by_key(subscribers).unwrap_or(0)
     }
 
-    /// Appends a message to the store, if there is one, and to the history. Before that, waits while a broadcaster has
-    /// more than half of the history to send, unless the caller is a broadcaster. The closure `message` receives the
+    /// Appends a message to the store, if there is one, and to the history. If the caller is not a broadcaster, first
+    /// waits until no broadcaster has more than half of the history to send, at most for [`PUBLISH_WAIT`]. The closure
+    /// `message` receives the
     /// history of the earlier events.
     pub fn append(&self, message: impl FnOnce(&History) -> Message, is_broadcaster: bool) -> io::Result<Id> {
         let state = if is_broadcaster { self.state() } else { self.wait_for_broadcasters() };
@@ -315,7 +316,7 @@ impl Hub {
     }
 }
 
-/// The count of one subscriber. Dropping this value decreases the number of subscribers.
+/// A guard that counts one subscriber. Dropping this value decreases the number of subscribers.
 pub struct Counted {
     pub hub: Arc<Hub>,
     /// The index of the subscriber's broadcaster.

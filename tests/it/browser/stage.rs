@@ -116,7 +116,7 @@ impl Stage {
         requests.iter().filter(|(asked, _)| asked == path).map(|(_, id)| id.clone()).collect()
     }
 
-    /// Waits for the probe of a page that is being loaded, and returns its stream of commands.
+    /// Waits until the probe of a new page connects. Returns the stream on which this probe receives commands.
     pub fn next_page(&self) -> Option<sse::Connection> {
         self.pages.recv_timeout(PATIENCE).ok()
     }

@@ -1,4 +1,4 @@
-//! Redis stops, hangs, or loses events.
+//! Tests in which Redis stops, hangs or loses events.
 
 use super::client::Source;
 use super::processes::{post, publish, Fleet, Node, ON_DISK};

@@ -346,7 +346,8 @@ fn open_present(path: &Path) -> io::Result<Option<(Segment, Vec<u8>)>> {
     if metadata(&with_suffix(path, ".old"))?.is_none() {
         return Ok(None);
     }
-    // If a rotation is unfinished, this file has a record. If that record is damaged, `scan_file` returns an error.
+    // If a rotation is unfinished, the file `.new` has a record. If that record is damaged, `scan_file` returns an
+    // error.
     let next_path = with_suffix(path, ".new");
     let Some((segment, bytes)) = Segment::open(&next_path)? else { return Ok(None) };
     let is_begun = !scan_file(&next_path, &bytes)?.records.is_empty();
