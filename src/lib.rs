@@ -152,8 +152,8 @@
 //!
 //! [`Config`] describes the limits for clients, and the response to a client that exceeds a limit. By default, two
 //! checks reject requests of web pages of other sites. [`Config::check_host`] prevents a page from using a server on a
-//! loopback address under the page's own name (DNS rebinding). [`Config::check_origin`] rejects a request of such a
-//! page if the method of the request may change data.
+//! loopback address under the page's own name (DNS rebinding). [`Config::check_origin`] rejects a request from a page
+//! of another origin if the method of the request may change data.
 //!
 //! # Copying
 //!

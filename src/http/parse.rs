@@ -80,8 +80,8 @@ fn parse_head(scanner: &mut Scanner<'_>, limits: &Limits) -> Result<ParsedHead, 
     let target = target(scanner)?;
     let version = version(scanner)?;
     let headers = field_lines(scanner, limits)?;
-    // The method is checked after the syntax of the whole head. So a malformed head with an unknown method is answered
-    // with a 400.
+    // The method is checked after the syntax of all lines of the head, but before the form of the target. So a head
+    // with a malformed line and an unknown method is answered with a 400.
     let Some(method) = Method::from_token(method) else {
         let message = "this server does not support the method (RFC 9110 9.1)";
         return Err(Error::new(StatusCode::NOT_IMPLEMENTED, message).into());

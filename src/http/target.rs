@@ -103,7 +103,8 @@ fn starts_with_ignore_case(text: &str, start: &str) -> bool {
 /// spelling.
 ///
 /// An escape is decoded if the parser also accepts its character unescaped in a path. Every other escape is kept, with
-/// hexadecimal digits in upper case. RFC 3986 6.2.2 describes only the decoding of unreserved characters. This function
+/// hexadecimal digits in upper case. RFC 3986 6.2.2.2 describes the decoding of unreserved characters only. This
+/// function
 /// decodes more escapes, because handlers receive decoded parameters. A handler cannot distinguish `/a%2Bb` from
 /// `/a+b`, so a guard must see the same path in both cases.
 ///

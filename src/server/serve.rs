@@ -328,7 +328,7 @@ impl Service {
             duration: incoming.started.elapsed(),
             error: failure.as_ref().map(Failure::error),
         };
-        // The hook may panic. The error may be a type of the program whose `Display` or `Drop` panics.
+        // The hook may panic. The error may contain an error of the program whose `Display` or `Drop` panics.
         catch(|| match (&self.hook, &failure) {
             (Some(hook), _) => hook(&exchange),
             (None, Some(Failure::Limit(_, throttle))) => {

@@ -17,8 +17,8 @@ pub fn time_budget(timeout: Duration, bytes: u64) -> Duration {
 /// if the client reads all the time.
 const MAX_WRITE: usize = 16 * 1024;
 
-/// A socket for one response. Measures the time that writes wait for the client. If this time is too long, the next
-/// write fails.
+/// A socket for one response. Measures the time that writes wait for the client. If this time exceeds [`time_budget`],
+/// the next write fails.
 ///
 /// The timeout of the socket is not enough. If the kernel has room for only a part of a write, the kernel accepts that
 /// part and waits until the timeout is over. The write then returns the length of the part and no error. The next write

@@ -520,7 +520,7 @@ impl Connection {
     }
 
     /// Sets the maximum time that one write waits for a client that does not read. The default is 30 s. With `None`, a
-    /// write waits until the kernel ends the connection, which may never happen.
+    /// write has no time limit, and may block forever.
     ///
     /// A client that has received only a part of a write after this time is also disconnected. An event of more than
     /// 128 KiB is sent in several writes, and this timeout applies to each write.

@@ -260,6 +260,7 @@ impl Groups {
         if self.sweep.due.is_some_and(|due| due <= now) {
             self.sweep_batch();
         }
+        self.round.clear();
         self.round.shrink_to(USUAL_ROUND);
         self.schedule_sweep(now);
         self.report_removed();
