@@ -102,8 +102,7 @@ fn words() -> impl Iterator<Item = &'static str> {
 
 /// Returns whether a JSON object has `"stream": true`. This text inside a string does not match, because a JSON string
 /// escapes its quotation marks. A member of an inner object does match. A real program parses the request, for example
-/// with
-/// `serde_json`.
+/// with `serde_json`.
 fn wants_stream(request: &str) -> bool {
     let mut values = request.split("\"stream\"").skip(1).filter_map(|rest| rest.trim_start().strip_prefix(':'));
     values.any(|value| value.trim_start().starts_with("true"))

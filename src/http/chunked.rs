@@ -108,8 +108,7 @@ impl Decoder {
     }
 
     /// Decodes `input` into `out`, until all input is read, `out` has no room for the next byte of data, or the body
-    /// ends. Does not read input past
-    /// the end of the body.
+    /// ends. Does not read input past the end of the body.
     ///
     /// Returns an error with the status 400 for a byte that breaks the grammar, and for more than [`MAX_OVERHEAD`]
     /// bytes of extensions and trailer fields.

@@ -247,7 +247,8 @@ pub struct Closing {
 }
 
 impl Closing {
-    /// Wakes each thread in `accept` with a connection. Returns the number of threads in `accept` before that.
+    /// Wakes each thread in `accept` with a connection. Returns the number of threads that were in `accept` before
+    /// this call.
     fn wake(&self, deadline: Instant) -> usize {
         let in_accept = self.listener.strong_count();
         wake_acceptors(self.address, in_accept, deadline, || self.listener.strong_count() > 0);

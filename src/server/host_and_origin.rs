@@ -90,8 +90,8 @@ impl HostAndOrigin {
 
     /// Sets the CORS fields (WHATWG Fetch, "HTTP responses") of the response to a request with this `Origin`.
     ///
-    /// If the program allows at least one origin, every response has `Vary: Origin`. Without `Vary`, a page of an
-    /// allowed origin could receive a response from a cache that has no CORS fields (WHATWG Fetch, "CORS protocol and
+    /// If the program allows at least one origin, every response has `Vary: Origin`. Without `Vary`, a cache could
+    /// send a page of an allowed origin a response that has no CORS fields (WHATWG Fetch, "CORS protocol and
     /// HTTP caches").
     pub fn set_cors_fields(&self, origin: Option<&str>, headers: &mut Headers) {
         if self.origins.is_empty() {

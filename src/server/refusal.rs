@@ -62,8 +62,7 @@ pub fn refuse_with_cors(stream: &mut TcpStream, allowed: &HostAndOrigin) -> u64 
 }
 
 /// Reads the head of a request into `head`. Stops at the end of the request head, when `head` is full, at the end of
-/// the input, or after [`HEAD_WAIT`]. Returns the number of
-/// bytes that were read.
+/// the input, or after [`HEAD_WAIT`]. Returns the number of bytes that were read.
 fn read_head(stream: &mut TcpStream, head: &mut [u8]) -> usize {
     let started = Instant::now();
     let mut length = 0;

@@ -506,8 +506,8 @@ impl Connection {
     /// Returns the socket, for example to set options. Shutting the socket down ends the stream without the last chunk.
     ///
     /// Bytes that the program writes to the socket break the stream, unless these bytes are complete chunks (RFC 9112
-    /// 7.1). For an HTTP/1.0 client, write complete frames instead. [`stream`] reports an error of such a write as an
-    /// error of the program.
+    /// 7.1). For an HTTP/1.0 client, write complete frames instead. If a write to this socket fails, and the closure
+    /// of [`stream`] returns the error, the error is reported as an error of the program.
     pub fn tcp_stream(&self) -> &TcpStream {
         self.stream.conn.tcp_stream()
     }

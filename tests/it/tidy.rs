@@ -100,7 +100,8 @@ fn module_in_src_uses_only_lower_modules() {
     }
 }
 
-/// Each page contains the function, so that a user can copy a page without the others.
+/// The pages of five examples contain the JavaScript function `follow`. Each page has its own copy, so that a user can
+/// copy one page without the others.
 #[test]
 fn pages_with_follow_have_the_same_text_of_it() {
     let functions = ["chat", "clock", "dashboard", "progress", "tail"].map(|name| {

@@ -16,8 +16,8 @@ pub const KEPT: usize = 1_000;
 /// up to one block more than [`KEPT`]. This constant allows two.
 pub const MOST: usize = KEPT + 200;
 
-/// How long Redis may take to accept a connection or to answer. It normally takes a thousandth of this time. A client
-/// that publishes waits this long.
+/// How long Redis may take to accept a connection or to answer. It normally takes a thousandth of this time. If Redis
+/// does not answer, a client that publishes an event waits until this time is over.
 const TIMEOUT: Duration = Duration::from_secs(1);
 
 /// How long Redis delays an answer without new entries. This is half of [`TIMEOUT`].

@@ -1,5 +1,5 @@
-//! The chunks of which subscribers have received only a part, in a channel with `Lag::Skip`. All subscribers share
-//! one copy of a chunk, so the memory for a chunk does not grow with the number of slow subscribers.
+//! The chunks of which subscribers have received only a part, in a channel with `Lag::Skip`. All subscribers share one
+//! copy of a chunk, so the memory for a chunk does not grow with the number of slow subscribers.
 
 use super::server::lock;
 use std::collections::BTreeMap;

@@ -7,9 +7,8 @@
 //! evicted     The next event is no longer in the history. The subscriber is disconnected, or skips with a `gap` event.
 //! ```
 //! With `Lag::Disconnect`, the offset can be inside a chunk. If this chunk is evicted, the subscriber is disconnected.
-//! A subscriber that may skip must receive the rest
-//! of a chunk even if the chunk is evicted. So the cursor then keeps a reference to a copy of the chunk. All
-//! subscribers share this copy.
+//! A subscriber that may skip must receive the rest of a chunk even if the chunk is evicted. So the cursor then keeps a
+//! reference to a copy of the chunk. All subscribers share this copy.
 
 use super::begun::BegunChunks;
 use super::framing::Framing;

@@ -134,8 +134,7 @@ impl Hub {
 
     /// Appends a message to the store, if there is one, and to the history. If the caller is not a broadcaster, first
     /// waits until no broadcaster has more than half of the history to send, at most for [`PUBLISH_WAIT`]. The closure
-    /// `message` receives the
-    /// history of the earlier events.
+    /// `message` receives the history of the earlier events.
     pub fn append(&self, message: impl FnOnce(&History) -> Message, is_broadcaster: bool) -> io::Result<Id> {
         let state = if is_broadcaster { self.state() } else { self.wait_for_broadcasters() };
         match &self.store {

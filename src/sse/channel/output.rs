@@ -1,4 +1,5 @@
-//! Writes the chunks of a channel to a client's socket. An HTTP/1.0 client receives the frames without the chunks.
+//! Writes the chunks of a channel to a client's socket. Each chunk contains one frame. An HTTP/1.0 client receives
+//! each frame without the chunk around it.
 
 use super::framing::Framing;
 use super::http::chunked::Decoder;

@@ -24,7 +24,7 @@
 //! | reading, in `open` | unchanged | reads the files again |
 //! | renaming or truncating, in `open` | the same events | reads the files again |
 //! | a check before the write | unchanged | checks again |
-//! | the write or the sync of a record | unchanged, because the record is truncated | writes its own record there |
+//! | the write or the sync of a record | unchanged, because the channel removes the record | writes the new record in its place |
 //! | the truncation after such an error | perhaps an unpublished record | truncates first; `open` restores the record |
 //! | a sync by the syncer's thread | all events, but a power failure may lose events | returns the error once |
 //! | a rotation before its first rename | unchanged, and perhaps a file `.new` | truncates `.new` to zero bytes |
