@@ -31,8 +31,8 @@ use validators::{only, Validators};
 /// # Which files are sent
 ///
 /// Only regular files are sent. If the path leads to a directory, the response is the file `index.html` in that
-/// directory. If the path of a request for a directory does not end with `/`, the client is first redirected to the
-/// path with `/`, so that relative links work. The entries of a directory are never listed.
+/// directory. If the directory has this file and the path of the request does not end with `/`, the client is first
+/// redirected to the path with `/`, so that relative links work. The entries of a directory are never listed.
 ///
 /// The response is a 404 if the file does not exist, if the path contains an empty name, or if a `/` follows the name
 /// of a file. The response is also a 404 if the path contains or leads to:

@@ -9,8 +9,8 @@ use std::{fmt, io};
 /// of text.
 ///
 /// If reading a request's body fails, the returned [`io::Error`] contains an `Error`. If a handler returns this
-/// `io::Error` with `?`, the response has the status and the message of the `Error`. The errors of this crate have
-/// fixed messages, which never contain input from the client.
+/// `io::Error` with `?`, the response has the status and the message of the `Error`. An `Error` that this crate
+/// creates has a fixed message, which never contains input from the client.
 ///
 /// ```
 /// use brooklet::{Context, Error, Response, StatusCode};

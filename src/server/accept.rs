@@ -164,8 +164,8 @@ impl Acceptor {
         self.refusing.fetch_sub(1, Ordering::SeqCst);
     }
 
-    /// Blocks until a client connects. Returns `None` if the server is stopping. Also returns `None` if the process has no
-    /// descriptors left and other threads wait: on Linux, each thread in `accept` holds a descriptor.
+    /// Blocks until a client connects. Returns `None` if the server is stopping. Also returns `None` if the process has
+    /// no descriptors left and other threads wait: on Linux, each thread in `accept` holds a descriptor.
     fn accept(&self) -> Option<(TcpStream, SocketAddr)> {
         let mut backoff = BACKOFF;
         let mut has_failed = false;
@@ -192,8 +192,8 @@ impl Acceptor {
                     }
                 }
                 Err(error) if is_peer_error(&error) => (),
-                // The first error of another kind may belong to one connection, such as "host unreachable". If a second
-                // such error follows, the process lacks a resource.
+                // The first error of another kind may belong to one connection, such as "host unreachable". After a
+                // second such error, the server assumes that the process lacks a resource.
                 Err(_) if !has_failed => has_failed = true,
                 Err(_) if self.leave() => return None,
                 Err(error) => {

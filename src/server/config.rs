@@ -1,13 +1,12 @@
-//! The limits and timeouts of a server. Each limit has a default, a reason for the default, and an effect on a client
-//! that exceeds the limit.
+//! The limits and timeouts of a server. Each limit has a default, and an effect on a client that exceeds the limit.
 
 use std::io;
 use std::time::Duration;
 
 /// The limits, timeouts and checks of a server.
 ///
-/// [`Server::config`](super::Server::config) sets them. The documentation of each field gives its default, the reason
-/// for the default, and the effect on a client that exceeds the limit.
+/// [`Server::config`](super::Server::config) sets them. The documentation of each field gives its default and the
+/// effect on a client that exceeds the limit.
 ///
 /// A minor version may add fields. Take the fields that you do not set from [`Config::default`], so that your program
 /// still compiles after an update:

@@ -131,8 +131,8 @@ impl History {
         }
     }
 
-    /// Appends a message. Gives an id to a message without an id. Evicts the oldest events if the history would exceed
-    /// a limit.
+    /// Appends a message. Gives an id to a message that has none, except to a message made with `without_id`. Evicts
+    /// the oldest events if the history would exceed a limit.
     ///
     /// # Errors
     ///
@@ -148,8 +148,8 @@ impl History {
         encoded
     }
 
-    /// Encodes a message as the next frame. Gives an id to a message without an id. [`push`](History::push) then
-    /// appends the frame.
+    /// Encodes a message as the next frame. Gives an id to a message that has none, except to a message made with
+    /// `without_id`. [`push`](History::push) then appends the frame.
     ///
     /// # Errors
     ///
