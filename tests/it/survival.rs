@@ -598,14 +598,15 @@ fn server_with_a_channel() {
             .get("/fill", |_| {
                 let mut held = HELD.lock().unwrap();
                 held.reserve(10_000);
-                let spare: Vec<u8> = Vec::with_capacity(1 << 20); // an allocation that fails aborts the process
-                for size in [1 << 28, 1 << 24, 1 << 20] {
+                // An allocation that fails aborts the process, so the rest is nearly the stack of a thread, 2 MiB.
+                let rest: Vec<u8> = Vec::with_capacity(1_700_000);
+                for size in [1 << 28, 1 << 24, 1 << 20, 1 << 18] {
                     let mut piece = Vec::new();
                     while piece.try_reserve_exact(size).is_ok() {
                         held.push(std::mem::take(&mut piece));
                     }
                 }
-                drop(spare);
+                drop(rest);
                 "filled"
             })
             .get("/empty", |_| {
