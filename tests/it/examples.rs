@@ -376,7 +376,8 @@ fn progress_job_starts_once_and_cancels_once() {
     page.until(br#"data: {"state":"running","percent":0,"found":0}"#);
 }
 
-const NAMES: [&str; 9] = ["hello", "clock", "takeover", "chat", "tail", "dashboard", "progress", "tokens", "htmx"];
+const NAMES: [&str; 10] =
+    ["hello", "live", "clock", "takeover", "chat", "tail", "dashboard", "progress", "tokens", "htmx"];
 
 /// Returns the arguments of an example. `htmx` also needs a directory, in which users have the files of htmx.
 fn arguments(name: &str) -> &'static [&'static str] {
