@@ -167,6 +167,6 @@ fn room_that_is_in_use_is_waited_for() {
 #[track_caller]
 pub fn installed(file: &str) -> PathBuf {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("target").join(file);
-    assert!(path.exists(), "{} is missing: run the npm and pip commands of .ci/run", path.display());
+    assert!(path.exists(), "{} is missing: run the npm command of .ci/run", path.display());
     path
 }
