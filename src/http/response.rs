@@ -40,6 +40,8 @@ pub struct Response {
     headers: Headers,
     content_type: Option<Cow<'static, str>>,
     closes: bool,
+    /// Whether the program set a field that is not allowed. The status of such a response stays 500.
+    has_refused_field: bool,
     pub(in super::super) payload: Payload,
     /// The error that caused this response. The server reports this error to `on_response`.
     pub(in super::super) cause: Option<io::Error>,
@@ -66,15 +68,27 @@ pub type Producer = Box<dyn FnOnce(&mut dyn Write) -> io::Result<()> + Send>;
 
 impl Response {
     fn new(status: StatusCode, payload: Payload) -> Response {
-        Response { status, headers: Headers::new(), content_type: None, closes: false, payload, cause: None }
+        Response {
+            status,
+            headers: Headers::new(),
+            content_type: None,
+            closes: false,
+            has_refused_field: false,
+            payload,
+            cause: None,
+        }
     }
 
     /// Creates a 200 response. Returns a 500 if the content type is not a valid field value.
     fn of_type(content_type: Cow<'static, str>, payload: Payload) -> Response {
         match Headers::new().append("Content-Type", &content_type) {
             Ok(()) => Response { content_type: Some(content_type), ..Response::new(StatusCode::OK, payload) },
-            Err(error) => Response::from(error),
+            Err(error) => Response::of_refused_field(error),
         }
+    }
+
+    fn of_refused_field(error: io::Error) -> Response {
+        Response { has_refused_field: true, ..Response::from(error) }
     }
 
     fn of_problem(status: StatusCode, message: Option<Box<str>>) -> Response {
@@ -200,9 +214,13 @@ impl Response {
 
     /// Sets the status. The server does not send the body of a response with the status 204 or 304, because these
     /// statuses allow no body.
+    ///
+    /// The status does not change if the response is a 500 because of a field or a content type that is not allowed.
     #[must_use]
     pub fn with_status(mut self, status: StatusCode) -> Response {
-        self.status = status;
+        if !self.has_refused_field {
+            self.status = status;
+        }
         self
     }
 
@@ -255,7 +273,7 @@ impl Response {
     fn change_headers(mut self, change: impl FnOnce(&mut Headers) -> io::Result<()>) -> Response {
         match change(&mut self.headers) {
             Ok(()) => self,
-            Err(error) => Response::from(error),
+            Err(error) => Response::of_refused_field(error),
         }
     }
 

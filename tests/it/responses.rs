@@ -103,6 +103,28 @@ fn header_with_a_control_character_is_500() {
 }
 
 #[test]
+fn header_with_a_control_character_is_reported_with_any_later_status() {
+    let (called, calls) = mpsc::channel();
+    let called = Mutex::new(called);
+    let server = serve(|server| {
+        server
+            .get("/header", |_| Response::text("").header("X", "a\nb").with_status(StatusCode::NOT_FOUND))
+            .get("/append", |_| Response::text("").append_header("X", "a\nb").with_status(StatusCode::CREATED))
+            .get("/type", |_| Response::bytes("a\nb", vec![]).with_status(StatusCode::NO_CONTENT))
+            .on_response(move |exchange| {
+                let error = exchange.error.map(io::Error::kind);
+                called.lock().unwrap().send((exchange.status.map(StatusCode::as_u16), error)).unwrap();
+            })
+    });
+    for target in ["/header", "/append", "/type"] {
+        let answer = server.get(target);
+        assert_eq!((answer.status, answer.text()), (500, "500 Internal Server Error\n"), "{target}");
+        let reported = calls.recv_timeout(TIMEOUT).unwrap();
+        assert_eq!(reported, (Some(500), Some(io::ErrorKind::InvalidInput)), "{target}");
+    }
+}
+
+#[test]
 fn large_body_arrives_whole() {
     assert_eq!(all().get("/large").text(), "0123456789".repeat(100_000));
 }
