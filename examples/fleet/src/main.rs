@@ -45,8 +45,8 @@ struct Node {
     /// everywhere.
     channel: Channel,
     /// The last event that was published to the channel.
-    told: Mutex<Option<Id>>,
-    news: Condvar,
+    last_published: Mutex<Option<Id>>,
+    published: Condvar,
 }
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -61,8 +61,13 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         newcomers: Newcomers::Last(20), // a new page shows these events at once
         ..ChannelConfig::default()
     });
-    let (told, news) = (Mutex::default(), Condvar::new());
-    let node = Arc::new(Node { name: argument("one"), log: Log::at(&url)?, channel, told, news });
+    let node = Arc::new(Node {
+        name: argument("one"),
+        log: Log::at(&url)?,
+        channel,
+        last_published: Mutex::default(),
+        published: Condvar::new(),
+    });
 
     // The node reads the log before it accepts clients. Otherwise, a client with an id would receive a `gap` event
     // although no event is lost. Until then the port is closed, and nginx sends clients to other nodes.
@@ -117,8 +122,8 @@ impl Node {
 
     /// Waits until that event or a later one was published to the channel. Returns `false` after [`CATCH_UP`].
     fn catches_up(&self, id: Id) -> bool {
-        let is_behind = |told: &mut Option<Id>| *told < Some(id);
-        let (_told, waited) = self.news.wait_timeout_while(self.told.lock().unwrap(), CATCH_UP, is_behind).unwrap();
+        let last = self.last_published.lock().unwrap();
+        let (_last, waited) = self.published.wait_timeout_while(last, CATCH_UP, |last| *last < Some(id)).unwrap();
         !waited.timed_out()
     }
 
@@ -164,7 +169,7 @@ impl Follower {
     fn read(&mut self) -> RedisResult<()> {
         let mut redis = self.redis.take().map_or_else(|| self.node.log.connect(), Ok)?;
         let entries = match self.place {
-            Some(place) => self.news(&mut redis, place)?,
+            Some(place) => self.new_entries(&mut redis, place)?,
             None => stream::newest(&mut redis, stream::MOST)?,
         };
         self.place.get_or_insert_default();
@@ -177,7 +182,7 @@ impl Follower {
     /// Reads the entries after `place`, and the entry at `place` itself. If this entry is still in the log, no later
     /// entry was trimmed, because Redis trims the oldest entries first and reads all entries at the same moment. This
     /// one check is enough after a new connection, after a restart of Redis, and after a pause of this process.
-    fn news(&mut self, redis: &mut Connection, place: Id) -> RedisResult<Vec<Entry>> {
+    fn new_entries(&mut self, redis: &mut Connection, place: Id) -> RedisResult<Vec<Entry>> {
         if self.idle {
             stream::wait(redis, place)?;
         }
@@ -192,7 +197,7 @@ impl Follower {
                 self.place = Some(place.min(newest));
                 self.sure = false;
             }
-            self.tell_gap();
+            self.publish_gap();
         }
         Ok(entries)
     }
@@ -203,18 +208,19 @@ impl Follower {
             if let Err(error) = self.node.channel.publish(message) {
                 // Another program wrote this entry: `Node::publish` accepts only texts that fit into the channel.
                 eprintln!("node {}: the entry {id} was not sent to clients: {error}", self.node.name);
-                self.tell_gap();
+                self.publish_gap();
             }
-            (self.place, self.sure) = (Some(id), true);
-            *self.node.told.lock().unwrap() = Some(id);
+            self.place = Some(id);
+            self.sure = true;
+            *self.node.last_published.lock().unwrap() = Some(id);
         }
-        self.node.news.notify_all();
+        self.node.published.notify_all();
     }
 
     /// Publishes a `gap` event, unless no event was published before it. Without earlier events, no client has missed
     /// one.
-    fn tell_gap(&self) {
-        if self.node.told.lock().unwrap().is_some() {
+    fn publish_gap(&self) {
+        if self.node.last_published.lock().unwrap().is_some() {
             // This fails only if the channel is closed, and this program does not close it.
             let _ = self.node.channel.publish_gap();
         }
