@@ -344,6 +344,7 @@ impl Response {
         Response {
             status: self.status,
             closes: self.closes || form.closes,
+            has_refused_field: self.has_refused_field,
             cause: self.cause.or(form.cause.take()),
             ..form
         }
