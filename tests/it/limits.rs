@@ -246,7 +246,7 @@ fn connection_beyond_max_connections_is_reported_as_503() {
 
 #[test]
 fn clients_beyond_max_connections_hold_no_more_than_128_threads_while_the_hook_blocks() {
-    let _room = Room::for_clients(70); // the server keeps up to 64 refused connections open for a while
+    let _room = Room::for_clients(130); // the server keeps up to 128 refused connections open while the hook blocks
     let gate = Arc::new(Mutex::new(()));
     let called = Arc::new(AtomicUsize::new(0));
     let (hook_gate, hook_called) = (Arc::clone(&gate), Arc::clone(&called));
