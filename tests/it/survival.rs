@@ -537,8 +537,13 @@ fn refusals_by_each_limit_are_printed_once_a_minute() {
     (0..3).for_each(|_| drop(get("/stream", 503)));
     let mut control = get("/say/7", 200);
     (0..3).for_each(|_| drop(get("/", 503)));
+    // A line is printed after the response. The process must not end before the first line of each limit.
+    let mut stderr = String::new();
+    while !["max_connections", "max_taken_over"].iter().all(|limit| stderr.contains(limit)) {
+        stderr += &(child.stderr.recv_timeout(TIMEOUT).unwrap() + "\n");
+    }
     control.send("GET /stop HTTP/1.1\r\nHost: localhost\r\n\r\n");
-    let (_, stderr) = child.end();
+    stderr += &child.end().1;
     for (limit, expected) in [("max_connections", 1), ("max_taken_over", 1)] {
         let lines = stderr.lines().filter(|line| line.contains(" 503 ") && line.contains(limit)).count();
         assert_eq!(lines, expected, "{limit}: {stderr}");
