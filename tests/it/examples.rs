@@ -109,6 +109,7 @@ impl Drop for Example {
 /// These tests mostly wait, so they run at the same time.
 #[test]
 fn slow_examples_in_parallel_pass() {
+    let _room = Room::for_clients(24); // six programs have two pipes each, and the last test has eight clients
     std::thread::scope(|scope| {
         scope.spawn(clock_stream_sends_three_ticks_and_closes);
         scope.spawn(takeover_of_slow_request_answers_others_at_once);
