@@ -165,6 +165,7 @@ fn server_without_hook() {
             })
     });
     let mut client = server.connect();
-    let statuses = ["/own", "/fault", "/busy", "/bare", "/torn"].map(|target| client.get(target).status);
-    assert_eq!(statuses, [502, 400, 503, 500, 500]);
+    // The server prints the error of `/torn` after its response, and before it reads the last request.
+    let statuses = ["/own", "/fault", "/bare", "/torn", "/busy"].map(|target| client.get(target).status);
+    assert_eq!(statuses, [502, 400, 500, 500, 503]);
 }

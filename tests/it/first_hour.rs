@@ -1,6 +1,7 @@
 //! Code that a newcomer may write in the first hour. The tests show that this code compiles and does what a newcomer
 //! expects.
 
+use super::machine::own_loopback_address;
 use super::support::serve;
 use brooklet::sse::*;
 use brooklet::{Context, Error, Headers, Method, Response, Server, StatusCode, Version};
@@ -132,7 +133,7 @@ fn last_event_id_is_read_from_field_or_query() {
 
 #[test]
 fn spawned_server_stops_when_dropped_and_frees_its_port() {
-    let running = Server::bind("127.0.0.1:0").unwrap().get("/", |_| "hello").spawn().unwrap();
+    let running = Server::bind((own_loopback_address(), 0)).unwrap().get("/", |_| "hello").spawn().unwrap();
     let address = running.local_addr();
     assert_eq!(super::support::Client::connect(address).get("/").text(), "hello");
     let mut idle = super::support::Client::connect(address);

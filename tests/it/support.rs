@@ -153,9 +153,13 @@ impl Client {
         self.answer()
     }
 
-    /// Shuts down the sending half of the connection.
+    /// Shuts down the sending half of the connection. Ignores that the connection has already ended, because a server
+    /// waits only one second for a client that is still sending. Afterwards, the kernel answers further bytes with a
+    /// reset.
     pub fn finish(&mut self) {
-        self.stream.shutdown(Shutdown::Write).unwrap();
+        if let Err(error) = self.stream.shutdown(Shutdown::Write) {
+            assert_eq!(error.kind(), io::ErrorKind::NotConnected);
+        }
     }
 
     /// Closes the connection while input is unread, so that the kernel sends a reset.

@@ -247,14 +247,15 @@ impl Exhausted {
         clients.iter_mut().for_each(|client| assert_refused(&client.answer()));
     }
 
-    /// Asserts that up to 50 clients are refused within 500 ms for each client, and within [`TIMEOUT`]. A pause of a
-    /// second after each refusal would exceed this limit.
+    /// Asserts that up to 50 clients are refused within [`TIMEOUT`]. A pause of a second after each refusal would exceed
+    /// this limit.
     fn assert_refuses_many(&self) {
         let started = Instant::now();
         let clients = (self.room.connections - self.held.len() - self.streams.len() - 2).min(50);
+        assert!(Duration::from_secs(clients as u64) > TIMEOUT, "only {clients} clients");
         self.assert_refuses(clients);
-        let (took, limit) = (started.elapsed(), TIMEOUT.min(Duration::from_millis(500) * clients as u32));
-        assert!(took < limit, "{clients} clients were refused in {took:?}");
+        let took = started.elapsed();
+        assert!(took < TIMEOUT, "{clients} clients were refused in {took:?}");
     }
 
     /// Closes the held connections. Asserts that the server then serves the same number of connections again, and
@@ -536,8 +537,13 @@ fn refusals_by_each_limit_are_printed_once_a_minute() {
     (0..3).for_each(|_| drop(get("/stream", 503)));
     let mut control = get("/say/7", 200);
     (0..3).for_each(|_| drop(get("/", 503)));
+    // A line is printed after the response. The process must not end before the first line of each limit.
+    let mut stderr = String::new();
+    while !["max_connections", "max_taken_over"].iter().all(|limit| stderr.contains(limit)) {
+        stderr += &(child.stderr.recv_timeout(TIMEOUT).unwrap() + "\n");
+    }
     control.send("GET /stop HTTP/1.1\r\nHost: localhost\r\n\r\n");
-    let (_, stderr) = child.end();
+    stderr += &child.end().1;
     for (limit, expected) in [("max_connections", 1), ("max_taken_over", 1)] {
         let lines = stderr.lines().filter(|line| line.contains(" 503 ") && line.contains(limit)).count();
         assert_eq!(lines, expected, "{limit}: {stderr}");
@@ -666,15 +672,17 @@ fn server_with_mistakes() {
             .get("/deaf", move |ctx| sse::stream(ctx, deaf))
             .get("/heedful", |ctx| sse::stream(ctx, |mut events| events.wait(Duration::from_secs(3600))))
             .get("/typo/{id}", |ctx| ctx.param("name").to_owned())
-            .get("/stop", move |_| {
-                handle.shutdown(Duration::from_millis(200));
+            .get("/stop/{milliseconds}", move |ctx| {
+                handle.shutdown(Duration::from_millis(ctx.param("milliseconds").parse().unwrap()));
                 "stopping"
             })
     });
 }
 
-/// Starts the server, requests these targets, and stops the server. Returns the standard error of the server.
-fn mistaken(targets: &[&str]) -> String {
+/// Starts the server, requests these targets, and stops the server with this grace. Returns the standard error of the
+/// server.
+fn mistaken(targets: &[&str], grace: Duration) -> String {
+    let stop = format!("/stop/{}", grace.as_millis());
     let child = Child::start("survival::server_with_mistakes", "");
     let open = |target: &&str| {
         let mut client = child.connect();
@@ -682,21 +690,27 @@ fn mistaken(targets: &[&str]) -> String {
         client.head();
         client
     };
-    let _clients: Vec<_> = targets.iter().chain(&["/stop"]).map(open).collect();
+    let _clients: Vec<_> = targets.iter().chain(&[&*stop]).map(open).collect();
     child.end().1
 }
 
 #[test]
 fn streams_that_did_not_notice_the_shutdown_are_counted() {
-    let told = mistaken(&["/deaf", "/heedful", "/deaf"]);
-    assert!(told.contains("2 of the connections that were taken over") && told.contains("`wait`"), "{told}");
-    let told = mistaken(&["/heedful"]);
+    // On a busy machine, the loop that calls `wait` may run too late to notice the shutdown within a short grace.
+    let mut graces = [Duration::from_millis(200), Duration::from_secs(2), TIMEOUT].into_iter();
+    let mut told = String::new();
+    while !told.contains("2 of the connections that were taken over") {
+        let grace = graces.next().unwrap_or_else(|| panic!("{told}"));
+        told = mistaken(&["/deaf", "/heedful", "/deaf"], grace);
+    }
+    assert!(told.contains("`wait`"), "{told}");
+    let told = mistaken(&["/heedful"], TIMEOUT);
     assert!(!told.contains("taken over"), "{told}");
 }
 
 #[test]
 fn parameter_that_the_pattern_lacks_is_printed_with_its_source_line() {
-    let told = mistaken(&["/typo/7"]);
+    let told = mistaken(&["/typo/7"], TIMEOUT);
     assert!(told.contains("survival.rs") && told.contains("`/typo/{id}` has no parameter `name`"), "{told}");
     assert!(told.contains("GET /typo/7 500 "), "the request is printed too: {told}");
 }

@@ -122,7 +122,7 @@ pub mod tests {
             let written = Instant::now();
             syncer.schedule();
             while syncer.take_error().is_ok() {
-                assert!(written.elapsed() < Duration::from_secs(5), "the write is not synced");
+                assert!(written.elapsed() < Duration::from_secs(9), "the write is not synced");
                 thread::yield_now();
             }
             assert!(written.elapsed() >= interval);
@@ -138,7 +138,7 @@ pub mod tests {
         let shared = Arc::clone(&syncer.shared);
         drop(syncer); // this prints to standard error that the sync failed
         assert!(!shared.pending.load(Ordering::SeqCst));
-        other.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        other.set_read_timeout(Some(Duration::from_secs(9))).unwrap();
         assert_eq!(io::Read::read(&mut &other, &mut [0]).unwrap(), 0, "the file is closed");
     }
 
@@ -155,7 +155,7 @@ pub mod tests {
             let shared = Arc::clone(&syncer.shared);
             drop(syncer);
             while Arc::strong_count(&shared) > 1 {
-                assert!(noted.elapsed() < Duration::from_secs(5), "the thread still waits");
+                assert!(noted.elapsed() < Duration::from_secs(9), "the thread still waits");
                 thread::yield_now();
             }
         }
