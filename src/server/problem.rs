@@ -65,9 +65,10 @@ pub fn apply(form: Option<&ErrorForm>, response: Response, request: Option<&Requ
     match formed.payload {
         Payload::Bytes(_) | Payload::Stream(..) => (),
         // The form returned an error, or a response with a field that cannot be sent. `with_form` keeps the first
-        // cause. If `response` ends the connection, for example after a panic, the new response also ends it.
+        // cause. If `response` ends the connection, for example after a panic, the new response also ends it. The
+        // status is set first, because it cannot be set after a field that is not allowed.
         Payload::Problem(_) if formed.cause.is_some() => {
-            return response.with_form(formed).with_status(StatusCode::INTERNAL_SERVER_ERROR);
+            return response.with_status(StatusCode::INTERNAL_SERVER_ERROR).with_form(formed);
         }
         Payload::Problem(_) | Payload::TakenOver | Payload::Refused(_) => return response,
     }
