@@ -5,7 +5,7 @@ use std::fs;
 use std::io::{self, Write};
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
-use std::process;
+use std::process::{self, Command, Output};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::thread;
@@ -111,6 +111,24 @@ impl Drop for Room {
     }
 }
 
+/// Prints to standard error which part the test skips. The test harness would hide the output of `eprintln` if the test
+/// passes.
+pub fn leave_out(what: &str) {
+    let _ = writeln!(io::stderr(), "{} skips {what}", thread::current().name().unwrap_or("a test"));
+}
+
+/// Runs a program that some machines do not have. Returns `None` if the program is missing, after printing that the test
+/// skips `what`.
+pub fn run_if_installed(command: &mut Command, what: &str) -> Option<Output> {
+    match command.output() {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            leave_out(&format!("{what}: there is no {}", command.get_program().to_string_lossy()));
+            None
+        }
+        ran => Some(ran.unwrap()),
+    }
+}
+
 /// Returns a loopback address that no other test uses, so that no other test can take a port that this test has freed.
 /// On systems other than Linux, returns 127.0.0.1.
 pub fn own_loopback_address() -> Ipv4Addr {
@@ -134,7 +152,8 @@ impl TemporaryDirectory {
         let name = format!("brooklet-{}-{now}-{}", process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
         let directory = std::env::temp_dir().join(name);
         fs::create_dir(&directory).unwrap();
-        TemporaryDirectory(directory)
+        // Errors name the path of a file without symbolic links. On macOS, the directory of temporary files is below one.
+        TemporaryDirectory(directory.canonicalize().unwrap())
     }
 
     pub fn path(&self) -> &Path {
