@@ -377,9 +377,14 @@ fn traversal_through_query_is_404() {
     for path in paths {
         // If every byte is escaped, `Files` receives `path` unchanged. In the second form, the server decodes the
         // escapes in `path`, and a backslash replaces each NUL and each `+`. The path of the temporary directory may
-        // contain spaces.
+        // contain characters that a target may not.
         let encoded: String = path.bytes().map(|byte| format!("%{byte:02x}")).collect();
-        for query in [encoded, path.replace(['\\', '\0', '+'], "%5c").replace(' ', "%20")] {
+        let plain = path.replace(['\\', '\0', '+'], "%5c");
+        let plain = plain.bytes().map(|byte| match byte {
+            b'!'..=b'~' => char::from(byte).to_string(),
+            _ => format!("%{byte:02x}"),
+        });
+        for query in [encoded, plain.collect()] {
             let answer = site.server.get(&format!("/raw?path={query}"));
             assert_eq!(answer.status, 404, "{path:?} as {query}: {}", answer.text());
             assert_eq!(site.reports.recv_timeout(TIMEOUT), Ok((404, None)), "{path:?}");
