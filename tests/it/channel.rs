@@ -61,7 +61,7 @@ impl Subscriber {
 
 /// Calls `what` until `what` returns `true`. Panics if `what` still returns `false` after twice [`TIMEOUT`].
 #[track_caller]
-pub fn eventually(what: impl Fn() -> bool) {
+pub fn eventually(mut what: impl FnMut() -> bool) {
     let deadline = Instant::now() + 2 * TIMEOUT;
     while !what() {
         assert!(Instant::now() < deadline);
