@@ -148,6 +148,9 @@ fn check_copy(room: &Room, manifest: &str, main: &str, code: &str, command: &str
         .args([command, "--target-dir", "target"])
         .current_dir(package)
         .envs([("RUSTFLAGS", "-Dwarnings"), ("CARGO_PROFILE_DEV_DEBUG", "0"), ("CARGO_INCREMENTAL", "0")])
+        // With these variables, the program would be in another directory, and standard error would contain `-Dwarnings`.
+        .env_remove("CARGO_BUILD_TARGET")
+        .env("CARGO_TERM_VERBOSE", "false")
         .output()
         .unwrap();
     let message = String::from_utf8_lossy(&output.stderr);

@@ -1,11 +1,12 @@
-//! Resources of this machine: descriptors, temporary directories and loopback addresses. Tests adapt their size to
-//! these resources.
+//! Resources of this machine: descriptors, threads, temporary directories and loopback addresses. Tests adapt their size
+//! to these resources.
 
+use brooklet::Config;
 use std::fs;
 use std::io::{self, Write};
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
-use std::process;
+use std::process::{self, Command, Output};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::thread;
@@ -25,16 +26,35 @@ const HELD_BY_TEST: usize = 12;
 /// The minimum number of shared descriptors, for a machine with many cores and a low descriptor limit.
 const LEAST: usize = 48;
 
+/// Returns a soft limit of this process. Returns `None` if the system does not report the limit.
+fn limit(name: &str) -> Option<usize> {
+    let limits = fs::read_to_string("/proc/self/limits").ok()?;
+    let line = limits.lines().find_map(|line| line.strip_prefix(name))?;
+    match line.split_whitespace().next()? {
+        "unlimited" => Some(usize::MAX),
+        number => number.parse().ok(),
+    }
+}
+
 /// Returns the soft limit of descriptors of this process.
 pub fn descriptor_limit() -> usize {
-    let limits = fs::read_to_string("/proc/self/limits").unwrap_or_default();
-    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"));
-    let soft = line.and_then(|line| line.split_whitespace().next());
-    match soft {
-        Some("unlimited") => usize::MAX,
-        Some(number) => number.parse().unwrap_or(ASSUMED_LIMIT),
-        None => ASSUMED_LIMIT,
-    }
+    limit("Max open files").unwrap_or(ASSUMED_LIMIT)
+}
+
+/// Returns the number of threads that this process and its children can have: the limits of the user, of the address
+/// space and of the control groups. The default in containers of Podman is 2,048.
+fn thread_limit() -> usize {
+    let processes = limit("Max processes").unwrap_or(usize::MAX);
+    let stacks = limit("Max address space").unwrap_or(usize::MAX) / Config::default().stack_size;
+    let groups = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    let in_groups = groups.lines().filter_map(|group| {
+        let (controller, path) = group.split_once(':')?.1.split_once(":/")?;
+        let mount = Path::new("/sys/fs/cgroup").join(controller);
+        // In a container, this may be the path on the host, which is not mounted in the container.
+        let directories = Path::new(path).ancestors().map(|directory| mount.join(directory).join("pids.max"));
+        directories.filter_map(|file| fs::read_to_string(file).ok()?.trim().parse().ok()).min()
+    });
+    in_groups.chain([processes, stacks]).min().unwrap_or(usize::MAX)
 }
 
 /// Returns the number of tests that the harness runs at the same time.
@@ -50,10 +70,12 @@ fn tests_at_once() -> usize {
     chosen.unwrap_or_else(|| thread::available_parallelism().map_or(1, usize::from))
 }
 
-/// Returns the number of descriptors that the tests with a [`Room`] share.
+/// Returns the number of descriptors that the tests with a [`Room`] share. Each connection takes at least one of them,
+/// and at most one thread. Half of the threads are left for other tests.
 fn shared() -> usize {
     descriptor_limit()
         .saturating_sub(HELD_BY_PROCESS + tests_at_once() * HELD_BY_TEST)
+        .min(thread_limit() / 2)
         .max(LEAST)
 }
 
@@ -80,17 +102,18 @@ impl Room {
         Room::take(wanted, 1)
     }
 
-    /// Reserves `wanted` connections. If the descriptor limit is too low for this number, prints a line and reserves
-    /// fewer connections.
+    /// Reserves `wanted` connections. If a limit is too low for this number, prints a line and reserves fewer
+    /// connections.
     fn take(wanted: usize, descriptors_each: usize) -> Room {
         let shared = shared();
         let connections = wanted.min(shared / descriptors_each);
         if connections < wanted {
-            let limit = descriptor_limit();
+            let (descriptors, threads) = (descriptor_limit(), thread_limit());
             // The harness would show the output of `println` only for failed tests.
             let _ = writeln!(
                 io::stderr(),
-                "{} opens {connections} connections instead of {wanted}: the limit is {limit} descriptors",
+                "{} opens {connections} connections instead of {wanted}: {descriptors} descriptors and {threads} threads \
+                 are allowed",
                 thread::current().name().unwrap_or("a test")
             );
         }
@@ -108,6 +131,24 @@ impl Drop for Room {
     fn drop(&mut self) {
         *IN_USE.lock().unwrap_or_else(PoisonError::into_inner) -= self.descriptors;
         GIVEN_BACK.notify_all();
+    }
+}
+
+/// Prints to standard error which part the test skips. The test harness would hide the output of `eprintln` if the test
+/// passes.
+pub fn leave_out(what: &str) {
+    let _ = writeln!(io::stderr(), "{} skips {what}", thread::current().name().unwrap_or("a test"));
+}
+
+/// Runs a program that some machines do not have. If the program is missing, prints that the test skips `what`, and
+/// returns `None`.
+pub fn run_if_installed(command: &mut Command, what: &str) -> Option<Output> {
+    match command.output() {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            leave_out(&format!("{what}: there is no {}", command.get_program().to_string_lossy()));
+            None
+        }
+        ran => Some(ran.unwrap()),
     }
 }
 
@@ -134,7 +175,8 @@ impl TemporaryDirectory {
         let name = format!("brooklet-{}-{now}-{}", process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
         let directory = std::env::temp_dir().join(name);
         fs::create_dir(&directory).unwrap();
-        TemporaryDirectory(directory)
+        // Errors name the path of a file without symbolic links. On macOS, the temporary directory is below such a link.
+        TemporaryDirectory(directory.canonicalize().unwrap())
     }
 
     pub fn path(&self) -> &Path {

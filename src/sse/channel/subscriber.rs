@@ -121,7 +121,7 @@ impl Subscriber {
 
     /// Sends the bytes that were not sent yet, up to the end of the round.
     pub fn send(&mut self, round: &Round<'_>, hub: &Hub, piece: &mut Vec<u8>) -> Outcome {
-        if self.is_over(round.now) {
+        if self.is_over() {
             self.end_stream(round.base);
             return Outcome::Remove;
         }
@@ -168,8 +168,8 @@ impl Subscriber {
         while size <= LAST_PIECE {
             let offset = self.cursor.offset();
             let base = hub.copy(offset, size, piece);
-            if self.is_over(round.now) {
-                return Ok(Progress::Evicted); // the copied events may have been published after `disconnect` returned
+            if self.is_over() {
+                return Ok(Progress::Evicted); // the copied events may have been published after the end
             }
             let is_evicted = base != offset;
             if is_evicted && lag != Lag::Skip {
@@ -213,9 +213,11 @@ impl Subscriber {
         Outcome::Remove
     }
 
-    /// Returns whether the subscription is over because of its end time or its tag.
-    fn is_over(&self, now: Instant) -> bool {
-        self.until.is_some_and(|until| until <= now) || self.tag.as_ref().is_some_and(|tag| tag.is_disconnected())
+    /// Returns whether the subscription is over because of its end time or its tag. The caller must copy events first.
+    /// This function reads the clock, because an event may be published after the start of a round and still be in it.
+    fn is_over(&self) -> bool {
+        self.until.is_some_and(|until| until <= Instant::now())
+            || self.tag.as_ref().is_some_and(|tag| tag.is_disconnected())
     }
 
     /// Ends a stream whose subscription is over. Sends the last chunk if all bytes up to `end` were sent. Otherwise the
@@ -245,7 +247,7 @@ impl Subscriber {
         if !self.drain_input() {
             return false;
         }
-        if self.is_over(now) {
+        if self.is_over() {
             self.end_stream(end);
             return false;
         }
@@ -323,6 +325,20 @@ mod tests {
             let copied = self.hub.copy_round(0, from, bytes);
             Round { now: Instant::now(), base: copied.base, bytes, ended: copied.ended, previous: (from, None) }
         }
+    }
+
+    #[test]
+    fn event_published_after_the_end_of_the_subscription_is_not_sent() {
+        let round_began = Instant::now();
+        let (mut fixture, subscriber) = subscriber();
+        let mut subscriber = subscriber.with_bounds(Some(Instant::now()), None);
+        fixture.hub.append(|_| "too late".into(), false).unwrap();
+        let mut bytes = Vec::new();
+        let round = Round { now: round_began, ..fixture.round(subscriber.offset(), &mut bytes) };
+        assert!(subscriber.send(&round, &fixture.hub, &mut Vec::new()) == Outcome::Remove);
+        let mut received = String::new();
+        fixture.client.read_to_string(&mut received).unwrap();
+        assert_eq!(received, "0\r\n\r\n");
     }
 
     #[test]
