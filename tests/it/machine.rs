@@ -2,6 +2,7 @@
 //! to these resources.
 
 use brooklet::Config;
+use std::fmt;
 use std::fs;
 use std::io::{self, Write};
 use std::net::Ipv4Addr;
@@ -109,13 +110,10 @@ impl Room {
         let connections = wanted.min(shared / descriptors_each);
         if connections < wanted {
             let (descriptors, threads) = (descriptor_limit(), thread_limit());
-            // The harness would show the output of `println` only for failed tests.
-            let _ = writeln!(
-                io::stderr(),
-                "{} opens {connections} connections instead of {wanted}: {descriptors} descriptors and {threads} threads \
-                 are allowed",
-                thread::current().name().unwrap_or("a test")
-            );
+            print_of_test(format_args!(
+                "opens {connections} connections instead of {wanted}: {descriptors} descriptors and {threads} threads \
+                 are allowed"
+            ));
         }
         let descriptors = connections * descriptors_each;
         let mut in_use = IN_USE.lock().unwrap_or_else(PoisonError::into_inner);
@@ -134,10 +132,15 @@ impl Drop for Room {
     }
 }
 
-/// Prints to standard error which part the test skips. The test harness would hide the output of `eprintln` if the test
-/// passes.
+/// Prints which part the test skips.
 pub fn leave_out(what: &str) {
-    let _ = writeln!(io::stderr(), "{} skips {what}", thread::current().name().unwrap_or("a test"));
+    print_of_test(format_args!("skips {what}"));
+}
+
+/// Prints the name of the test and this text to standard error. The test harness would hide the output of `eprintln` if
+/// the test passes.
+fn print_of_test(text: fmt::Arguments<'_>) {
+    let _ = writeln!(io::stderr(), "{} {text}", thread::current().name().unwrap_or("a test"));
 }
 
 /// Runs a program that some machines do not have. If the program is missing, prints that the test skips `what`, and
